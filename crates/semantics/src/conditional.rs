@@ -1,0 +1,135 @@
+//! Conditional requests against a stored response, and the validation of one (RFC 9110 §13, RFC 9111 §4.3).
+
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
+use http::{HeaderMap, HeaderValue};
+
+use crate::date;
+use crate::fields::members;
+use crate::time::Timestamp;
+
+/// What a conditional request gets from a response that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditional {
+    /// The whole response: there is no condition, or it holds.
+    Full,
+    /// 304: the client has it already.
+    NotModified,
+    /// 412: the client's precondition does not hold.
+    PreconditionFailed,
+}
+
+/// Evaluates the conditions of a GET or HEAD against a stored 2xx response, in the order of RFC 9110 §13.2.2.
+#[must_use]
+pub fn evaluate(request: &HeaderMap, stored: &HeaderMap, now: Timestamp) -> Conditional {
+    if request.contains_key(IF_MATCH) {
+        if !matches_any(request, &IF_MATCH, stored, strong_match) {
+            return Conditional::PreconditionFailed;
+        }
+    } else if let Some(since) = one_date(request, &IF_UNMODIFIED_SINCE, now)
+        && one_date(stored, &LAST_MODIFIED, now).is_some_and(|modified| modified > since)
+    {
+        return Conditional::PreconditionFailed;
+    }
+    if request.contains_key(IF_NONE_MATCH) {
+        return if matches_any(request, &IF_NONE_MATCH, stored, weak_match) {
+            Conditional::NotModified
+        } else {
+            Conditional::Full
+        };
+    }
+    match (one_date(request, &IF_MODIFIED_SINCE, now), one_date(stored, &LAST_MODIFIED, now)) {
+        (Some(since), Some(modified)) if modified <= since => Conditional::NotModified,
+        _ => Conditional::Full,
+    }
+}
+
+/// Whether a request carries any of the four conditions.
+#[must_use]
+pub fn is_conditional(request: &HeaderMap) -> bool {
+    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+}
+
+/// Whether a response can be validated: it has an entity tag or a modification date.
+#[must_use]
+pub fn has_validator(stored: &HeaderMap) -> bool {
+    stored.contains_key(ETAG) || stored.contains_key(LAST_MODIFIED)
+}
+
+/// Writes the conditions that validate `stored` into a request that goes forward (RFC 9111 §4.3.1).
+pub fn set_validators(request: &mut HeaderMap, stored: &HeaderMap) {
+    if let Some(tag) = stored.get(ETAG) {
+        request.insert(IF_NONE_MATCH, tag.clone());
+    }
+    if let Some(modified) = stored.get(LAST_MODIFIED) {
+        request.insert(IF_MODIFIED_SINCE, modified.clone());
+    }
+}
+
+/// Whether a 304 speaks of this stored response (RFC 9111 §4.3.4): an entity tag that it carries must be the stored one.
+#[must_use]
+pub fn selects(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
+    match (not_modified.get(ETAG), stored.get(ETAG)) {
+        (Some(new), Some(old)) => opaque(new.as_bytes()) == opaque(old.as_bytes()),
+        (Some(_), None) => false,
+        (None, _) => true,
+    }
+}
+
+/// The stored fields after a 304 (RFC 9111 §3.2): every field that it carries replaces the stored one, but those that
+/// describe the bytes that are stored.
+#[must_use]
+pub fn merge(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
+    let mut merged = stored.clone();
+    for name in not_modified.keys() {
+        if [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name) {
+            continue;
+        }
+        merged.remove(name);
+        for value in not_modified.get_all(name) {
+            merged.append(name.clone(), value.clone());
+        }
+    }
+    merged
+}
+
+/// Strong comparison (RFC 9110 §8.8.3.2): equal, and neither is weak.
+#[must_use]
+pub fn strong_match(a: &[u8], b: &[u8]) -> bool {
+    a == b && !a.starts_with(b"W/")
+}
+
+/// Weak comparison (RFC 9110 §8.8.3.2): equal opaque tags. What is no entity tag is compared as it stands.
+#[must_use]
+pub fn weak_match(a: &[u8], b: &[u8]) -> bool {
+    opaque(a) == opaque(b)
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+fn matches_any(
+    request: &HeaderMap,
+    name: &http::HeaderName,
+    stored: &HeaderMap,
+    compare: fn(&[u8], &[u8]) -> bool,
+) -> bool {
+    let tag = stored.get(ETAG).map(HeaderValue::as_bytes);
+    let hits = |line: &HeaderValue| {
+        line.as_bytes().trim_ascii() == b"*"
+            || tag.is_some_and(|tag| members(line.as_bytes()).any(|member| compare(member, tag)))
+    };
+    request.get_all(name).iter().any(hits)
+}
+
+fn one_date(fields: &HeaderMap, name: &http::HeaderName, now: Timestamp) -> Option<Timestamp> {
+    let mut lines = fields.get_all(name).iter();
+    let only = lines.next()?;
+    if lines.next().is_some() {
+        return None;
+    }
+    date::parse(only.as_bytes(), now)
+}

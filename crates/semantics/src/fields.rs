@@ -1,0 +1,117 @@
+//! Field values as lists, and the fields that belong to one connection only.
+//!
+//! RFC 9110 §5.6.1 (lists), §5.6.4 (quoted strings), §7.6.1 (`Connection` and hop-by-hop fields); RFC 9111 §3.1
+//! (which fields are stored).
+
+use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+
+/// `Keep-Alive`, obsolete but still sent.
+pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `Proxy-Connection`, never a standard but still sent.
+pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// `Proxy-Authenticate` (RFC 9110 §11.7.1).
+pub const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+/// `Proxy-Authorization` (RFC 9110 §11.7.2).
+pub const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+/// `Proxy-Authentication-Info` (RFC 9110 §11.7.3).
+pub const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+
+/// The fields that concern one connection and never travel further (RFC 9110 §7.6.1, RFC 9111 §3.1).
+pub const HOP_BY_HOP: [HeaderName; 10] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    PROXY_AUTHENTICATION_INFO,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Removes every hop-by-hop field and everything that `Connection` nominates.
+pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = fields
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| members(line.as_bytes()))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        fields.remove(name);
+    }
+}
+
+/// Whether any line of a list field has `token` as a member, compared without case.
+#[must_use]
+pub fn lists(fields: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
+    fields.get_all(name).iter().any(|line| members(line.as_bytes()).any(|m| m.eq_ignore_ascii_case(token)))
+}
+
+/// The members of one line of a list field: split at commas outside of quoted strings, trimmed, empty ones left out.
+///
+/// A quoted string that does not end swallows the rest of the line.
+pub fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    Members { rest: Some(line) }.filter(|m| !m.is_empty())
+}
+
+struct Members<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.rest?;
+        let end = member_end(line);
+        let (member, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
+        self.rest = rest.get(1..);
+        Some(member.trim_ascii())
+    }
+}
+
+/// Where the first member of `line` ends: the place of its comma, or the end.
+fn member_end(line: &[u8]) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in line.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return at,
+            _ => {}
+        }
+    }
+    line.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_split_outside_of_quotes_only() {
+        let found: Vec<&[u8]> = members(b" a , \"b,\\\",c\" ,, d ").collect();
+        assert_eq!(found, [&b"a"[..], b"\"b,\\\",c\"", b"d"]);
+    }
+
+    #[test]
+    fn rfc9110_s7_6_1_nominated_fields_go_with_the_known_ones() {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "X-One, close"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("x-kept", "3"),
+        ] {
+            fields.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        strip_hop_by_hop(&mut fields);
+        assert_eq!(fields.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+}

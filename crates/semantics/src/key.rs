@@ -1,0 +1,142 @@
+//! The primary cache key: scheme, host and target of a request (RFC 9111 §2).
+//!
+//! Normalised only as far as RFC 9110 §4.2.3 makes two URIs equal for every origin: case of the host, the default
+//! port, a trailing dot of the host (the root label), an empty path. Path and query bytes stand as they came:
+//! `/a/../b`, `/%2e`, `/A` and `?b&a` are keys of their own.
+
+/// The scheme of a request, as the client used it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+impl Scheme {
+    /// As it stands in a URI.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that need not be named.
+    #[must_use]
+    pub const fn default_port(self) -> &'static str {
+        match self {
+            Self::Http => "80",
+            Self::Https => "443",
+        }
+    }
+}
+
+/// Writes the key of a request into `key`, which is cleared first.
+///
+/// `authority` is a valid `Host` value, `target` a path with an optional query. The parts are set apart by line feeds,
+/// which none of them can hold.
+pub fn write(scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
+    key.clear();
+    key.extend_from_slice(scheme.as_str().as_bytes());
+    key.push(b'\n');
+    let (host, port) = split_port(authority);
+    key.extend(host.strip_suffix(b".").unwrap_or(host).iter().map(u8::to_ascii_lowercase));
+    if !port.is_empty() && port != scheme.default_port().as_bytes() {
+        key.push(b':');
+        key.extend_from_slice(port);
+    }
+    key.push(b'\n');
+    if target.first() != Some(&b'/') {
+        key.push(b'/');
+    }
+    key.extend_from_slice(target);
+}
+
+/// Host and port of an authority; the port is empty where none is given. IPv6 literals keep their brackets.
+#[must_use]
+pub fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
+    let name_end = authority.iter().rposition(|b| *b == b']').unwrap_or(0);
+    let colon = authority.iter().rposition(|b| *b == b':').filter(|at| *at >= name_end);
+    match colon.and_then(|at| authority.split_at_checked(at)) {
+        Some((host, port)) => (host, port.get(1..).unwrap_or_default()),
+        None => (authority, &[]),
+    }
+}
+
+/// Whether `authority` has the form of RFC 3986 §3.2 without user information: what a `Host` may hold.
+#[must_use]
+pub fn is_authority(authority: &[u8]) -> bool {
+    let (host, port) = split_port(authority);
+    let literal =
+        |inner: &[u8]| !inner.is_empty() && inner.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b);
+    let host_is_right = match host {
+        [b'[', inner @ .., b']'] => literal(inner),
+        _ => !host.is_empty() && host.iter().all(name),
+    };
+    host_is_right && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(scheme: Scheme, authority: &str, target: &str) -> Vec<u8> {
+        let mut key = vec![1];
+        write(scheme, authority.as_bytes(), target.as_bytes(), &mut key);
+        key
+    }
+
+    #[test]
+    fn equal_uris_have_one_key() {
+        let plain = key(Scheme::Http, "example.org", "/");
+        for (authority, target) in [
+            ("EXAMPLE.org", "/"),
+            ("example.org:80", "/"),
+            ("example.org.", "/"),
+            ("example.org:", ""),
+            ("example.org.:80", "/"),
+        ] {
+            assert_eq!(key(Scheme::Http, authority, target), plain, "{authority} {target}");
+        }
+        assert_eq!(key(Scheme::Https, "[::1]:443", "/"), key(Scheme::Https, "[::1]", "/"));
+    }
+
+    #[test]
+    fn different_uris_never_share_a_key() {
+        let all = [
+            key(Scheme::Http, "example.org", "/"),
+            key(Scheme::Https, "example.org", "/"),
+            key(Scheme::Http, "example.org:443", "/"),
+            key(Scheme::Http, "example.org:8080", "/"),
+            key(Scheme::Http, "www.example.org", "/"),
+            key(Scheme::Http, "example.org", "/?"),
+            key(Scheme::Http, "example.org", "/a"),
+            key(Scheme::Http, "example.org", "/A"),
+            key(Scheme::Http, "example.org", "/a/"),
+            key(Scheme::Http, "example.org", "//a"),
+            key(Scheme::Http, "example.org", "/b/../a"),
+            key(Scheme::Http, "example.org", "/%61"),
+            key(Scheme::Http, "example.org", "/a?b&a"),
+            key(Scheme::Http, "example.org", "/a?a&b"),
+            key(Scheme::Http, "example.org", "/a?a&b&"),
+            key(Scheme::Http, "[::1]", "/"),
+            key(Scheme::Http, "[::1]:1", "/"),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[at + 1..].contains(one), "{}", String::from_utf8_lossy(one));
+        }
+    }
+
+    #[test]
+    fn rfc9110_s7_2_only_an_authority_is_a_host() {
+        for good in ["a", "a.b", "a:80", "a:", "[::1]", "[::1]:80", "127.0.0.1:9080", "xn--bcher-kva.example", "a_b"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in ["", ":80", "a b", "a/b", "u@a", "a:b", "a:123456", "[::1", "::1", "a?b", "a#b", "a\\b", "[]"] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+}

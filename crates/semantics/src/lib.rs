@@ -1,0 +1,29 @@
+//! The rules of HTTP caching as pure functions.
+//!
+//! Given a request head, a response head and a moment, this crate says what a shared cache may do: store, reuse,
+//! validate, answer a conditional or a range. It implements RFC 9111 (caching), the parts of RFC 9110 that a cache
+//! answers by itself (validators, conditionals, ranges), RFC 5861 (stale windows) and RFC 9211 (`Cache-Status`).
+//!
+//! **Invariant:** no input or output, no clock, no async, no panic on any bytes; time is always an argument and a
+//! malformed field is a case that the RFC answers, never an error.
+//!
+//! Start reading at [`storable`], then [`lifetime`] and [`reuse`].
+
+pub mod age;
+pub mod cache_status;
+pub mod conditional;
+pub mod date;
+pub mod directives;
+pub mod fields;
+pub mod key;
+pub mod lifetime;
+pub mod range;
+pub mod reuse;
+pub mod storable;
+pub mod time;
+pub mod vary;
+
+#[cfg(test)]
+mod cases;
+
+pub use time::{DeltaSeconds, Timestamp};

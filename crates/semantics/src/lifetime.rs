@@ -1,0 +1,114 @@
+//! How long a response may be reused (RFC 9111 §4.2.1, §4.2.2).
+//!
+//! For a shared cache: `s-maxage`, else `max-age`, else `Expires` − `Date`, else a heuristic for statuses that allow
+//! one. A field that is there but malformed means "stale already", never "use the next rule".
+
+use std::time::Duration;
+
+use http::header::{EXPIRES, LAST_MODIFIED};
+use http::{HeaderMap, StatusCode};
+
+use crate::age;
+use crate::date;
+use crate::directives::ResponseDirectives;
+use crate::time::{DeltaSeconds, Timestamp};
+
+/// Where a lifetime comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `s-maxage`
+    SMaxage,
+    /// `max-age`
+    MaxAge,
+    /// `Expires` − `Date`
+    Expires,
+    /// A share of the time since `Last-Modified` (§4.2.2).
+    Heuristic,
+    /// Nothing says anything: there is no lifetime.
+    None,
+}
+
+/// The freshness lifetime of a response and what gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// From the response's birth; compare with its age.
+    pub span: Duration,
+    /// Which rule it follows from.
+    pub source: Source,
+}
+
+impl Lifetime {
+    /// Whether the origin stated it, be it as a malformed statement.
+    #[must_use]
+    pub fn is_explicit(self) -> bool {
+        matches!(self.source, Source::SMaxage | Source::MaxAge | Source::Expires)
+    }
+}
+
+/// The heuristic of RFC 9111 §4.2.2: a share of `Date` − `Last-Modified`, up to a cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heuristic {
+    /// In percent of the time since the last modification; 10 is what §4.2.2 calls typical.
+    pub percent: u32,
+    /// The longest lifetime that is ever guessed.
+    pub cap: Duration,
+}
+
+impl Default for Heuristic {
+    fn default() -> Self {
+        Self { percent: 10, cap: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// The lifetime of a response that arrived at `response_time`.
+#[must_use]
+pub fn lifetime(
+    status: StatusCode,
+    fields: &HeaderMap,
+    directives: &ResponseDirectives,
+    response_time: Timestamp,
+    heuristic: Heuristic,
+) -> Lifetime {
+    let explicit = |seconds: DeltaSeconds, source| Lifetime { span: seconds.as_duration(), source };
+    if let Some(seconds) = directives.s_maxage {
+        return explicit(seconds.or_zero(), Source::SMaxage);
+    }
+    if let Some(seconds) = directives.max_age {
+        return explicit(seconds.or_zero(), Source::MaxAge);
+    }
+    if fields.contains_key(EXPIRES) {
+        return Lifetime { span: until_expires(fields, response_time), source: Source::Expires };
+    }
+    if (heuristically_cacheable(status) || directives.public)
+        && let Some(span) = guess(fields, response_time, heuristic)
+    {
+        return Lifetime { span, source: Source::Heuristic };
+    }
+    Lifetime { span: Duration::ZERO, source: Source::None }
+}
+
+/// `Expires` − `Date`; nothing when there are two of them, or when it is no date (RFC 9111 §5.3).
+fn until_expires(fields: &HeaderMap, response_time: Timestamp) -> Duration {
+    let mut lines = fields.get_all(EXPIRES).iter();
+    let (Some(only), None) = (lines.next(), lines.next()) else {
+        return Duration::ZERO;
+    };
+    let Some(expires) = date::parse(only.as_bytes(), response_time) else {
+        return Duration::ZERO;
+    };
+    let birth = age::date(fields, response_time).unwrap_or(response_time);
+    Duration::from_secs(expires.as_secs().saturating_sub(birth.as_secs()))
+}
+
+fn guess(fields: &HeaderMap, response_time: Timestamp, heuristic: Heuristic) -> Option<Duration> {
+    let modified = date::parse(fields.get(LAST_MODIFIED)?.as_bytes(), response_time)?;
+    let birth = age::date(fields, response_time).unwrap_or(response_time);
+    let unchanged = birth.since(modified);
+    Some((unchanged / 100).saturating_mul(heuristic.percent).min(heuristic.cap))
+}
+
+/// "status codes that are defined as heuristically cacheable" (RFC 9110 §15.1).
+#[must_use]
+pub fn heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}

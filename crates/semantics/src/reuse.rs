@@ -1,0 +1,160 @@
+//! Whether a stored response may answer a request now (RFC 9111 §4, §4.2.4; RFC 5861).
+//!
+//! [`Freshness`] is everything about a stored response that time changes, worked out once when it is stored; the
+//! verdict at a later moment is a few comparisons, cheap enough for every hit.
+//!
+//! **Invariant:** `fresh_until ≤ revalidate_until, error_until ≤ retain_until`.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::age::{self, Exchange};
+use crate::directives::{RequestDirectives, ResponseDirectives, Seconds};
+use crate::lifetime::Lifetime;
+use crate::time::Timestamp;
+
+/// The life of a stored response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// The moment at which its age was zero; ages are counted from here.
+    pub born: Timestamp,
+    /// Before this moment it is fresh. Not after `born` for what must be validated on every use.
+    pub fresh_until: Timestamp,
+    /// Before this moment it may be served while it is refreshed behind the client's back (RFC 5861 §3).
+    pub revalidate_until: Timestamp,
+    /// Before this moment it may be served when the next hop fails (RFC 5861 §4).
+    pub error_until: Timestamp,
+    /// The response said `no-cache`: every use asks.
+    pub no_cache: bool,
+}
+
+/// How long a site keeps and serves what is no longer fresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StalePolicy {
+    /// Serve this long past freshness when the next hop fails and the origin said nothing of its own
+    /// (RFC 9111 §4.2.4 allows it when disconnected).
+    pub on_error: Duration,
+    /// Keep a response with a validator this long past its last use, to ask "changed since?" in place of fetching.
+    pub keep: Duration,
+}
+
+/// A response that needs an answer from the next hop before it may be used, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// Its age has passed its lifetime.
+    Expired,
+    /// `no-cache` in the response: every use asks.
+    NoCache,
+    /// The client asked for something newer than what is stored, and the site honours that.
+    Request,
+}
+
+/// What may be done with a stored response now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Answer with it.
+    Fresh,
+    /// Answer with it and refresh it behind the client's back.
+    WhileRevalidate,
+    /// Ask the next hop first; if that fails, `on_error` says whether it may be served all the same.
+    Validate {
+        /// Why it is not usable as it is.
+        because: Stale,
+        /// May be served when the next hop cannot be asked.
+        on_error: bool,
+    },
+}
+
+impl Freshness {
+    /// The life of a response that arrived at `exchange.response_time`.
+    #[must_use]
+    pub fn of(
+        fields: &HeaderMap,
+        directives: &ResponseDirectives,
+        lifetime: Lifetime,
+        exchange: Exchange,
+        policy: StalePolicy,
+    ) -> Self {
+        let age = age::initial(fields, exchange);
+        let born = exchange.response_time.before(age);
+        if directives.no_cache {
+            return Self { born, fresh_until: born, revalidate_until: born, error_until: born, no_cache: true };
+        }
+        let fresh_until = born.after(lifetime.span);
+        if forbids_stale(directives) {
+            return Self {
+                born,
+                fresh_until,
+                revalidate_until: fresh_until,
+                error_until: fresh_until,
+                no_cache: false,
+            };
+        }
+        let window = |seconds: Seconds| fresh_until.after(seconds.or_zero().as_duration());
+        Self {
+            born,
+            fresh_until,
+            revalidate_until: directives.stale_while_revalidate.map_or(fresh_until, window),
+            error_until: directives.stale_if_error.map_or_else(|| fresh_until.after(policy.on_error), window),
+            no_cache: false,
+        }
+    }
+
+    /// The age at `now`.
+    #[must_use]
+    pub fn age(&self, now: Timestamp) -> Duration {
+        now.since(self.born)
+    }
+
+    /// The remaining lifetime at `now` in whole seconds; negative once it is stale (RFC 9211 §2.3).
+    #[must_use]
+    pub fn ttl(&self, now: Timestamp) -> i64 {
+        let secs = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        if self.fresh_until > now { secs(self.fresh_until.since(now)) } else { -secs(now.since(self.fresh_until)) }
+    }
+
+    /// The moment from which on it is of no use: past every window, and past `keep` if it can be validated.
+    #[must_use]
+    pub fn retain_until(&self, validates: bool, response_time: Timestamp, policy: StalePolicy) -> Timestamp {
+        let served = self.fresh_until.max(self.revalidate_until).max(self.error_until);
+        if validates { served.max(response_time).after(policy.keep) } else { served }
+    }
+
+    /// What may be done with the response at `now`. `request` is `None` where the site ignores what clients ask.
+    #[must_use]
+    pub fn reuse(&self, now: Timestamp, request: Option<&RequestDirectives>) -> Reuse {
+        let because = if self.no_cache { Stale::NoCache } else { Stale::Expired };
+        let on_error = now < self.error_until;
+        if let Some(request) = request
+            && self.refused_by(now, request)
+        {
+            return Reuse::Validate { because: Stale::Request, on_error };
+        }
+        if now < self.fresh_until {
+            Reuse::Fresh
+        } else if now < self.revalidate_until {
+            Reuse::WhileRevalidate
+        } else {
+            Reuse::Validate { because, on_error }
+        }
+    }
+
+    /// RFC 9111 §5.2.1: the client wants something newer than this. `max-stale` is never granted: it would only add
+    /// staleness that the origin did not allow.
+    fn refused_by(&self, now: Timestamp, request: &RequestDirectives) -> bool {
+        let age = self.age(now);
+        let left = self.fresh_until.since(now);
+        request.no_cache
+            || request.max_age.is_some_and(|s| age > s.or_zero().as_duration())
+            || request.min_fresh.is_some_and(|s| left < s.or_zero().as_duration())
+    }
+}
+
+/// "MUST NOT … reuse that response … until it has been successfully validated" (RFC 9111 §5.2.2.2, §5.2.2.8,
+/// §5.2.2.10: `s-maxage` implies `proxy-revalidate`), except that an explicit stale window of the same author stands
+/// beside `s-maxage`, as every CDN reads it.
+fn forbids_stale(directives: &ResponseDirectives) -> bool {
+    let window = directives.stale_while_revalidate.is_some() || directives.stale_if_error.is_some();
+    directives.must_revalidate || directives.proxy_revalidate || (directives.s_maxage.is_some() && !window)
+}

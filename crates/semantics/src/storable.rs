@@ -1,0 +1,148 @@
+//! Whether a response may be stored by a shared cache (RFC 9111 §3, §3.3, §3.5, §5.2.2.3).
+
+use http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, SET_COOKIE};
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::directives::ResponseDirectives;
+use crate::lifetime::Lifetime;
+use crate::vary::Vary;
+
+/// Why a response is not stored. Its [`token`](Self::token) is what logs, metrics and `Cache-Status` show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotStorable {
+    /// Only answers to GET and HEAD are stored.
+    Method,
+    /// An interim or unknown status class.
+    Status,
+    /// A 206, or any answer to a range request, is a part; only whole responses are stored (§3.3).
+    Partial,
+    /// `no-store`
+    NoStore,
+    /// `private`
+    Private,
+    /// `must-understand` with a status that this cache does not implement (§5.2.2.3).
+    NotUnderstood,
+    /// The request was authorised and the response does not allow sharing (§3.5).
+    Authorization,
+    /// It sets a cookie, and the site did not say that such answers may be shared.
+    SetCookie,
+    /// `Vary: *`: no later request can be shown to match (§4.1).
+    VaryAll,
+    /// Neither explicit freshness, nor `public`, nor a status that allows heuristics (§3).
+    NoFreshness,
+    /// It could be stored, but never reused without asking, and has no validator to ask with.
+    Useless,
+}
+
+impl NotStorable {
+    /// The stable name of the reason.
+    #[must_use]
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::Partial => "partial",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::NotUnderstood => "not-understood",
+            Self::Authorization => "authorization",
+            Self::SetCookie => "set-cookie",
+            Self::VaryAll => "vary-all",
+            Self::NoFreshness => "no-freshness",
+            Self::Useless => "useless",
+        }
+    }
+}
+
+/// What a site decides where the RFC leaves a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StorePolicy {
+    /// Store answers that carry `Set-Cookie`. RFC 9111 §7.3 warns; off unless a site asks for it.
+    pub set_cookie: bool,
+}
+
+/// Whether the response to a request may be stored.
+///
+/// # Errors
+///
+/// The first reason against it.
+pub fn storable(
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &HeaderMap,
+    directives: &ResponseDirectives,
+    lifetime: Lifetime,
+    policy: StorePolicy,
+) -> Result<(), NotStorable> {
+    if method != Method::GET && method != Method::HEAD {
+        return Err(NotStorable::Method);
+    }
+    if status.as_u16() < 200 || status == StatusCode::NOT_MODIFIED {
+        return Err(NotStorable::Status);
+    }
+    if status == StatusCode::PARTIAL_CONTENT || response.contains_key(CONTENT_RANGE) && request.contains_key(RANGE) {
+        return Err(NotStorable::Partial);
+    }
+    directives_allow(status, directives)?;
+    if request.contains_key(AUTHORIZATION) && !shares_authorized(directives) {
+        return Err(NotStorable::Authorization);
+    }
+    if response.contains_key(SET_COOKIE) && !policy.set_cookie {
+        return Err(NotStorable::SetCookie);
+    }
+    if Vary::of(response) == Vary::All {
+        return Err(NotStorable::VaryAll);
+    }
+    reusable_one_day(status, response, directives, lifetime)
+}
+
+fn directives_allow(status: StatusCode, directives: &ResponseDirectives) -> Result<(), NotStorable> {
+    if directives.must_understand {
+        // "no-store" is to be ignored by a cache that understands the status code (§5.2.2.3).
+        if !understood(status) {
+            return Err(NotStorable::NotUnderstood);
+        }
+    } else if directives.no_store {
+        return Err(NotStorable::NoStore);
+    }
+    if directives.private { Err(NotStorable::Private) } else { Ok(()) }
+}
+
+/// "at least one of" the conditions that end the list of RFC 9111 §3, and a use for what is stored.
+fn reusable_one_day(
+    status: StatusCode,
+    response: &HeaderMap,
+    directives: &ResponseDirectives,
+    lifetime: Lifetime,
+) -> Result<(), NotStorable> {
+    let heuristic = crate::lifetime::heuristically_cacheable(status);
+    if !(lifetime.is_explicit() || directives.public || heuristic) {
+        return Err(NotStorable::NoFreshness);
+    }
+    let fresh_once = !lifetime.span.is_zero() && !directives.no_cache;
+    if fresh_once || crate::conditional::has_validator(response) || has_stale_window(directives) {
+        Ok(())
+    } else if lifetime.is_explicit() || directives.no_cache {
+        Err(NotStorable::Useless)
+    } else {
+        Err(NotStorable::NoFreshness)
+    }
+}
+
+fn has_stale_window(directives: &ResponseDirectives) -> bool {
+    let some =
+        |seconds: Option<crate::directives::Seconds>| seconds.is_some_and(|s| !s.or_zero().as_duration().is_zero());
+    !directives.no_cache && (some(directives.stale_while_revalidate) || some(directives.stale_if_error))
+}
+
+/// RFC 9111 §3.5: "must-revalidate", "public" and "s-maxage" allow sharing the answer to an authorised request.
+fn shares_authorized(directives: &ResponseDirectives) -> bool {
+    directives.public || directives.must_revalidate || directives.s_maxage.is_some()
+}
+
+/// The final statuses of RFC 9110 §15 whose caching rules this cache implements; 206 and 304 are not stored.
+fn understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505)
+}
