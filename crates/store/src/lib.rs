@@ -1,1 +1,22 @@
-//! stub
+//! What a node keeps: responses with their variants, in memory, within a fixed number of bytes.
+//!
+//! An [`Entry`] is an immutable response head with its times and a shared [`Body`]; entries that differ by `Vary` live
+//! side by side in one [`Slot`] under one cache key. A body can be read by many while it is still growing. Everything
+//! that is alive (stored, being filled, evicted but still being read) is charged to one [`Budget`].
+//!
+//! **Invariant:** the bytes charged never exceed the configured memory. A body that has not ended well is never
+//! stored and never looks whole to a reader.
+//!
+//! Only this crate names moka. The verdicts about what may be stored or reused are `semantics`' business.
+
+pub mod body;
+pub mod budget;
+pub mod entry;
+pub mod memory;
+pub mod slot;
+
+pub use body::{Body, BodyReader, BodyWriter, Read};
+pub use budget::{Budget, Charge};
+pub use entry::{Entry, Head};
+pub use memory::{Limits, Store};
+pub use slot::Slot;

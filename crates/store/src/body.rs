@@ -1,0 +1,342 @@
+//! A body that many can read while one writes it.
+//!
+//! Each reader has a cursor of its own; reading copies nothing but references to chunks. The writer of a *kept* body
+//! never waits for anybody; the writer of a *passing* body (one that will not be stored) holds at most a window of
+//! bytes and waits for its slowest reader, dropping what all have passed.
+//!
+//! **Invariant:** a reader sees the end only after [`BodyWriter::finish`]; every other way of ending is
+//! [`Read::Cut`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::budget::Charge;
+
+mod whole;
+use whole::Whole;
+
+/// A body, growing or whole.
+#[derive(Debug)]
+pub struct Body {
+    whole: OnceLock<Whole>,
+    growing: Mutex<Growing>,
+    /// Readers wait here for bytes.
+    grown: Notify,
+    /// The writer of a passing body waits here for room.
+    read: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Growing {
+    chunks: VecDeque<Bytes>,
+    /// Where the first chunk begins; more than 0 once chunks have been dropped.
+    start: u64,
+    end: u64,
+    /// The most that is held for readers; `None` while the body is kept whole.
+    window: Option<u64>,
+    cut: bool,
+    ended: bool,
+    /// A cursor for each reader of a body that is not whole yet; `None` is a free place.
+    cursors: Vec<Option<u64>>,
+    charge: Option<Charge>,
+}
+
+/// What a reader finds at its cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// Chunks were added to the list.
+    Chunks,
+    /// All bytes have been read.
+    End,
+    /// The body ended before it was whole.
+    Cut,
+    /// Nothing yet.
+    Pending,
+}
+
+impl Body {
+    /// A body that is whole from the start.
+    #[must_use]
+    pub fn complete(bytes: Bytes, charge: Option<Charge>) -> Arc<Self> {
+        let (body, mut writer) = Self::growing(charge, None);
+        writer.append(bytes);
+        writer.finish();
+        body
+    }
+
+    /// An empty body and the one who may write it. With a `window` the body passes: no more than that many bytes are
+    /// held for its readers, and it can only be joined at its start.
+    #[must_use]
+    pub fn growing(charge: Option<Charge>, window: Option<u64>) -> (Arc<Self>, BodyWriter) {
+        let body = Arc::new(Self {
+            whole: OnceLock::new(),
+            growing: Mutex::new(Growing { window, charge, ..Growing::default() }),
+            grown: Notify::new(),
+            read: Notify::new(),
+        });
+        let writer = BodyWriter { body: Arc::clone(&body) };
+        (body, writer)
+    }
+
+    /// The length, if the body is whole.
+    #[must_use]
+    pub fn len(&self) -> Option<u64> {
+        self.whole.get().map(Whole::len)
+    }
+
+    /// Whether the body is whole and has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// The chunks of a whole body.
+    #[must_use]
+    pub fn chunks(&self) -> Option<&[Bytes]> {
+        self.whole.get().map(Whole::chunks)
+    }
+
+    /// A reader at `start`, or `None` if bytes from there on have been dropped already.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>, start: u64) -> Option<BodyReader> {
+        let mut reader = BodyReader { body: Arc::clone(self), at: start, place: None };
+        if self.whole.get().is_none() {
+            let mut growing = self.growing.lock();
+            if growing.start > start {
+                return None;
+            }
+            reader.place = Some(growing.enter(start));
+        }
+        Some(reader)
+    }
+}
+
+impl Growing {
+    fn enter(&mut self, cursor: u64) -> usize {
+        let place = self.cursors.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.cursors.push(None);
+            self.cursors.len() - 1
+        });
+        self.set_cursor(place, Some(cursor));
+        place
+    }
+
+    fn set_cursor(&mut self, place: usize, cursor: Option<u64>) {
+        if let Some(slot) = self.cursors.get_mut(place) {
+            *slot = cursor;
+        }
+        if self.window.is_some() {
+            self.drop_passed();
+        }
+    }
+
+    /// Drops the chunks that every reader has passed.
+    fn drop_passed(&mut self) {
+        let Some(slowest) = self.cursors.iter().flatten().min().copied() else { return };
+        while let Some(chunk) = self.chunks.front() {
+            let end = self.start + chunk.len() as u64;
+            if end > slowest {
+                break;
+            }
+            self.start = end;
+            self.chunks.pop_front();
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.end - self.start
+    }
+
+    fn has_readers(&self) -> bool {
+        self.cursors.iter().any(Option::is_some)
+    }
+}
+
+/// The one who writes a body. Dropping it before [`finish`](Self::finish) cuts the body.
+#[derive(Debug)]
+pub struct BodyWriter {
+    body: Arc<Body>,
+}
+
+impl BodyWriter {
+    /// Adds bytes at the end.
+    pub fn append(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut growing = self.body.growing.lock();
+        growing.end += bytes.len() as u64;
+        growing.chunks.push_back(bytes);
+        drop(growing);
+        self.body.grown.notify_waiters();
+    }
+
+    /// Takes `bytes` more for a kept body; false if the budget is used up. Passing bodies need no room.
+    #[must_use]
+    pub fn charge(&mut self, bytes: u64) -> bool {
+        let mut growing = self.body.growing.lock();
+        growing.window.is_some() || growing.charge.as_mut().is_none_or(|charge| charge.grow(bytes))
+    }
+
+    /// Turns a kept body into a passing one: from now on at most `window` bytes are held.
+    pub fn pass(&mut self, window: u64) {
+        let mut growing = self.body.growing.lock();
+        growing.window = Some(window);
+        growing.charge = None;
+        growing.drop_passed();
+    }
+
+    /// Waits until there is room for more. False when nobody reads a passing body any more.
+    pub async fn room(&self) -> bool {
+        loop {
+            let notified = self.body.read.notified();
+            tokio::pin!(notified);
+            // Registered before looking, so that a reader that moves in between is not missed.
+            notified.as_mut().enable();
+            {
+                let growing = self.body.growing.lock();
+                let Some(window) = growing.window else { return true };
+                if !growing.has_readers() {
+                    return false;
+                }
+                if growing.held() < window {
+                    return true;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// The number of bytes written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.body.growing.lock().end
+    }
+
+    /// Ends the body well.
+    pub fn finish(self) {
+        let mut growing = self.body.growing.lock();
+        growing.ended = true;
+        if growing.window.is_none() {
+            let chunks = std::mem::take(&mut growing.chunks);
+            let charge = growing.charge.take();
+            // The list is only emptied together with this, under the lock: readers look here first.
+            let _ = self.body.whole.set(Whole::of(chunks, charge));
+        }
+        drop(growing);
+        self.body.grown.notify_waiters();
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        let mut growing = self.body.growing.lock();
+        if !growing.ended {
+            growing.ended = true;
+            growing.cut = true;
+            drop(growing);
+            self.body.grown.notify_waiters();
+        }
+    }
+}
+
+/// A cursor into a body.
+#[derive(Debug)]
+pub struct BodyReader {
+    body: Arc<Body>,
+    at: u64,
+    /// Its place among the cursors, while the body was growing when it was made.
+    place: Option<usize>,
+}
+
+impl BodyReader {
+    /// Adds up to `limit` bytes from the cursor on to `list` and moves the cursor behind them.
+    pub fn poll(&mut self, limit: u64, list: &mut Vec<Bytes>) -> Read {
+        if let Some(whole) = self.body.whole.get() {
+            let read = whole.read(self.at, limit, list);
+            self.at += read;
+            return if read > 0 { Read::Chunks } else { Read::End };
+        }
+        let mut growing = self.body.growing.lock();
+        if self.body.whole.get().is_some() {
+            drop(growing);
+            return self.poll(limit, list);
+        }
+        let read = collect(growing.chunks.iter(), self.at - growing.start, limit, list);
+        self.at += read;
+        if read == 0 {
+            return match (growing.ended, growing.cut) {
+                (false, _) => Read::Pending,
+                (true, false) => Read::End,
+                (true, true) => Read::Cut,
+            };
+        }
+        if let Some(place) = self.place {
+            growing.set_cursor(place, Some(self.at));
+        }
+        let passing = growing.window.is_some();
+        drop(growing);
+        if passing {
+            self.body.read.notify_one();
+        }
+        Read::Chunks
+    }
+
+    /// As [`poll`](Self::poll), but waits where that says [`Read::Pending`].
+    pub async fn read(&mut self, limit: u64, list: &mut Vec<Bytes>) -> Read {
+        loop {
+            let body = Arc::clone(&self.body);
+            let notified = body.grown.notified();
+            tokio::pin!(notified);
+            // Registered before looking, so that a write in between is not missed.
+            notified.as_mut().enable();
+            match self.poll(limit, list) {
+                Read::Pending => notified.await,
+                read => return read,
+            }
+        }
+    }
+
+    /// Where the cursor stands.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        self.body.growing.lock().set_cursor(place, None);
+        self.body.read.notify_one();
+    }
+}
+
+/// Adds up to `limit` bytes to `list`, beginning `skip` bytes into `chunks`; returns how many.
+fn collect<'a>(chunks: impl Iterator<Item = &'a Bytes>, mut skip: u64, limit: u64, list: &mut Vec<Bytes>) -> u64 {
+    let mut left = limit;
+    for chunk in chunks {
+        let length = chunk.len() as u64;
+        if skip >= length {
+            skip -= length;
+            continue;
+        }
+        if left == 0 {
+            break;
+        }
+        let take = (length - skip).min(left);
+        let start = usize::try_from(skip).unwrap_or(usize::MAX);
+        let end = usize::try_from(skip + take).unwrap_or(usize::MAX);
+        list.push(chunk.slice(start..end));
+        skip = 0;
+        left -= take;
+    }
+    limit - left
+}
+
+#[cfg(test)]
+mod tests;

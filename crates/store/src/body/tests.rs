@@ -1,0 +1,98 @@
+use super::*;
+
+fn drain(reader: &mut BodyReader) -> (Vec<u8>, Read) {
+    let (mut bytes, mut list) = (Vec::new(), Vec::new());
+    loop {
+        let read = reader.poll(u64::MAX, &mut list);
+        for chunk in list.drain(..) {
+            bytes.extend_from_slice(&chunk);
+        }
+        if read != Read::Chunks {
+            return (bytes, read);
+        }
+    }
+}
+
+#[test]
+fn readers_follow_a_growing_body_each_at_its_own_place() {
+    let (body, mut writer) = Body::growing(None, None);
+    let mut early = body.reader(0).unwrap();
+    writer.append(Bytes::from_static(b"hello "));
+    assert_eq!(drain(&mut early), (b"hello ".to_vec(), Read::Pending));
+    let mut late = body.reader(3).unwrap();
+    writer.append(Bytes::from_static(b"world"));
+    assert_eq!(drain(&mut late), (b"lo world".to_vec(), Read::Pending));
+    writer.finish();
+    assert_eq!(drain(&mut early), (b"world".to_vec(), Read::End));
+    assert_eq!(drain(&mut late), (Vec::new(), Read::End));
+    assert_eq!(drain(&mut body.reader(9).unwrap()), (b"ld".to_vec(), Read::End));
+    assert_eq!(body.len(), Some(11));
+}
+
+#[test]
+fn a_body_whose_writer_vanishes_is_cut_and_never_ends() {
+    let (body, mut writer) = Body::growing(None, None);
+    writer.append(Bytes::from_static(b"half"));
+    let mut reader = body.reader(0).unwrap();
+    drop(writer);
+    assert_eq!(drain(&mut reader), (b"half".to_vec(), Read::Cut));
+    assert_eq!(body.len(), None);
+}
+
+#[tokio::test]
+async fn a_passing_body_holds_a_window_and_waits_for_its_slowest_reader() {
+    let (body, mut writer) = Body::growing(None, Some(4));
+    let (mut fast, mut slow) = (body.reader(0).unwrap(), body.reader(0).unwrap());
+    writer.append(Bytes::from_static(b"abcd"));
+    assert_eq!(drain(&mut fast).0, b"abcd");
+    let mut waiting = tokio_test_poll(writer.room());
+    assert!(waiting.is_none(), "the slow reader has taken nothing");
+    assert_eq!(drain(&mut slow).0, b"abcd");
+    waiting = tokio_test_poll(writer.room());
+    assert_eq!(waiting, Some(true));
+    assert!(body.reader(0).is_none(), "its start has been dropped");
+    drop((fast, slow));
+    assert_eq!(tokio_test_poll(writer.room()), Some(false), "nobody reads any more");
+}
+
+/// Polls once.
+fn tokio_test_poll<F: Future>(future: F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[test]
+fn small_chunks_are_joined_when_the_body_is_whole() {
+    let (body, mut writer) = Body::growing(None, None);
+    let pattern: Vec<u8> = (0..=255).cycle().take(700_001).collect();
+    for piece in pattern.chunks(1000) {
+        writer.append(Bytes::copy_from_slice(piece));
+    }
+    let mut half = body.reader(350_000).unwrap();
+    writer.finish();
+    assert_eq!(body.chunks().unwrap().len(), 3);
+    assert_eq!(drain(&mut half).0, pattern[350_000..]);
+    assert_eq!(drain(&mut body.reader(0).unwrap()).0, pattern);
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_is_woken_by_bytes_and_by_the_end() {
+    let (body, mut writer) = Body::growing(None, None);
+    let mut reader = body.reader(0).unwrap();
+    let task = tokio::spawn(async move {
+        let (mut list, mut total) = (Vec::new(), 0);
+        while reader.read(u64::MAX, &mut list).await == Read::Chunks {
+            total += list.drain(..).map(|c| c.len()).sum::<usize>();
+        }
+        total
+    });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+        writer.append(Bytes::from_static(b"0123456789"));
+    }
+    writer.finish();
+    assert_eq!(task.await.unwrap(), 100);
+}

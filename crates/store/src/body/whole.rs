@@ -1,0 +1,78 @@
+//! A body that has all its bytes: immutable, read without a lock.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::collect;
+use crate::budget::Charge;
+
+/// Chunks smaller than this on average are joined when the body is whole: a hit then needs few of them per write, and
+/// the overhead of a chunk is small against what it holds.
+const CHUNK_BYTES_MIN: u64 = 16 * 1024;
+/// The size of joined chunks: large enough that a chunk costs nothing, small enough to find room for.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Whole {
+    chunks: Box<[Bytes]>,
+    /// Where each chunk ends, so that a reader finds its place by bisection.
+    ends: Box<[u64]>,
+    /// Goes back when the last reader is gone.
+    _charge: Option<Charge>,
+}
+
+impl Whole {
+    pub(super) fn of(chunks: VecDeque<Bytes>, charge: Option<Charge>) -> Self {
+        let chunks = joined(chunks);
+        let mut end = 0;
+        let ends = chunks
+            .iter()
+            .map(|chunk| {
+                end += chunk.len() as u64;
+                end
+            })
+            .collect();
+        Self { chunks, ends, _charge: charge }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    pub(super) fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    pub(super) fn read(&self, at: u64, limit: u64, list: &mut Vec<Bytes>) -> u64 {
+        let first = self.ends.partition_point(|end| *end <= at);
+        let before = first.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(0);
+        let rest = self.chunks.get(first..).unwrap_or_default();
+        collect(rest.iter(), at - before, limit, list)
+    }
+}
+
+fn joined(chunks: VecDeque<Bytes>) -> Box<[Bytes]> {
+    let total: u64 = chunks.iter().map(|c| c.len() as u64).sum();
+    if chunks.len() < 2 || total / chunks.len() as u64 >= CHUNK_BYTES_MIN {
+        return Vec::from(chunks).into_boxed_slice();
+    }
+    let mut left = usize::try_from(total).unwrap_or(usize::MAX);
+    let mut joined = Vec::new();
+    let mut current = BytesMut::with_capacity(left.min(CHUNK_BYTES));
+    for mut chunk in chunks {
+        while !chunk.is_empty() {
+            let room = current.capacity() - current.len();
+            let piece = chunk.split_to(room.min(chunk.len()));
+            current.extend_from_slice(&piece);
+            left -= piece.len();
+            if current.len() == current.capacity() {
+                joined.push(std::mem::replace(&mut current, BytesMut::with_capacity(left.min(CHUNK_BYTES))).freeze());
+            }
+        }
+    }
+    if !current.is_empty() {
+        joined.push(current.freeze());
+    }
+    joined.into_boxed_slice()
+}

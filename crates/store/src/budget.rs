@@ -1,0 +1,77 @@
+//! The bytes that a node may hold, and who holds them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A fixed number of bytes that charges are taken from and given back to.
+#[derive(Debug)]
+pub struct Budget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    }
+
+    /// The bytes that are taken now.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that may be taken at most.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes `bytes`, or nothing if they would exceed the limit.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, bytes: u64) -> Option<Charge> {
+        self.add(bytes).then(|| Charge { budget: Arc::clone(self), bytes })
+    }
+
+    fn add(&self, bytes: u64) -> bool {
+        // Relaxed: the number guards nothing but itself.
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            })
+            .is_ok()
+    }
+}
+
+/// Bytes taken from a [`Budget`]; they go back when it is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Takes `bytes` more; false, and nothing changes, if they would exceed the limit.
+    #[must_use]
+    pub fn grow(&mut self, bytes: u64) -> bool {
+        let grown = self.budget.add(bytes);
+        if grown {
+            self.bytes += bytes;
+        }
+        grown
+    }
+
+    /// The bytes that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,70 @@
+//! A stored response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use nearside_semantics::Timestamp;
+use nearside_semantics::reuse::Freshness;
+use nearside_semantics::vary::Vary;
+
+use crate::body::Body;
+
+/// What an entry costs beyond its head and body: its own fields, its slot, and the index's bookkeeping. Measured with
+/// a million empty entries (`entry_overhead` in this crate's tests).
+pub const ENTRY_OVERHEAD_BYTES: u64 = 900;
+
+/// The head of a stored response.
+#[derive(Debug)]
+pub struct Head {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// The end-to-end fields, as the next hop sent them.
+    pub fields: HeaderMap,
+    /// The head as it goes to HTTP/1.1 clients, serialised once, without the fields that change from hit to hit.
+    pub wire: Bytes,
+}
+
+/// A stored response: it never changes. A validation or a purge publishes a new one that shares the body.
+#[derive(Debug)]
+pub struct Entry {
+    /// Status and fields.
+    pub head: Head,
+    /// When it is fresh, stale, useless.
+    pub freshness: Freshness,
+    /// The moment from which on nothing can be done with it.
+    pub retain_until: Timestamp,
+    /// Which request fields it depends on.
+    pub vary: Vary,
+    /// The values of these fields in the request that it answered, as [`Vary::variant_key`] writes them.
+    pub variant: Box<[u8]>,
+    /// The body, shared with everything that reads it.
+    pub body: Arc<Body>,
+}
+
+impl Entry {
+    /// What it takes from the memory tier, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.body.len().unwrap_or(0) + head_weight(&self.head) + self.variant.len() as u64 + ENTRY_OVERHEAD_BYTES
+    }
+
+    /// Whether it answers a request with these fields.
+    #[must_use]
+    pub fn answers(&self, request: &HeaderMap) -> bool {
+        if self.vary == Vary::None {
+            return true;
+        }
+        let mut variant = Vec::with_capacity(self.variant.len());
+        self.vary.variant_key(request, &mut variant);
+        *variant == *self.variant
+    }
+}
+
+/// The bytes that a head takes, serialised and as fields.
+#[must_use]
+pub fn head_weight(head: &Head) -> u64 {
+    // Of each field: name, value, and the 96 bytes that `http::HeaderMap` keeps for a bucket and its index.
+    let fields: usize = head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 96).sum();
+    (head.wire.len() + fields) as u64
+}

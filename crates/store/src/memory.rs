@@ -1,0 +1,199 @@
+//! The memory tier: slots by cache key, on moka.
+//!
+//! moka's TinyLFU decides what stays. It bounds what is *stored* to its share of the memory; the [`Budget`] bounds
+//! what is *alive*, which is more: bodies that are being filled, and evicted ones that slow readers still hold.
+//!
+//! **Invariant:** a body is stored only while its charge is held, so that stored plus filling plus lingering bytes
+//! never exceed [`Limits::memory_bytes`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use moka::ops::compute::{CompResult, Op};
+use moka::sync::Cache;
+use nearside_semantics::Timestamp;
+
+use crate::budget::{Budget, Charge};
+use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
+use crate::slot::Slot;
+
+/// How large the store may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// All bytes of bodies and heads that are alive.
+    pub memory_bytes: u64,
+    /// The largest body that is stored; larger ones pass through.
+    pub object_bytes_max: u64,
+    /// Variants per cache key.
+    pub variants_max: usize,
+}
+
+impl Limits {
+    /// Of the memory, the share that is left to bodies on their way in, and to readers of evicted ones.
+    const FILL_SHARE: u64 = 4;
+
+    /// Limits for a memory size: bodies up to a quarter of it, sixteen variants a key.
+    #[must_use]
+    pub fn for_memory(memory_bytes: u64) -> Self {
+        Self { memory_bytes, object_bytes_max: memory_bytes / Self::FILL_SHARE, variants_max: 16 }
+    }
+}
+
+/// The memory tier of a node.
+#[derive(Debug)]
+pub struct Store {
+    slots: Cache<Box<[u8]>, Kept, ahash::RandomState>,
+    uncacheable: Cache<Box<[u8]>, (), ahash::RandomState>,
+    budget: Arc<Budget>,
+    limits: Limits,
+    /// Bytes stored since moka last made room.
+    unsettled: AtomicU64,
+    variants_dropped: AtomicU64,
+}
+
+/// A slot as moka holds it, with the time that it may stay.
+#[derive(Debug, Clone)]
+struct Kept {
+    slot: Arc<Slot>,
+    retain: Duration,
+}
+
+/// moka asks this for the life of each slot.
+#[derive(Debug)]
+struct Retention;
+
+impl moka::Expiry<Box<[u8]>, Kept> for Retention {
+    fn expire_after_create(&self, _: &Box<[u8]>, kept: &Kept, _: Instant) -> Option<Duration> {
+        Some(kept.retain)
+    }
+
+    fn expire_after_update(&self, _: &Box<[u8]>, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.retain)
+    }
+}
+
+/// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
+/// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
+const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
+/// Room for such keys, in bytes of keys.
+const UNCACHEABLE_BYTES: u64 = 4 << 20;
+/// The longest that moka is asked to keep anything; its timer wheels overflow far beyond.
+const RETAIN_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let share = limits.memory_bytes - limits.memory_bytes / Limits::FILL_SHARE;
+        let weight = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let slots = Cache::builder()
+            .max_capacity(share)
+            .weigher(move |key: &Box<[u8]>, kept: &Kept| weight(key.len() as u64 + kept.slot.weight()))
+            .expire_after(Retention)
+            .build_with_hasher(ahash::RandomState::new());
+        let uncacheable = Cache::builder()
+            .max_capacity(UNCACHEABLE_BYTES)
+            .weigher(move |key: &Box<[u8]>, ()| weight(key.len() as u64 + 64))
+            .time_to_live(UNCACHEABLE_FOR)
+            .build_with_hasher(ahash::RandomState::new());
+        Self {
+            slots,
+            uncacheable,
+            budget: Budget::new(limits.memory_bytes),
+            limits,
+            unsettled: AtomicU64::new(0),
+            variants_dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// What is stored under a key.
+    #[must_use]
+    pub fn lookup(&self, key: &[u8]) -> Option<Arc<Slot>> {
+        self.slots.get(key).map(|kept| kept.slot)
+    }
+
+    /// Takes room for a response with this head and a body of `body_bytes`, making some if need be; `None` if it is too
+    /// large to be stored, or if too much is on its way already.
+    #[must_use]
+    pub fn reserve(&self, head: &Head, body_bytes: u64) -> Option<Charge> {
+        if body_bytes > self.limits.object_bytes_max {
+            return None;
+        }
+        let bytes = body_bytes + head_weight(head) + ENTRY_OVERHEAD_BYTES;
+        self.budget.take(bytes).or_else(|| {
+            self.settle();
+            self.budget.take(bytes)
+        })
+    }
+
+    /// Stores an entry whose body is whole.
+    pub fn insert(&self, key: &[u8], entry: Entry, now: Timestamp) {
+        let weight = entry.weight();
+        let retain = entry.retain_until.since(now).min(RETAIN_MAX);
+        let entry = Arc::new(entry);
+        let result = self.slots.entry(key.into()).and_compute_with(|old| {
+            let old = old.map(moka::Entry::into_value);
+            let (slot, fallen) = Slot::with(old.as_ref().map(|kept| &*kept.slot), entry, self.limits.variants_max);
+            self.variants_dropped.fetch_add(fallen as u64, Ordering::Relaxed);
+            let others = old.filter(|_| slot.variants() > 1).map_or(Duration::ZERO, |kept| kept.retain);
+            Op::Put(Kept { slot: Arc::new(slot), retain: retain.max(others) })
+        });
+        debug_assert!(matches!(result, CompResult::Inserted(_) | CompResult::ReplacedWith(_)), "put was asked for");
+        self.uncacheable.invalidate(key);
+        // moka makes room when it sees fit; it is made to before what it has not seen yet matters.
+        if self.unsettled.fetch_add(weight, Ordering::Relaxed) + weight > self.limits.memory_bytes / 64 {
+            self.settle();
+        }
+    }
+
+    /// Removes all variants of a key; returns how many there were.
+    pub fn remove(&self, key: &[u8]) -> usize {
+        self.uncacheable.invalidate(key);
+        self.slots.remove(key).map_or(0, |kept| kept.slot.variants())
+    }
+
+    /// Remembers for a while that the answers for a key may not be stored.
+    pub fn remember_uncacheable(&self, key: &[u8]) {
+        self.uncacheable.insert(key.into(), ());
+    }
+
+    /// Whether the last answer for this key could not be stored.
+    #[must_use]
+    pub fn is_uncacheable(&self, key: &[u8]) -> bool {
+        self.uncacheable.contains_key(key)
+    }
+
+    /// Evicts what does not fit and what is of no use any more.
+    pub fn settle(&self) {
+        self.unsettled.store(0, Ordering::Relaxed);
+        self.slots.run_pending_tasks();
+    }
+
+    /// The number of cache keys with something stored.
+    #[must_use]
+    pub fn objects(&self) -> u64 {
+        self.slots.entry_count()
+    }
+
+    /// The bytes that are alive.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.budget.used()
+    }
+
+    /// Variants that fell out because their key had too many.
+    #[must_use]
+    pub fn variants_dropped(&self) -> u64 {
+        self.variants_dropped.load(Ordering::Relaxed)
+    }
+
+    /// The limits it was made with.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! All variants that are stored under one cache key.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::entry::Entry;
+
+/// The variants of one cache key, newest first, never empty. Immutable: a change publishes a new slot.
+#[derive(Debug)]
+pub struct Slot {
+    entries: Box<[Arc<Entry>]>,
+}
+
+impl Slot {
+    /// The slot that `old` becomes when `entry` is stored: of the variants, those stay that were selected by the same
+    /// request fields and are not the one that is replaced. Returns also how many fell out because of `variants_max`.
+    #[must_use]
+    pub fn with(old: Option<&Self>, entry: Arc<Entry>, variants_max: usize) -> (Self, usize) {
+        let stays = |other: &&Arc<Entry>| other.vary == entry.vary && other.variant != entry.variant;
+        let others: Vec<_> = old.map_or(&[][..], |slot| &slot.entries).iter().filter(stays).cloned().collect();
+        let kept = others.len().min(variants_max.saturating_sub(1));
+        let fallen = others.len() - kept;
+        let entries = std::iter::once(entry).chain(others.into_iter().take(kept)).collect();
+        (Self { entries }, fallen)
+    }
+
+    /// The entry that answers a request with these fields.
+    #[must_use]
+    pub fn select(&self, request: &HeaderMap) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| entry.answers(request))
+    }
+
+    /// The newest entry, if it answers every request of this key.
+    #[must_use]
+    pub fn sole(&self) -> Option<&Arc<Entry>> {
+        self.newest().filter(|entry| entry.vary == nearside_semantics::vary::Vary::None)
+    }
+
+    /// The newest entry.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Arc<Entry>> {
+        self.entries.first()
+    }
+
+    /// How many variants there are.
+    #[must_use]
+    pub fn variants(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What it takes from the memory tier, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.weight()).sum()
+    }
+}
