@@ -1,0 +1,284 @@
+//! From the text of a file to a [`Config`].
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::de::DeTable;
+
+use crate::model::{AccessLog, Cache, Config, Limits, LogSink, Role, Site, Timeouts, TlsListener, default_id};
+use crate::problem::{ConfigError, Problem};
+use crate::section::{Findings, Section};
+use crate::values::{ByteSize, HostPattern, ListenAddress, Secret, Span, Upstream, ValueError};
+
+/// Reads and checks a file.
+///
+/// # Errors
+///
+/// The file cannot be read, or has problems: all of them.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(&path.display().to_string(), text)
+}
+
+/// Checks the text of a file called `path`.
+///
+/// # Errors
+///
+/// All problems of the text.
+pub fn parse(path: &str, text: String) -> Result<Config, ConfigError> {
+    let findings = Findings::default();
+    let config = decode(&text, &findings);
+    let mut problems = findings.problems.into_inner();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => {
+            problems.sort_by_key(|problem| problem.span.start);
+            Err(ConfigError::Invalid { path: path.to_owned(), text, problems })
+        }
+    }
+}
+
+/// `None` only if a problem was reported.
+pub(crate) fn decode(text: &str, findings: &Findings) -> Option<Config> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or(0..text.len().min(1));
+        let title = "this is not TOML".to_owned();
+        findings.problems.borrow_mut().push(Problem { span, title, label: error.message().to_owned(), help: None });
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    config(&Section::root(&table, findings))
+}
+
+/// The value of `role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RoleName {
+    Edge,
+    Shield,
+}
+
+impl FromStr for RoleName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "edge" => Ok(Self::Edge),
+            "shield" => Ok(Self::Shield),
+            _ => Err(ValueError("\"edge\" or \"shield\"".to_owned())),
+        }
+    }
+}
+
+fn config(root: &Section<'_>) -> Option<Config> {
+    let name: Option<RoleName> = root.required("role", "write role = \"edge\" or role = \"shield\"");
+    let role = role(root, name);
+    let id = root.get("id").unwrap_or_else(|| default_id(role.name()));
+    let listen = root.list("listen").into_iter().map(|ListenAddress(address)| address).collect::<Vec<_>>();
+    let listen_tls: Vec<_> = root.sections("listen_tls").iter().filter_map(tls_listener).collect();
+    if listen.is_empty() && listen_tls.is_empty() {
+        root.object(
+            "listen",
+            "there is no listener",
+            "clients cannot reach it",
+            "add listen = [\"127.0.0.1:8080\"] or a [[listen_tls]] table",
+        );
+    }
+    let config = Config {
+        role,
+        id,
+        city: root.get("city"),
+        threads: small(root.number("threads", 1, 1..=256)),
+        listen,
+        listen_tls,
+        admin: root.get("admin").map(|ListenAddress(address)| address),
+        cache: cache(&root.section("cache")),
+        limits: limits(&root.section("limits")),
+        timeouts: timeouts(&root.section("timeouts")),
+        access_log: access_log(&root.section("access_log")),
+        sites: sites(root),
+    };
+    name.map(|_| config)
+}
+
+fn role(root: &Section<'_>, name: Option<RoleName>) -> Role {
+    match name {
+        Some(RoleName::Shield) => {
+            let edges = root.section("edges");
+            let secret: Option<Secret> = edges.get("secret");
+            let open = edges.or("open", false);
+            if secret.is_none() && !open {
+                edges.object(
+                    "secret",
+                    "a shield must know its edges",
+                    "neither a secret nor open = true",
+                    "add [edges] with secret = \"${NEARSIDE_SHIELD_SECRET}\", the same as on the edges, or open = true \
+                     to serve anyone who can reach it",
+                );
+            }
+            Role::Shield { secret: secret.filter(|_| !open) }
+        }
+        _ => {
+            let shields = root.section("shields");
+            Role::Edge { shields: shields.list("addresses"), secret: shields.get("secret") }
+        }
+    }
+}
+
+fn tls_listener(section: &Section<'_>) -> Option<TlsListener> {
+    let address: Option<ListenAddress> = section.required("address", "add address = \"127.0.0.1:8443\"");
+    let cert: Option<String> =
+        section.required("cert", "add cert = \"FILE\" with the certificate and its chain in PEM");
+    let key: Option<String> = section.required("key", "add key = \"FILE\" with the private key in PEM");
+    Some(TlsListener { address: address?.0, cert: PathBuf::from(cert?), key: PathBuf::from(key?) })
+}
+
+fn cache(section: &Section<'_>) -> Cache {
+    const SMALLEST: ByteSize = ByteSize(1 << 20);
+    let ByteSize(memory) = section.or("memory", ByteSize(Cache::default().memory_bytes));
+    if memory < SMALLEST.0 {
+        section.object("memory", "the cache is too small", "less than 1MiB", "give it at least \"1MiB\"");
+    }
+    let defaults = Cache::of(memory);
+    let ByteSize(object) = section.or("object_max", ByteSize(defaults.object_bytes_max));
+    if object > defaults.object_bytes_max {
+        section.object(
+            "object_max",
+            "the largest object does not fit",
+            "more than a quarter of `memory`",
+            "bodies on their way in have a quarter of the memory: raise `memory` or lower `object_max`",
+        );
+    }
+    Cache {
+        memory_bytes: memory,
+        object_bytes_max: object,
+        variants_max: small(section.number("variants_max", 16, 1..=1000)),
+    }
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    let defaults = Limits::default();
+    let bytes = |key, default: usize| {
+        let ByteSize(bytes) = section.or(key, ByteSize(default as u64));
+        small(bytes)
+    };
+    let head_bytes = bytes("head", defaults.head_bytes);
+    if !(1024..=1 << 20).contains(&head_bytes) {
+        section.object("head", "the limit of request heads is out of range", "here", "allowed are 1KiB to 1MiB");
+    }
+    Limits {
+        connections: small(section.number("connections", defaults.connections as u64, 1..=10_000_000)),
+        head_bytes,
+        fields: small(section.number("fields", defaults.fields as u64, 8..=256)),
+        body_bytes: section.or("body", ByteSize(defaults.body_bytes)).0,
+        requests_per_connection: section.number(
+            "requests_per_connection",
+            defaults.requests_per_connection,
+            1..=u64::from(u32::MAX),
+        ),
+        h2_streams: u32::try_from(section.number("h2_streams", u64::from(defaults.h2_streams), 1..=10_000))
+            .unwrap_or(defaults.h2_streams),
+        window_bytes: section.or("window", ByteSize(defaults.window_bytes)).0.max(64 << 10),
+    }
+}
+
+fn timeouts(section: &Section<'_>) -> Timeouts {
+    let defaults = Timeouts::default();
+    let span = |key, default| {
+        let Span(span) = section.or(key, Span(default));
+        if span.is_zero() {
+            section.object(key, "a timeout cannot be zero", "no time at all", "give it at least \"1ms\"");
+        }
+        span
+    };
+    Timeouts {
+        head: span("head", defaults.head),
+        idle: span("idle", defaults.idle),
+        stall: span("stall", defaults.stall),
+        connect: span("connect", defaults.connect),
+        first_byte: span("first_byte", defaults.first_byte),
+        between_bytes: span("between_bytes", defaults.between_bytes),
+        upstream_idle: span("upstream_idle", defaults.upstream_idle),
+        drain: span("drain", defaults.drain),
+    }
+}
+
+fn access_log(section: &Section<'_>) -> AccessLog {
+    let defaults = AccessLog::default();
+    AccessLog {
+        format: section.or("format", defaults.format),
+        sink: section.get::<String>("file").map_or(LogSink::Stdout, |path| LogSink::File(PathBuf::from(path))),
+    }
+}
+
+fn sites(root: &Section<'_>) -> Vec<Site> {
+    let sections = root.sections("site");
+    if sections.is_empty() {
+        root.object(
+            "site",
+            "there is no site",
+            "nothing to serve",
+            "add a [[site]] table with hosts = [\"*\"] and origins = [\"http://HOST:PORT\"]",
+        );
+    }
+    let mut seen: Vec<(HostPattern, String)> = Vec::new();
+    let mut sites: Vec<Site> = Vec::new();
+    for section in &sections {
+        let site = site(section);
+        for host in &site.hosts {
+            match seen.iter().find(|(other, _)| other == host) {
+                Some((_, owner)) => section.object(
+                    "hosts",
+                    &format!("two sites answer for `{host}`"),
+                    &format!("the site `{owner}` has it already"),
+                    "a host belongs to one site: remove it from one of them",
+                ),
+                None => seen.push((host.clone(), site.name.clone())),
+            }
+        }
+        if sites.iter().any(|other| other.name == site.name) {
+            section.object("name", "two sites have one name", "used before", "names tell sites apart: choose another");
+        }
+        sites.push(site);
+    }
+    sites
+}
+
+fn site(section: &Section<'_>) -> Site {
+    let name: String =
+        section.required("name", "add name = \"www\"; it stands in logs and metrics").unwrap_or_default();
+    let hosts = section.list("hosts");
+    let origins: Vec<Upstream> = section.list("origins");
+    if hosts.is_empty() {
+        section.object(
+            "hosts",
+            "a site needs hosts",
+            "no host",
+            "add hosts = [\"www.example.com\"], or [\"*\"] for all",
+        );
+    }
+    if origins.is_empty() {
+        section.object("origins", "a site needs an origin", "no origin", "add origins = [\"https://www.example.com\"]");
+    }
+    let defaults = Site::new(&name, hosts, origins);
+    Site {
+        origin_host: section.get("origin_host"),
+        set_cookie: section.or("set_cookie", defaults.set_cookie),
+        honour_request_directives: section.or("honour_request_directives", defaults.honour_request_directives),
+        stale_on_error: section.or("stale_on_error", Span(defaults.stale_on_error)).0,
+        keep_for_validation: section.or("keep_for_validation", Span(defaults.keep_for_validation)).0,
+        heuristic_percent: u32::try_from(section.number("heuristic_percent", 10, 0..=100)).unwrap_or(0),
+        heuristic_cap: section.or("heuristic_cap", Span(defaults.heuristic_cap)).0,
+        ..defaults
+    }
+}
+
+/// A number that was checked to be small, on any platform.
+fn small(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::*;
+use crate::model::{LogFormat, SetCookie};
+
+const EDGE: &str = include_str!("../../reference/edge.toml");
+const SHIELD: &str = include_str!("../../reference/shield.toml");
+
+/// The reference with every key in force: a line that is commented out as `#key = value` counts.
+fn in_force(reference: &str) -> String {
+    let key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    reference.lines().map(|line| if key(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+fn keys(table: &DeTable<'_>, path: &str, found: &mut BTreeSet<String>) {
+    for (key, value) in table {
+        let full = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+        found.insert(full.clone());
+        match value.get_ref() {
+            // Tables that are values of their own, not sections.
+            DeValue::Table(_) if full.ends_with("secret") => {}
+            DeValue::Table(inner) => keys(inner, &full, found),
+            DeValue::Array(members) => {
+                for inner in members.iter().filter_map(|m| m.get_ref().as_table()) {
+                    keys(inner, &format!("{full}[]"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn problems_of(text: &str) -> String {
+    match parse("test.toml", text.to_owned()) {
+        Ok(_) => String::new(),
+        Err(error) => error.render(false),
+    }
+}
+
+fn with_secret(text: &str) -> (String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "0123456789abcdef").unwrap();
+    (text.replace("/etc/nearside/shield-secret", file.to_str().unwrap()), folder)
+}
+
+#[test]
+fn the_reference_files_name_every_key_and_no_other() {
+    for reference in [EDGE, SHIELD] {
+        let (text, _folder) = with_secret(&in_force(reference));
+        let findings = Findings::default();
+        assert!(decode(&text, &findings).is_some());
+        assert_eq!(findings.problems.into_inner(), Vec::new());
+        let known: BTreeSet<String> = findings.known.into_inner().into_iter().collect();
+        let mut written = BTreeSet::new();
+        keys(DeTable::parse(&text).unwrap().get_ref(), "", &mut written);
+        assert_eq!(written, known);
+    }
+}
+
+#[test]
+fn the_reference_files_state_the_defaults() {
+    for reference in [EDGE, SHIELD] {
+        let (all, _folder) = with_secret(&in_force(reference));
+        let full = parse("reference", all).unwrap();
+        let site = &full.sites[0];
+        assert_eq!(full.cache, Cache::default());
+        assert_eq!(full.limits, Limits::default());
+        assert_eq!(full.timeouts, Timeouts::default());
+        assert_eq!(full.access_log.format, AccessLog::default().format);
+        let defaults = Site::new(&site.name, site.hosts.clone(), site.origins.clone());
+        assert_eq!(*site, Site { origin_host: site.origin_host.clone(), ..defaults });
+    }
+}
+
+#[test]
+fn what_is_written_is_what_comes_out() {
+    let config = parse(
+        "test.toml",
+        r#"
+        role = "edge"
+        id = "edge-nrt"
+        listen = [":8080", "127.0.0.1:0"]
+        [cache]
+        memory = "64MiB"
+        [timeouts]
+        connect = "250ms"
+        [access_log]
+        format = "off"
+        [[site]]
+        name = "www"
+        hosts = ["www.example.com", "*.example.org"]
+        origins = "http://127.0.0.1:9000"
+        set_cookie = "store"
+        "#
+        .to_owned(),
+    )
+    .unwrap();
+    assert_eq!(config.id.as_str(), "edge-nrt");
+    assert_eq!(config.listen[0].to_string(), "[::]:8080");
+    assert_eq!((config.cache.memory_bytes, config.cache.object_bytes_max), (64 << 20, 16 << 20));
+    assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+    assert_eq!(config.access_log.format, LogFormat::Off);
+    assert_eq!(config.sites[0].set_cookie, SetCookie::Store);
+    assert_eq!(config.sites[0].origins[0].to_string(), "http://127.0.0.1:9000");
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_its_line_and_a_remedy() {
+    let shown = problems_of(
+        r#"role = "edge"
+listen = ["127.0.0.1:99999"]
+thread = 2
+[cache]
+memory = "lots"
+[[site]]
+name = "www"
+hosts = ["a"]
+origins = ["example.com"]
+[[site]]
+name = "www"
+hosts = ["a"]
+origins = ["http://b"]
+"#,
+    );
+    for part in [
+        "test.toml:2:",
+        "`listen` cannot be \"127.0.0.1:99999\"",
+        "test.toml:3:",
+        "did you mean `threads`?",
+        "test.toml:5:",
+        "`cache.memory` cannot be \"lots\"",
+        "as in \"512MiB\"",
+        "test.toml:9:",
+        "`site[].origins` cannot be \"example.com\"",
+        "two sites answer for `a`",
+        "two sites have one name",
+        "nothing was applied",
+    ] {
+        assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+    }
+}
+
+#[test]
+fn text_that_is_not_toml_is_told_with_all_its_places() {
+    let shown = problems_of("role = \n[cache\nmemory = 'x\n");
+    assert!(shown.matches("this is not TOML").count() >= 2, "{shown}");
+    assert!(shown.contains("test.toml:1:") && shown.contains("test.toml:2:"), "{shown}");
+}
+
+#[test]
+fn what_is_missing_is_told_with_what_to_write() {
+    let shown = problems_of("");
+    for part in ["`role` is missing", "there is no listener", "there is no site"] {
+        assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+    }
+    let shield =
+        "role = \"shield\"\nlisten = [\":1\"]\n[[site]]\nname = \"a\"\nhosts = [\"*\"]\norigins = [\"http://b\"]\n";
+    assert!(problems_of(shield).contains("a shield must know its edges"));
+    assert_eq!(problems_of(&format!("{shield}[edges]\nopen = true\n")), "");
+    assert!(problems_of(&format!("{shield}[edges]\nsecret = \"in the open, really\"\n")).contains("${ENVIRONMENT"));
+    assert!(
+        problems_of(&format!("{shield}[edges]\nsecret = {{ file = \"/does/not/exist\" }}\n"))
+            .contains("/does/not/exist")
+    );
+}

@@ -1,0 +1,292 @@
+//! The configuration of a node, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::values::{HostPattern, NodeId, Secret, Upstream, ValueError};
+
+/// Everything that an edge or a shield is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What it is, and what only this role has.
+    pub role: Role,
+    /// Its name in `Cache-Status`, `Via` and logs.
+    pub id: NodeId,
+    /// Where it stands, as people know it; for the eye only.
+    pub city: Option<String>,
+    /// Threads that serve clients, each with its own listening socket.
+    pub threads: usize,
+    /// Where clients reach it in clear.
+    pub listen: Vec<SocketAddr>,
+    /// Where clients reach it over TLS.
+    pub listen_tls: Vec<TlsListener>,
+    /// Where operators reach it.
+    pub admin: Option<SocketAddr>,
+    /// The memory tier.
+    pub cache: Cache,
+    /// What a client may take.
+    pub limits: Limits,
+    /// How long everything may take.
+    pub timeouts: Timeouts,
+    /// Where access-log lines go.
+    pub access_log: AccessLog,
+    /// The sites it serves; never empty.
+    pub sites: Vec<Site>,
+}
+
+/// What an edge has and a shield has not, and the other way round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It faces clients.
+    Edge {
+        /// Asked in place of the origins; empty: the origins are asked.
+        shields: Vec<Upstream>,
+        /// Shown to the shields.
+        secret: Option<Secret>,
+    },
+    /// It faces edges.
+    Shield {
+        /// What edges must show; `None` serves anyone.
+        secret: Option<Secret>,
+    },
+}
+
+impl Role {
+    /// The name of the subcommand.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Edge { .. } => "edge",
+            Self::Shield { .. } => "shield",
+        }
+    }
+}
+
+/// A TLS listener with its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsListener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// PEM file: the certificate and its chain.
+    pub cert: PathBuf,
+    /// PEM file: the private key.
+    pub key: PathBuf,
+}
+
+/// The memory tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of all bodies and heads that are alive.
+    pub memory_bytes: u64,
+    /// The largest body that is stored.
+    pub object_bytes_max: u64,
+    /// Variants per cache key.
+    pub variants_max: usize,
+}
+
+impl Cache {
+    /// A memory tier of this size, with the defaults that follow from it.
+    #[must_use]
+    pub fn of(memory_bytes: u64) -> Self {
+        Self { memory_bytes, object_bytes_max: memory_bytes / 4, variants_max: 16 }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::of(1 << 30)
+    }
+}
+
+/// What a client may take of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of clients at one time.
+    pub connections: usize,
+    /// Bytes of a request head.
+    pub head_bytes: usize,
+    /// Fields of a request head.
+    pub fields: usize,
+    /// Bytes of a request body.
+    pub body_bytes: u64,
+    /// Requests on one connection; then it is closed.
+    pub requests_per_connection: u64,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub h2_streams: u32,
+    /// Bytes that are held for the readers of a body that is not stored.
+    pub window_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 50_000,
+            head_bytes: 32 << 10,
+            fields: 100,
+            body_bytes: 1 << 30,
+            requests_per_connection: 1_000_000_000,
+            h2_streams: 128,
+            window_bytes: 1 << 20,
+        }
+    }
+}
+
+/// How long things may take. None of them is without a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request head to its last, and for a TLS handshake.
+    pub head: Duration,
+    /// A connection without a request.
+    pub idle: Duration,
+    /// A client that takes no byte of its answer, or sends none of its body.
+    pub stall: Duration,
+    /// Connecting to the next hop, with TLS.
+    pub connect: Duration,
+    /// From the request to the head of the next hop's answer.
+    pub first_byte: Duration,
+    /// Between two pieces of the next hop's answer.
+    pub between_bytes: Duration,
+    /// A connection to the next hop that is kept for the next request.
+    pub upstream_idle: Duration,
+    /// Answers that are still running when the node is told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let secs = Duration::from_secs;
+        Self {
+            head: secs(10),
+            idle: secs(60),
+            stall: secs(30),
+            connect: secs(3),
+            first_byte: secs(30),
+            between_bytes: secs(15),
+            upstream_idle: secs(50),
+            drain: secs(30),
+        }
+    }
+}
+
+/// Where access-log lines go and how they look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// The form of a line; `Off` writes none.
+    pub format: LogFormat,
+    /// Where to.
+    pub sink: LogSink,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, sink: LogSink::Stdout }
+    }
+}
+
+/// Where access-log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogSink {
+    /// Standard output.
+    Stdout,
+    /// The end of a file.
+    File(PathBuf),
+}
+
+/// The form of access-log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// None.
+    Off,
+    /// A JSON object a line.
+    Json,
+    /// For the eye.
+    Pretty,
+}
+
+impl FromStr for LogFormat {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "off" => Ok(Self::Off),
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            _ => Err(ValueError("\"json\", \"pretty\" or \"off\"".to_owned())),
+        }
+    }
+}
+
+/// A site: hosts that share origins and rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// The hosts it answers for; never empty.
+    pub hosts: Vec<HostPattern>,
+    /// Asked in this order; the next one when one cannot be reached. Never empty.
+    pub origins: Vec<Upstream>,
+    /// The `Host` that origins see; `None`: the client's.
+    pub origin_host: Option<String>,
+    /// What becomes of answers that set cookies.
+    pub set_cookie: SetCookie,
+    /// Whether clients may ask for something newer than what is stored.
+    pub honour_request_directives: bool,
+    /// How long past freshness an answer is served when the next hop fails and the origin named no span of its own.
+    pub stale_on_error: Duration,
+    /// How long past its use an answer with a validator is kept, to ask "changed since?".
+    pub keep_for_validation: Duration,
+    /// Guessed lifetime: percent of the time since the last modification.
+    pub heuristic_percent: u32,
+    /// The longest lifetime that is guessed.
+    pub heuristic_cap: Duration,
+}
+
+impl Site {
+    /// A site with lawful defaults.
+    #[must_use]
+    pub fn new(name: &str, hosts: Vec<HostPattern>, origins: Vec<Upstream>) -> Self {
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        Self {
+            name: name.to_owned(),
+            hosts,
+            origins,
+            origin_host: None,
+            set_cookie: SetCookie::Pass,
+            honour_request_directives: false,
+            stale_on_error: hours(1),
+            keep_for_validation: hours(24),
+            heuristic_percent: 10,
+            heuristic_cap: hours(24),
+        }
+    }
+}
+
+/// What becomes of answers that set cookies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetCookie {
+    /// They reach their client and are not stored.
+    Pass,
+    /// They are stored with all their fields, and everybody gets the same cookie.
+    Store,
+}
+
+impl FromStr for SetCookie {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "pass" => Ok(Self::Pass),
+            "store" => Ok(Self::Store),
+            _ => Err(ValueError("\"pass\" or \"store\"".to_owned())),
+        }
+    }
+}
+
+/// The name of a node that was given none.
+#[must_use]
+pub fn default_id(role: &str) -> NodeId {
+    #[expect(clippy::expect_used, reason = "both roles are valid names")]
+    role.parse().expect("invariant: a role's name is a node's name")
+}
