@@ -264,7 +264,8 @@ fn site(section: &Section<'_>) -> Site {
     }
     let defaults = Site::new(&name, hosts, origins);
     Site {
-        origin_host: section.get("origin_host"),
+        canonical_host: host(section, "canonical_host"),
+        origin_host: host(section, "origin_host"),
         set_cookie: section.or("set_cookie", defaults.set_cookie),
         honour_request_directives: section.or("honour_request_directives", defaults.honour_request_directives),
         stale_on_error: section.or("stale_on_error", Span(defaults.stale_on_error)).0,
@@ -273,6 +274,15 @@ fn site(section: &Section<'_>) -> Site {
         heuristic_cap: section.or("heuristic_cap", Span(defaults.heuristic_cap)).0,
         ..defaults
     }
+}
+
+/// A host with an optional port, as it stands in a `Host` field.
+fn host(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let host: String = section.get(key)?;
+    if format!("http://{host}").parse::<Upstream>().is_err() {
+        section.object(key, "this is no host", "neither a name nor an address", "write it as \"www.example.com\"");
+    }
+    Some(host)
 }
 
 /// A number that was checked to be small, on any platform.

@@ -227,6 +227,8 @@ pub struct Site {
     pub hosts: Vec<HostPattern>,
     /// Asked in this order; the next one when one cannot be reached. Never empty.
     pub origins: Vec<Upstream>,
+    /// All hosts of the site count as this one, in the cache key and for next hops; `None`: each is its own.
+    pub canonical_host: Option<String>,
     /// The `Host` that origins see; `None`: the client's.
     pub origin_host: Option<String>,
     /// What becomes of answers that set cookies.
@@ -252,6 +254,7 @@ impl Site {
             name: name.to_owned(),
             hosts,
             origins,
+            canonical_host: None,
             origin_host: None,
             set_cookie: SetCookie::Pass,
             honour_request_directives: false,

@@ -1,1 +1,68 @@
-//! stub
+//! The shield: what faces edges, and stands before the origins.
+//!
+//! It answers only edges that show the shared secret, unless it is told to be open, and takes their word for how the
+//! client came, so that both tiers know a response by the same key.
+
+use http::HeaderMap;
+use nearside_config::{Config, Role, Secret, Upstream};
+use nearside_node::tier::{SECRET, Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_PROTO, append};
+use nearside_node::{Clock, Node, StartError};
+use subtle::ConstantTimeEq;
+
+/// The rules of a shield.
+#[derive(Debug)]
+struct Shield {
+    /// `None`: open.
+    secret: Option<Secret>,
+}
+
+/// Starts a shield. The part of the configuration that is an edge's is left aside, so that it stays closed.
+///
+/// # Errors
+///
+/// Whatever keeps it from serving all that the configuration says.
+pub fn start(config: Config, clock: Clock) -> Result<Node, StartError> {
+    let shield = match &config.role {
+        Role::Shield { secret } | Role::Edge { secret, .. } => Shield { secret: secret.clone() },
+    };
+    Node::start(config, Box::new(shield), clock)
+}
+
+impl Tier for Shield {
+    fn name(&self) -> &'static str {
+        "shield"
+    }
+
+    fn admit(&self, fields: &HeaderMap) -> Result<(), &'static str> {
+        let Some(secret) = &self.secret else { return Ok(()) };
+        let shown = fields.get(SECRET).map_or(&b""[..], |value| value.as_bytes());
+        // In constant time, so that the delay of an answer does not tell how much of a guess was right.
+        if bool::from(shown.ct_eq(secret.reveal().as_bytes())) { Ok(()) } else { Err("edge-secret") }
+    }
+
+    fn takes_all(&self) -> bool {
+        self.secret.is_none()
+    }
+
+    fn scheme(&self, fields: &HeaderMap, own: Scheme) -> Scheme {
+        match fields.get(X_FORWARDED_PROTO).map(|value| value.as_bytes()) {
+            Some(b"https") => Scheme::Https,
+            Some(b"http") => Scheme::Http,
+            _ => own,
+        }
+    }
+
+    fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap) {
+        append(fields, X_FORWARDED_FOR, &sender.address.to_canonical().to_string());
+        fields.remove(X_FORWARDED_PROTO);
+        append(fields, X_FORWARDED_PROTO, sender.scheme.as_str());
+    }
+
+    fn shields(&self) -> &[Upstream] {
+        &[]
+    }
+
+    fn secret(&self) -> Option<&Secret> {
+        None
+    }
+}

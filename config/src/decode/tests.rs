@@ -72,7 +72,8 @@ fn the_reference_files_state_the_defaults() {
         assert_eq!(full.timeouts, Timeouts::default());
         assert_eq!(full.access_log.format, AccessLog::default().format);
         let defaults = Site::new(&site.name, site.hosts.clone(), site.origins.clone());
-        assert_eq!(*site, Site { origin_host: site.origin_host.clone(), ..defaults });
+        let named = (site.canonical_host.clone(), site.origin_host.clone());
+        assert_eq!(*site, Site { canonical_host: named.0, origin_host: named.1, ..defaults });
     }
 }
 

@@ -1,1 +1,25 @@
-//! stub
+//! What an edge and a shield share: the fronts that clients talk to, the engine that decides, the fills and the pass
+//! lane that ask next hops, and everything an operator sees.
+//!
+//! Read `docs/architecture.md` first, then [`request`] for the way of a request. Only this crate names pingora.
+//!
+//! **Invariants:** no bytes off the wire can panic a node; every wait has a limit; one [`Outcome`] per request.
+
+mod access_log;
+mod admin;
+pub mod clock;
+mod fill;
+mod front;
+mod h1;
+mod hop;
+mod metrics;
+mod node;
+pub mod outcome;
+mod pass;
+mod request;
+
+pub use clock::Clock;
+pub use front::accept::ListenError;
+pub use front::tls::TlsError;
+pub use node::{Node, StartError, Stopped};
+pub use outcome::{Outcome, Verdict};

@@ -39,6 +39,11 @@ pub struct StalePolicy {
     pub keep: Duration,
 }
 
+impl StalePolicy {
+    /// Nothing is served or kept beyond what the origin says.
+    pub const NONE: Self = Self { on_error: Duration::ZERO, keep: Duration::ZERO };
+}
+
 /// A response that needs an answer from the next hop before it may be used, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stale {

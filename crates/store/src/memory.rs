@@ -128,10 +128,9 @@ impl Store {
     }
 
     /// Stores an entry whose body is whole.
-    pub fn insert(&self, key: &[u8], entry: Entry, now: Timestamp) {
+    pub fn insert(&self, key: &[u8], entry: Arc<Entry>, now: Timestamp) {
         let weight = entry.weight();
         let retain = entry.retain_until.since(now).min(RETAIN_MAX);
-        let entry = Arc::new(entry);
         let result = self.slots.entry(key.into()).and_compute_with(|old| {
             let old = old.map(moka::Entry::into_value);
             let (slot, fallen) = Slot::with(old.as_ref().map(|kept| &*kept.slot), entry, self.limits.variants_max);

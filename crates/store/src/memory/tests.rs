@@ -9,7 +9,7 @@ use crate::entry::Head;
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Entry {
+fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<Entry> {
     let mut fields = HeaderMap::new();
     if !vary.is_empty() {
         fields.insert("vary", vary.parse().unwrap());
@@ -18,8 +18,8 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Entry
     let mut variant = Vec::new();
     vary.variant_key(&map(request), &mut variant);
     let until = NOW.after(Duration::from_secs(60));
-    Entry {
-        head: Head { status: StatusCode::OK, fields, wire: Bytes::from_static(b"HTTP/1.1 200 OK\r\n") },
+    Arc::new(Entry {
+        head: Arc::new(Head { status: StatusCode::OK, fields, wire: Bytes::from_static(b"HTTP/1.1 200 OK\r\n") }),
         freshness: Freshness {
             born: NOW,
             fresh_until: until,
@@ -31,7 +31,7 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Entry
         vary,
         variant: variant.into(),
         body,
-    }
+    })
 }
 
 fn head() -> Head {

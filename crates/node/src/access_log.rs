@@ -1,0 +1,282 @@
+//! The access log: one line a request, written by a thread of its own.
+//!
+//! A serving thread formats into a buffer of its own and hands it over when it is full or a moment old. When the
+//! writer cannot keep up, whole buffers are dropped and counted: a slow disk never holds up an answer.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use nearside_config::{AccessLog, LogFormat, LogSink};
+use nearside_semantics::{Timestamp, date};
+use parking_lot::Mutex;
+
+use crate::request::finish::Record;
+
+/// A buffer is handed over when it holds this much.
+const BUFFER_BYTES: usize = 32 << 10;
+/// Buffers that may wait for the writer.
+const BUFFERS_WAITING: usize = 256;
+
+/// Where lines go in.
+#[derive(Debug)]
+pub(crate) struct Log {
+    format: LogFormat,
+    sender: SyncSender<Vec<u8>>,
+    /// One per serving thread, so that they do not contend.
+    buffers: Vec<Mutex<Buffer>>,
+    dropped: Arc<AtomicU64>,
+    node: String,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    lines: Vec<u8>,
+    count: u64,
+}
+
+impl Log {
+    /// Opens the sink and starts the writer.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, or the thread not started.
+    pub(crate) fn start(config: &AccessLog, node: &str, threads: usize) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(BUFFERS_WAITING);
+        let sink: Box<dyn Write + Send> = match (&config.format, &config.sink) {
+            (LogFormat::Off, _) => Box::new(io::sink()),
+            (_, LogSink::Stdout) => Box::new(io::stdout()),
+            (_, LogSink::File(path)) => Box::new(open(path)?),
+        };
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&receiver, sink, &lost))?;
+        let buffers = (0..threads).map(|_| Mutex::default()).collect();
+        Ok(Self { format: config.format, sender, buffers, dropped, node: node.to_owned() })
+    }
+
+    /// Adds the line of a request that thread `thread` has served.
+    pub(crate) fn add(&self, thread: usize, record: &Record<'_>, now: Timestamp, site: &str) {
+        let Some(buffer) = self.buffers.get(thread).filter(|_| self.format != LogFormat::Off) else { return };
+        let mut buffer = buffer.lock();
+        match self.format {
+            LogFormat::Json => json(&self.node, record, now, site, &mut buffer.lines),
+            LogFormat::Pretty => pretty(record, now, &mut buffer.lines),
+            LogFormat::Off => {}
+        }
+        buffer.count += 1;
+        if buffer.lines.len() >= BUFFER_BYTES {
+            self.hand_over(&mut buffer);
+        }
+    }
+
+    /// Hands over what thread `thread` has gathered.
+    pub(crate) fn flush(&self, thread: usize) {
+        if let Some(buffer) = self.buffers.get(thread) {
+            let mut buffer = buffer.lock();
+            if !buffer.lines.is_empty() {
+                self.hand_over(&mut buffer);
+            }
+        }
+    }
+
+    /// Lines that were lost because the writer could not keep up, or the sink failed.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn hand_over(&self, buffer: &mut Buffer) {
+        let lines = std::mem::replace(&mut buffer.lines, Vec::with_capacity(BUFFER_BYTES + 1024));
+        let count = std::mem::take(&mut buffer.count);
+        if self.sender.try_send(lines).is_err() {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("access log {}: {error}", path.display())))
+}
+
+fn write_all(receiver: &Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost: &AtomicU64) {
+    for lines in receiver {
+        if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
+            let count = lines.iter().filter(|b| **b == b'\n').count();
+            lost.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One flat JSON object.
+fn json(node: &str, record: &Record<'_>, now: Timestamp, site: &str, out: &mut Vec<u8>) {
+    let outcome = record.outcome;
+    let (path, query) = split_query(record.target);
+    out.extend_from_slice(b"{\"ts\":");
+    seconds(now.as_millis(), 1000, out);
+    text("node", node.as_bytes(), out);
+    text("site", site.as_bytes(), out);
+    let _ = write!(out, ",\"client_ip\":\"{}\"", record.client.ip().to_canonical());
+    text("method", record.method.as_bytes(), out);
+    text("scheme", record.scheme.as_str().as_bytes(), out);
+    text("host", record.host, out);
+    text("path", path, out);
+    // Queries carry tokens: it is told that there was one, not what it said.
+    if query {
+        out.extend_from_slice(b",\"query\":true");
+    }
+    text("proto", proto(record).as_bytes(), out);
+    number("status", u64::from(record.status.as_u16()), out);
+    number("bytes", record.bytes, out);
+    span("duration", record.times.duration(), out);
+    span("ttfb", record.times.first_byte_after(), out);
+    text("cache", outcome.verdict.as_str().as_bytes(), out);
+    if let Some(reason) = outcome.reason {
+        text("reason", reason.as_bytes(), out);
+    }
+    if let Some(age) = record.age {
+        number("age", age, out);
+    }
+    if let Some(ttl) = outcome.ttl {
+        let _ = write!(out, ",\"ttl\":{ttl}");
+    }
+    if let Some(upstream) = &outcome.upstream {
+        text("upstream", upstream.as_bytes(), out);
+    }
+    if let Some(status) = outcome.forward_status {
+        number("upstream_status", u64::from(status), out);
+    }
+    if let Some(error) = record.cut {
+        text("error", error.as_bytes(), out);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// For the eye.
+fn pretty(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
+    let (path, query) = split_query(record.target);
+    let _ = writeln!(
+        out,
+        "{} {:<11} {} {} {}{}{} {} B {:.1} ms{}",
+        date::format(now),
+        record.outcome.verdict.as_str(),
+        record.status.as_u16(),
+        record.method,
+        String::from_utf8_lossy(record.host),
+        String::from_utf8_lossy(path),
+        if query { "?…" } else { "" },
+        record.bytes,
+        record.times.duration().as_secs_f64() * 1000.0,
+        record.cut.or(record.outcome.reason).map(|reason| format!(" ({reason})")).unwrap_or_default(),
+    );
+}
+
+fn proto(record: &Record<'_>) -> &'static str {
+    match record.version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn split_query(target: &[u8]) -> (&[u8], bool) {
+    let end = target.iter().position(|b| *b == b'?');
+    (end.and_then(|end| target.get(..end)).unwrap_or(target), end.is_some())
+}
+
+fn number(name: &str, value: u64, out: &mut Vec<u8>) {
+    name_of(name, out);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn span(name: &str, value: std::time::Duration, out: &mut Vec<u8>) {
+    name_of(name, out);
+    seconds(u64::try_from(value.as_micros()).unwrap_or(u64::MAX), 1_000_000, out);
+}
+
+/// `value / unit` as a decimal number of seconds; `unit` is a power of ten.
+fn seconds(value: u64, unit: u64, out: &mut Vec<u8>) {
+    let mut whole = itoa::Buffer::new();
+    out.extend_from_slice(whole.format(value / unit).as_bytes());
+    out.push(b'.');
+    // One digit more than the fraction has, so that its leading zeros are written.
+    let mut fraction = itoa::Buffer::new();
+    out.extend_from_slice(fraction.format(unit + value % unit).as_bytes().get(1..).unwrap_or_default());
+}
+
+fn name_of(name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// A string, escaped; bytes that are not ASCII are written as Latin-1, so that any input gives valid JSON.
+fn text(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    name_of(name, out);
+    out.push(b'"');
+    for byte in value {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            0x20..=0x7e => out.push(*byte),
+            other => {
+                let _ = write!(out, "\\u{other:04x}");
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{StatusCode, Version};
+    use nearside_semantics::key::Scheme;
+
+    use super::*;
+    use crate::outcome::{Outcome, Verdict};
+    use crate::request::finish::Times;
+
+    #[test]
+    fn a_line_is_valid_json_whatever_the_client_sends() {
+        let mut outcome = Outcome::new(Verdict::Miss, Some(0));
+        outcome.ttl = Some(-3);
+        outcome.upstream = Some("http://o:1".into());
+        outcome.forward_status = Some(200);
+        let start = crate::clock::instant();
+        let record = Record {
+            method: "GET",
+            scheme: Scheme::Https,
+            host: b"ex\"ample",
+            target: b"/a\\\x01\xff?token=secret",
+            version: Version::HTTP_11,
+            client: "[::ffff:192.0.2.1]:5".parse().unwrap(),
+            status: StatusCode::OK,
+            bytes: 5,
+            times: Times {
+                start,
+                first_byte: start + Duration::from_micros(1500),
+                end: start + Duration::from_secs(2),
+            },
+            age: Some(7),
+            cut: None,
+            outcome: &outcome,
+        };
+        let mut line = Vec::new();
+        json("edge", &record, Timestamp::from_millis(1_790_000_000_042), "www", &mut line);
+        assert!(line.ends_with(b"}\n"));
+        let parsed: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(parsed["ts"], 1_790_000_000.042);
+        assert_eq!(parsed["host"], "ex\"ample");
+        assert_eq!(parsed["path"], "/a\\\u{1}\u{ff}");
+        assert_eq!(parsed["client_ip"], "192.0.2.1");
+        assert_eq!((&parsed["ttfb"], &parsed["duration"]), (&0.0015.into(), &2.0.into()));
+        assert_eq!((&parsed["ttl"], &parsed["query"]), (&(-3).into(), &true.into()));
+        assert!(!String::from_utf8_lossy(&line).contains("secret"), "queries carry tokens");
+    }
+}

@@ -1,0 +1,513 @@
+//! Fills: asking the next hop once for everybody who wants the same.
+//!
+//! A fill is a task of its own, so that no client, slow or gone, holds it up. It writes a [`Body`] that its leader and
+//! all followers read at their own pace, and stores the result when it is whole.
+//!
+//! **Invariants:** for one key and variant at most one shared fill runs. A fill that a purge has overtaken is not
+//! stored. A body that did not end well is not stored, and its readers see that.
+
+mod table;
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use nearside_semantics::age::{self, Exchange};
+use nearside_semantics::directives::ResponseDirectives;
+use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::lifetime::{Heuristic, lifetime};
+use nearside_semantics::reuse::{Freshness, StalePolicy};
+use nearside_semantics::storable::{NotStorable, StorePolicy, storable};
+use nearside_semantics::vary::Vary;
+use nearside_semantics::{Timestamp, conditional, date};
+use nearside_store::{Body, BodyReader, BodyWriter, Charge, Entry, Head};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub(crate) use table::{Fills, Joined};
+
+use crate::h1::framing::content_length;
+use crate::h1::write;
+use crate::hop::{Asked, Forward, HopError};
+use crate::outcome::{Outcome, Verdict};
+use crate::request::Engine;
+
+/// What a fill sets out to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) site: usize,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) forward: Forward,
+    /// What is validated, if anything.
+    pub(crate) stored: Option<Arc<Entry>>,
+    /// The fields of the request that leads.
+    pub(crate) request: HeaderMap,
+}
+
+/// A fill that others can wait for.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    key: Box<[u8]>,
+    fill_key: Box<[u8]>,
+    begun: OnceLock<Begun>,
+    woken: Notify,
+    /// A purge came after it was sent. Read and written under the table's lock.
+    fenced: std::sync::atomic::AtomicBool,
+}
+
+/// What is known once the head of the answer is there.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// A new response.
+    Response(Arc<Fetched>),
+    /// What was stored has been validated.
+    Revalidated { entry: Arc<Entry>, hop: Arc<str> },
+    /// No answer could be had.
+    Failed(HopError),
+}
+
+impl Fill {
+    pub(crate) fn new(key: &[u8], fill_key: &[u8]) -> Self {
+        Self {
+            key: key.into(),
+            fill_key: fill_key.into(),
+            begun: OnceLock::new(),
+            woken: Notify::new(),
+            fenced: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for the head.
+    pub(crate) async fn begun(&self) -> &Begun {
+        loop {
+            let notified = self.woken.notified();
+            tokio::pin!(notified);
+            // Registered before looking, so that the head is not missed if it comes in between.
+            notified.as_mut().enable();
+            if let Some(begun) = self.begun.get() {
+                return begun;
+            }
+            notified.await;
+        }
+    }
+
+    /// What is known by now.
+    pub(crate) fn begun_already(&self) -> Option<&Begun> {
+        self.begun.get()
+    }
+
+    fn begin(&self, begun: Begun) {
+        // Set once, by the one task that runs the fill.
+        let _ = self.begun.set(begun);
+        self.woken.notify_waiters();
+    }
+}
+
+/// Why an answer is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unstored {
+    /// HTTP says so.
+    Law(NotStorable),
+    /// Larger than the site's limit.
+    TooLarge,
+    /// Too much is on its way already.
+    NoRoom,
+    /// It came through the pass lane.
+    Passed,
+    /// The head only was asked for.
+    HeadOnly,
+}
+
+impl Unstored {
+    pub(crate) fn token(self) -> Option<&'static str> {
+        match self {
+            Self::Law(reason) => Some(reason.token()),
+            Self::TooLarge => Some("too-large"),
+            Self::NoRoom => Some("no-room"),
+            Self::HeadOnly => Some("head-only"),
+            Self::Passed => None,
+        }
+    }
+}
+
+/// A response whose head has arrived.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: Arc<Body>,
+    pub(crate) length: Option<u64>,
+    pub(crate) freshness: Freshness,
+    pub(crate) vary: Vary,
+    pub(crate) variant: Box<[u8]>,
+    pub(crate) stored: Result<(), Unstored>,
+    pub(crate) hop: Arc<str>,
+    age_stated: bool,
+    response_time: Timestamp,
+    /// The leader's place at the start, taken before a byte can be dropped.
+    first: Mutex<Option<BodyReader>>,
+}
+
+impl Fetched {
+    /// The response that `asked` has brought, with its body still to come.
+    pub(crate) fn new(
+        engine: &Engine,
+        asked: &Asked,
+        body: Arc<Body>,
+        stored: Result<(), Unstored>,
+        request: &HeaderMap,
+    ) -> Self {
+        let fields = end_to_end(&asked.head.fields, asked.exchange);
+        let directives = ResponseDirectives::of(&fields);
+        let life =
+            lifetime(asked.head.status, &fields, &directives, asked.exchange.response_time, Heuristic::default());
+        let freshness = Freshness::of(&fields, &directives, life, asked.exchange, StalePolicy::NONE);
+        let length = length_of(&fields);
+        Self::assemble(engine, asked, fields, length, freshness, body, stored, request)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a value, put together in two places of this file")]
+    fn assemble(
+        engine: &Engine,
+        asked: &Asked,
+        fields: HeaderMap,
+        length: Option<u64>,
+        freshness: Freshness,
+        body: Arc<Body>,
+        stored: Result<(), Unstored>,
+        request: &HeaderMap,
+    ) -> Self {
+        let vary = Vary::of(&fields);
+        let mut variant = Vec::new();
+        vary.variant_key(request, &mut variant);
+        let first = Mutex::new(body.reader(0));
+        Self {
+            age_stated: age::stated(&fields).is_some(),
+            head: Arc::new(head(engine, asked.head.status, fields, length)),
+            body,
+            length,
+            freshness,
+            vary,
+            variant: variant.into(),
+            stored,
+            hop: Arc::clone(&asked.hop.name),
+            response_time: asked.exchange.response_time,
+            first,
+        }
+    }
+
+    /// The leader's reader; once.
+    pub(crate) fn take_first(&self) -> Option<BodyReader> {
+        self.first.lock().take()
+    }
+
+    /// Whether it is for a request with these fields.
+    pub(crate) fn answers(&self, request: &HeaderMap) -> bool {
+        let mut variant = Vec::with_capacity(self.variant.len());
+        self.vary.variant_key(request, &mut variant);
+        *variant == *self.variant
+    }
+
+    /// What the cache did for the one who led.
+    pub(crate) fn verdict(&self, was_stored: bool) -> Verdict {
+        match self.stored {
+            Err(Unstored::Passed) => Verdict::Bypass,
+            Err(_) => Verdict::Uncacheable,
+            Ok(()) if was_stored => Verdict::Expired,
+            Ok(()) => Verdict::Miss,
+        }
+    }
+
+    /// The outcome with what this response adds.
+    pub(crate) fn complete(&self, mut outcome: Outcome, now: Timestamp) -> Outcome {
+        match self.stored {
+            Ok(()) => {
+                outcome.stored = true;
+                outcome.ttl = Some(self.freshness.ttl(now));
+            }
+            Err(unstored) => outcome.reason = unstored.token(),
+        }
+        outcome
+    }
+
+    /// The `Age` to show: what the next hop stated, counted on; and for those who join late, what has passed.
+    pub(crate) fn age_to_show(&self, now: Timestamp) -> Option<u64> {
+        let waited = now.since(self.response_time).as_secs();
+        (self.age_stated || waited > 0).then(|| self.freshness.age(now).as_secs())
+    }
+}
+
+/// The fields that travel on: without those of the connection, with a `Date` (RFC 9110 §6.6.1).
+fn end_to_end(fields: &HeaderMap, exchange: Exchange) -> HeaderMap {
+    let mut fields = fields.clone();
+    strip_hop_by_hop(&mut fields);
+    if !fields.contains_key(DATE)
+        && let Ok(now) = HeaderValue::from_str(&date::format(exchange.response_time))
+    {
+        fields.insert(DATE, now);
+    }
+    fields
+}
+
+fn length_of(fields: &HeaderMap) -> Option<u64> {
+    content_length(fields).ok().flatten()
+}
+
+/// A head ready to be sent, its length stated if it is known.
+fn head(engine: &Engine, status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> Head {
+    match length {
+        Some(length) => fields.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        None => fields.remove(CONTENT_LENGTH),
+    };
+    let wire = write::prepared(status, &fields, length, &engine.via).into();
+    Head { status, fields, wire }
+}
+
+/// Runs a fill to its end.
+pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
+    let guard = Leave { engine: &engine, fill: &fill };
+    let to = engine.hops.candidates(plan.site, &plan.key);
+    let asked = match engine.hops.ask(&to, &plan.forward, &engine.clock).await {
+        Ok(asked) if asked.head.status == StatusCode::NOT_MODIFIED && plan.stored.is_some() => {
+            match not_modified(&engine, &fill, &plan, asked).await {
+                None => return,
+                Some(unconditional) => engine.hops.ask(&to, &unconditional, &engine.clock).await,
+            }
+        }
+        asked => asked,
+    };
+    match asked {
+        Ok(asked) => response(&engine, guard, &plan, asked).await,
+        Err(error) => {
+            drop(guard);
+            fill.begin(Begun::Failed(error));
+        }
+    }
+}
+
+/// Takes a fill out of the table when it ends, however it ends, and lets nobody wait for ever.
+struct Leave<'f> {
+    engine: &'f Engine,
+    fill: &'f Arc<Fill>,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.engine.fills.leave(self.fill, || {});
+        if std::thread::panicking() {
+            self.fill.begin(Begun::Failed(HopError::Body));
+        }
+    }
+}
+
+/// A 304 for what is stored: publishes it with the new fields. If it speaks of something else (RFC 9111 §4.3.4), the
+/// request that must be sent instead.
+async fn not_modified(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, mut asked: Asked) -> Option<Forward> {
+    let old = plan.stored.as_ref()?;
+    let fresh = end_to_end(&asked.head.fields, asked.exchange);
+    let hop = Arc::clone(&asked.hop.name);
+    // A 304 has no body; reading it to its end makes the connection free again.
+    let whole = matches!(engine.hops.body(&mut asked).await, Ok(None));
+    if !conditional::selects(&fresh, &old.head.fields) {
+        let mut forward = plan.forward.clone();
+        forward.fields.remove(http::header::IF_NONE_MATCH);
+        forward.fields.remove(http::header::IF_MODIFIED_SINCE);
+        return Some(forward);
+    }
+    let fields = conditional::merge(&old.head.fields, &fresh);
+    let entry_of = |verdict: &Judged| Entry {
+        head: Arc::new(head(engine, old.head.status, fields.clone(), old.body.len())),
+        freshness: verdict.freshness,
+        retain_until: verdict.retain_until,
+        vary: old.vary.clone(),
+        variant: old.variant.clone(),
+        body: Arc::clone(&old.body),
+    };
+    let judged = judge(engine, plan, old.head.status, &fields, asked.exchange);
+    let entry = Arc::new(entry_of(&judged));
+    let now = engine.clock.now();
+    engine.fills.leave(fill, || match judged.storable {
+        Ok(()) => engine.store.insert(&plan.key, Arc::clone(&entry), now),
+        Err(_) => {
+            engine.store.remove(&plan.key);
+        }
+    });
+    if whole {
+        engine.hops.release(asked).await;
+    }
+    fill.begin(Begun::Revalidated { entry, hop });
+    None
+}
+
+/// What the rules say of a response.
+struct Judged {
+    storable: Result<(), NotStorable>,
+    freshness: Freshness,
+    retain_until: Timestamp,
+}
+
+fn judge(engine: &Engine, plan: &Plan, status: StatusCode, fields: &HeaderMap, exchange: Exchange) -> Judged {
+    let site = engine.config.sites.get(plan.site);
+    let heuristic = site
+        .map_or_else(Heuristic::default, |site| Heuristic { percent: site.heuristic_percent, cap: site.heuristic_cap });
+    let stale = site.map_or(StalePolicy::NONE, |site| StalePolicy {
+        on_error: site.stale_on_error,
+        keep: site.keep_for_validation,
+    });
+    let policy = StorePolicy { set_cookie: site.is_some_and(|s| s.set_cookie == nearside_config::SetCookie::Store) };
+    let directives = ResponseDirectives::of(fields);
+    let life = lifetime(status, fields, &directives, exchange.response_time, heuristic);
+    let freshness = Freshness::of(fields, &directives, life, exchange, stale);
+    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, stale);
+    let storable = storable(&plan.forward.method, &plan.request, status, fields, &directives, life, policy);
+    Judged { storable, freshness, retain_until }
+}
+
+/// A new response: tells those who wait, carries the body, stores it.
+async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: Asked) {
+    let fields = end_to_end(&asked.head.fields, asked.exchange);
+    let status = asked.head.status;
+    let judged = judge(engine, plan, status, &fields, asked.exchange);
+    let length = if crate::h1::framing::bodiless(status) { Some(0) } else { length_of(&fields) };
+    let shown = length_of(&fields);
+    let room = room(engine, plan, &judged, status, &fields, length);
+    let (charge, stored) = match room {
+        Ok(charge) => (Some(charge), Ok(())),
+        Err(unstored) => (None, Err(unstored)),
+    };
+    let window = stored.err().map(|_| engine.config.limits.window_bytes);
+    let (body, writer) = Body::growing(charge, window);
+    let fetched =
+        Fetched::assemble(engine, &asked, fields, shown, judged.freshness, Arc::clone(&body), stored, &plan.request);
+    let fetched = Arc::new(fetched);
+    let fill = Arc::clone(guard.fill);
+    if stored.is_err() {
+        if let Err(Unstored::Law(_) | Unstored::TooLarge) = stored {
+            engine.store.remember_uncacheable(&plan.key);
+        }
+        drop(guard);
+        fill.begin(Begun::Response(fetched));
+        // Nobody but those who wait for it may hold this fill: when they are gone, so is its reader.
+        drop(fill);
+        stream(Arc::clone(engine), asked, writer).await;
+        return;
+    }
+    fill.begin(Begun::Response(Arc::clone(&fetched)));
+    if keep(engine, asked, writer, plan, &fetched).await {
+        let entry = fetched.entry(engine, judged.retain_until);
+        let now = engine.clock.now();
+        engine.fills.leave(&fill, || engine.store.insert(&plan.key, Arc::new(entry), now));
+    }
+}
+
+fn room(
+    engine: &Engine,
+    plan: &Plan,
+    judged: &Judged,
+    status: StatusCode,
+    fields: &HeaderMap,
+    length: Option<u64>,
+) -> Result<Charge, Unstored> {
+    judged.storable.map_err(Unstored::Law)?;
+    if plan.forward.method == Method::HEAD {
+        return Err(Unstored::HeadOnly);
+    }
+    if length.unwrap_or(0) > engine.store.limits().object_bytes_max {
+        return Err(Unstored::TooLarge);
+    }
+    let head = head(engine, status, fields.clone(), length);
+    engine.store.reserve(&head, length.unwrap_or(0)).ok_or(Unstored::NoRoom)
+}
+
+impl Fetched {
+    /// The entry that it becomes once its body is whole.
+    fn entry(&self, engine: &Engine, retain_until: Timestamp) -> Entry {
+        let length = self.body.len();
+        // A response to which a length belongs gets it now, also when it came in chunks.
+        let head = if crate::h1::framing::bodiless(self.head.status) || self.length == length {
+            Arc::clone(&self.head)
+        } else {
+            Arc::new(head(engine, self.head.status, self.head.fields.clone(), length))
+        };
+        Entry {
+            head,
+            freshness: self.freshness,
+            retain_until,
+            vary: self.vary.clone(),
+            variant: self.variant.clone(),
+            body: Arc::clone(&self.body),
+        }
+    }
+}
+
+/// Carries a body that is not stored, at the pace of its reader.
+pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Asked, mut writer: BodyWriter) {
+    loop {
+        if !writer.room().await {
+            return;
+        }
+        match engine.hops.body(&mut asked).await {
+            Ok(Some(bytes)) => {
+                writer.append(bytes);
+                // Whole with its last byte, before its reader can have left with it.
+                if asked.is_whole() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => return cut(&error),
+        }
+    }
+    writer.finish();
+    engine.hops.release(asked).await;
+}
+
+/// Carries a body that is stored; false if it ended badly, or became too large on the way.
+async fn keep(engine: &Engine, mut asked: Asked, mut writer: BodyWriter, plan: &Plan, fetched: &Fetched) -> bool {
+    let known = length_of(&asked.head.fields);
+    let mut kept = true;
+    loop {
+        if !writer.room().await {
+            return false;
+        }
+        match engine.hops.body(&mut asked).await {
+            Ok(Some(bytes)) => {
+                if kept && known.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
+                    kept = false;
+                    engine.store.remember_uncacheable(&plan.key);
+                    // A place that its leader has not taken by now would hold up all others.
+                    drop(fetched.take_first());
+                    writer.pass(engine.config.limits.window_bytes);
+                }
+                // What stays is copied: a slice would keep the whole receive buffer alive.
+                writer.append(if kept { Bytes::copy_from_slice(&bytes) } else { bytes });
+                if asked.is_whole() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                cut(&error);
+                return false;
+            }
+        }
+    }
+    writer.finish();
+    engine.hops.release(asked).await;
+    kept
+}
+
+fn fits(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
+    if writer.written() + more > engine.store.limits().object_bytes_max {
+        return false;
+    }
+    writer.charge(more) || {
+        engine.store.settle();
+        writer.charge(more)
+    }
+}
+
+/// The body ends before it is whole; its writer is dropped with this.
+fn cut(error: &HopError) {
+    tracing::warn!(%error, "an answer was cut short");
+}

@@ -1,0 +1,129 @@
+//! Which fills are under way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use super::Fill;
+
+/// Locks are shared by this many; a hit takes none of them.
+const SHARDS: usize = 64;
+
+/// The fills under way, by key and variant.
+#[derive(Debug)]
+pub(crate) struct Fills {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: ahash::RandomState,
+}
+
+type Shard = HashMap<Box<[u8]>, Arc<Fill>, ahash::RandomState>;
+
+/// What one who wants to ask finds.
+pub(crate) enum Joined {
+    /// Nobody asks yet: it is yours to run.
+    Leader(Arc<Fill>),
+    /// Somebody asks already.
+    Follower(Arc<Fill>),
+    /// It was stored in the meantime.
+    Stored,
+}
+
+impl Default for Fills {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, hasher: ahash::RandomState::new() }
+    }
+}
+
+impl Fills {
+    /// Joins the fill for `fill_key`, or becomes its leader; unless `stored` says that there is no need to any more.
+    pub(crate) fn join(&self, key: &[u8], fill_key: &[u8], stored: impl FnOnce() -> bool) -> Joined {
+        let mut shard = self.shard(key).lock();
+        if let Some(fill) = shard.get(fill_key) {
+            return Joined::Follower(Arc::clone(fill));
+        }
+        if stored() {
+            return Joined::Stored;
+        }
+        let fill = Arc::new(Fill::new(key, fill_key));
+        shard.insert(fill_key.into(), Arc::clone(&fill));
+        Joined::Leader(fill)
+    }
+
+    /// Takes a fill out; `store` runs before anybody can lead a new one, unless a purge has overtaken it.
+    pub(crate) fn leave(&self, fill: &Arc<Fill>, store: impl FnOnce()) {
+        let mut shard = self.shard(&fill.key).lock();
+        if !fill.fenced.load(Ordering::Relaxed) {
+            store();
+        }
+        if shard.get(&*fill.fill_key).is_some_and(|other| Arc::ptr_eq(other, fill)) {
+            shard.remove(&*fill.fill_key);
+        }
+    }
+
+    /// Fences all fills of a key: they serve those who wait, but store nothing, and nobody joins them any more. `purge`
+    /// runs before a fill of this key can store anything.
+    pub(crate) fn fence<T>(&self, key: &[u8], purge: impl FnOnce() -> T) -> T {
+        let mut shard = self.shard(key).lock();
+        shard.retain(|_, fill| {
+            let concerned = *fill.key == *key;
+            if concerned {
+                fill.fenced.store(true, Ordering::Relaxed);
+            }
+            !concerned
+        });
+        purge()
+    }
+
+    /// How many are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// All variants of a key share a shard, so that a purge needs one lock.
+    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a remainder of the length")]
+    fn shard(&self, key: &[u8]) -> &Mutex<Shard> {
+        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead(fills: &Fills, key: &[u8]) -> Arc<Fill> {
+        match fills.join(key, key, || false) {
+            Joined::Leader(fill) => fill,
+            Joined::Follower(_) | Joined::Stored => panic!("somebody leads already"),
+        }
+    }
+
+    #[test]
+    fn one_leads_and_the_others_follow_until_it_leaves() {
+        let fills = Fills::default();
+        let fill = lead(&fills, b"k");
+        assert!(matches!(fills.join(b"k", b"k", || false), Joined::Follower(_)));
+        assert!(matches!(fills.join(b"k", b"k\0x", || false), Joined::Leader(_)), "another variant");
+        let mut stored = false;
+        fills.leave(&fill, || stored = true);
+        assert!(stored);
+        assert!(matches!(fills.join(b"k", b"k", || true), Joined::Stored));
+        lead(&fills, b"k");
+    }
+
+    #[test]
+    fn a_fill_that_a_purge_has_overtaken_stores_nothing() {
+        let fills = Fills::default();
+        let (old, other) = (lead(&fills, b"k"), lead(&fills, b"other"));
+        assert_eq!(fills.fence(b"k", || 7), 7);
+        let new = lead(&fills, b"k");
+        let mut stored = Vec::new();
+        fills.leave(&old, || stored.push("old"));
+        assert_eq!(fills.len(), 2, "the new fill stays");
+        fills.leave(&new, || stored.push("new"));
+        fills.leave(&other, || stored.push("other"));
+        assert_eq!(stored, ["new", "other"]);
+    }
+}

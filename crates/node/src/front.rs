@@ -1,0 +1,59 @@
+//! The fronts: listeners, connections, and the two protocols that clients speak.
+//!
+//! Each serving thread has a runtime of its own and accepts from the shared listeners. A connection stays on the
+//! thread that accepted it.
+//!
+//! **Invariant:** nothing a client does or leaves undone keeps a connection without a deadline, and a panic costs one
+//! connection.
+
+pub(crate) mod accept;
+pub(crate) mod h1;
+pub(crate) mod h2;
+pub(crate) mod tls;
+pub(crate) mod transport;
+mod watchdog;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::access_log::Log;
+use crate::metrics::Metrics;
+use crate::request::Engine;
+use crate::request::finish::Record;
+
+/// What all connections of one serving thread share.
+pub(crate) struct Worker {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) log: Arc<Log>,
+    /// Its number, for the cells that it counts into.
+    pub(crate) thread: usize,
+    draining: AtomicBool,
+    drained: Notify,
+}
+
+impl Worker {
+    pub(crate) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, log: Arc<Log>, thread: usize) -> Self {
+        Self { engine, metrics, log, thread, draining: AtomicBool::new(false), drained: Notify::new() }
+    }
+
+    /// Ends a request: counts and logs it.
+    pub(crate) fn finish(&self, record: &Record<'_>) {
+        self.metrics.count(self.thread, record);
+        let site = record.outcome.site.and_then(|site| self.engine.config.sites.get(site));
+        let site = site.map_or("none", |site| site.name.as_str());
+        self.log.add(self.thread, record, self.engine.clock.now(), site);
+    }
+
+    /// No new requests from now on: idle connections close, busy ones after their answer.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.drained.notify_waiters();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,134 @@
+//! Listeners: binding, accepting, and the number of connections.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nearside_semantics::key::Scheme;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use super::transport::Transport;
+use super::{Worker, h1, h2};
+
+/// Connections that the kernel holds while all threads are busy.
+const BACKLOG: i32 = 4096;
+/// A pause after accepting has failed, for want of file descriptors for example, so that it is not tried in a loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}")]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub cause: io::Error,
+}
+
+/// A bound listener; each serving thread gets a handle to the same socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: StdListener,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+impl Listener {
+    pub(crate) fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ListenError> {
+        let bind = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            if address.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            let socket = StdListener::from(socket);
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address, tls })
+        };
+        bind().map_err(|cause| ListenError { address, cause })
+    }
+}
+
+/// Accepts connections until the worker drains. The returned permits show when the last connection has ended.
+pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Arc<Semaphore>) -> io::Result<()> {
+    let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
+    let acceptor = listener.tls.clone().map(TlsAcceptor::from);
+    let drained = worker.drained.notified();
+    tokio::pin!(drained);
+    drained.as_mut().enable();
+    while !worker.is_draining() {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = &mut drained => break,
+        };
+        let Ok(place) = place else { break };
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = &mut drained => break,
+        };
+        match accepted {
+            Ok((socket, client)) => {
+                let worker = Arc::clone(&worker);
+                tokio::spawn(connection(socket, client, acceptor.clone(), worker, place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn connection(
+    socket: TcpStream,
+    client: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    worker: Arc<Worker>,
+    place: OwnedSemaphorePermit,
+) {
+    let _open = Open::new(&worker, place);
+    // An answer is written at once; waiting for more to send would only delay it.
+    let _ = socket.set_nodelay(true);
+    let Some(acceptor) = acceptor else {
+        return h1::serve(Transport::Clear(socket), client, Scheme::Http, &worker).await;
+    };
+    match tokio::time::timeout(worker.engine.config.timeouts.head, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            h2::serve(Transport::Tls(Box::new(stream)), client, &worker).await;
+        }
+        Ok(Ok(stream)) => h1::serve(Transport::Tls(Box::new(stream)), client, Scheme::Https, &worker).await,
+        Ok(Err(_)) | Err(_) => {
+            worker.metrics.tls_handshake_failures_total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open<'w> {
+    worker: &'w Worker,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<'w> Open<'w> {
+    fn new(worker: &'w Worker, place: OwnedSemaphorePermit) -> Self {
+        worker.metrics.connections_total.fetch_add(1, Ordering::Relaxed);
+        worker.metrics.connections_open.fetch_add(1, Ordering::Relaxed);
+        Self { worker, _place: place }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.worker.metrics.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,247 @@
+//! A client's HTTP/1 connection: requests in, answers out, in order.
+//!
+//! A fresh hit is answered in [`hit`] from borrowed bytes with one vectored write; every other request becomes a
+//! [`Request`] and takes the way of [`crate::request`]. Both ways end in the same record.
+
+mod hit;
+mod receive;
+mod send;
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, EXPECT};
+use http::{HeaderValue, Method, Version};
+use nearside_semantics::fields::lists;
+use nearside_semantics::key::Scheme;
+use tokio::io::AsyncWriteExt;
+
+use super::Worker;
+use super::transport::Transport;
+use super::watchdog::Watchdog;
+use crate::clock::instant;
+use crate::h1::framing::{Framing, FramingError};
+use crate::h1::request::{self, FIELDS_MAX, Refusal};
+use crate::pass::{self, Passed};
+use crate::request::finish::Persistence;
+use crate::request::{Request, admit, forward, respond};
+use receive::{Body, Received};
+
+/// The first read of a connection has this much room; most heads fit.
+const READ_BYTES: usize = 4096;
+
+/// A connection and what it reuses from request to request.
+struct Connection<'w> {
+    io: Transport,
+    client: SocketAddr,
+    scheme: Scheme,
+    worker: &'w Worker,
+    /// Received and not yet used.
+    buffer: BytesMut,
+    key: Vec<u8>,
+    head: Vec<u8>,
+    chunks: Vec<Bytes>,
+    watchdog: Watchdog,
+    requests: u64,
+    /// When the last request ended.
+    idle_since: Instant,
+}
+
+/// What becomes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Request,
+    Close,
+    /// Bytes of the client are still to come that nobody will read.
+    CloseUnread,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(io: Transport, client: SocketAddr, scheme: Scheme, worker: &Arc<Worker>) {
+    let now = instant();
+    let mut connection = Connection {
+        io,
+        client,
+        scheme,
+        worker,
+        buffer: BytesMut::new(),
+        key: Vec::new(),
+        head: Vec::new(),
+        chunks: Vec::new(),
+        watchdog: Watchdog::new(now + worker.engine.config.timeouts.idle),
+        requests: 0,
+        idle_since: now,
+    };
+    let drained = worker.drained.notified();
+    tokio::pin!(drained);
+    drained.as_mut().enable();
+    loop {
+        let next = match connection.receive_head(drained.as_mut()).await {
+            Received::Head(end) => connection.request(end).await,
+            Received::Refused(refusal) => connection.refuse(refusal, b"", b"").await,
+            Received::Gone => Next::Close,
+        };
+        match next {
+            Next::Request => {}
+            Next::Close => break,
+            Next::CloseUnread => {
+                connection.linger().await;
+                break;
+            }
+        }
+    }
+    // The client may be gone already.
+    let _ = tokio::time::timeout(worker.engine.config.timeouts.stall, connection.io.shutdown()).await;
+}
+
+impl Connection<'_> {
+    /// Serves the request whose head is the first `end` bytes of the buffer.
+    async fn request(&mut self, end: usize) -> Next {
+        self.requests += 1;
+        if let Some(next) = self.try_hit(end).await {
+            return next;
+        }
+        let start = instant();
+        let head = self.buffer.split_to(end).freeze();
+        let request = match self.parse(&head) {
+            Ok(request) => request,
+            Err(refusal) => return self.refuse(refusal, b"", b"").await,
+        };
+        let framing = match Framing::of_request(&request.fields, request.version) {
+            Ok(framing) => framing,
+            Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad("framing"), &request).await,
+            Err(FramingError::UnknownCoding) => {
+                let status = http::StatusCode::NOT_IMPLEMENTED;
+                return self.refuse_request(Refusal { status, reason: "transfer-coding" }, &request).await;
+            }
+        };
+        let engine = Arc::clone(&self.worker.engine);
+        let site = match admit::admit(&engine, &request) {
+            Ok(site) => site,
+            Err(refusal) if matches!(framing, Framing::None | Framing::Length(0)) => {
+                let answer = respond::refusal(refusal, None);
+                let persistence = self.persistence(&request);
+                return self.send(answer, &request, start, persistence, None).await;
+            }
+            Err(refusal) => return self.refuse_request(refusal, &request).await,
+        };
+        let plain = request.method == Method::GET || request.method == Method::HEAD;
+        let bodiless = matches!(framing, Framing::None | Framing::Length(0));
+        if plain && bodiless && forward::upgrade_of(&request.fields, request.version).is_none() {
+            let answer = Box::pin(forward::answer(&engine, site, &request)).await;
+            let persistence = self.persistence(&request);
+            return self.send(answer, &request, start, persistence, None).await;
+        }
+        self.pass(site, &request, framing, start).await
+    }
+
+    fn parse(&self, head: &[u8]) -> Result<Request, Refusal> {
+        let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let raw = request::parse(head, &mut lines, self.worker.engine.config.limits.fields)?;
+        let target = request::target(raw.target, raw.method, self.scheme)?;
+        let fields = request::to_map(raw.fields)?;
+        let host = request::host(&fields)?;
+        let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
+        Ok(Request {
+            method: request::method(raw.method)?,
+            scheme: self.scheme,
+            authority: authority.map_err(|_no_value| Refusal::bad("host"))?,
+            target: Bytes::copy_from_slice(target.path_and_query),
+            version: raw.version,
+            fields,
+            client: self.client,
+        })
+    }
+
+    /// A request that goes through the pass lane, with its body if it has one.
+    async fn pass(&mut self, site: usize, request: &Request, framing: Framing, start: Instant) -> Next {
+        let limit = self.worker.engine.config.limits.body_bytes;
+        if matches!(framing, Framing::Length(length) if length > limit) {
+            let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
+            return self.refuse_request(refusal, request).await;
+        }
+        let engine = Arc::clone(&self.worker.engine);
+        if self.expects_continue(request) {
+            let mut interim = [IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")];
+            if self.io.write_all(&mut interim, engine.config.timeouts.stall).await.is_err() {
+                return Next::Close;
+            }
+        }
+        let (mut body, upload) = Body::new(framing, limit);
+        let passed = {
+            let pass = Box::pin(pass::pass(&engine, site, request, upload));
+            let stall = engine.config.timeouts.stall;
+            body.pump_until(pass, &mut self.io, &mut self.buffer, stall).await
+        };
+        match passed {
+            Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,
+            Passed::Answer(_) if body.too_large() => {
+                let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
+                self.refuse_request(refusal, request).await
+            }
+            Passed::Answer(answer) => {
+                let persistence = if body.ended() { self.persistence(request) } else { Persistence::Closes };
+                match self.send(answer, request, start, persistence, Some(&mut body)).await {
+                    Next::Request if body.ended() => Next::Request,
+                    Next::Close if body.ended() => Next::Close,
+                    _ => Next::CloseUnread,
+                }
+            }
+        }
+    }
+
+    /// RFC 9110 §10.1.1, unless the body is on its way already.
+    fn expects_continue(&self, request: &Request) -> bool {
+        request.version == Version::HTTP_11
+            && self.buffer.is_empty()
+            && lists(&request.fields, &EXPECT, b"100-continue")
+    }
+
+    /// Whether the connection stays open after this request.
+    fn persistence(&self, request: &Request) -> Persistence {
+        let limit = self.worker.engine.config.limits.requests_per_connection;
+        if self.worker.is_draining() || self.requests >= limit || lists(&request.fields, &CONNECTION, b"close") {
+            Persistence::Closes
+        } else if request.version != Version::HTTP_10 {
+            Persistence::Stays
+        } else if lists(&request.fields, &CONNECTION, b"keep-alive") {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Closes
+        }
+    }
+
+    /// Refuses a request that was understood so far; what follows on the connection is not.
+    async fn refuse_request(&mut self, refusal: Refusal, request: &Request) -> Next {
+        self.refuse(refusal, request.authority.as_bytes(), &request.target).await
+    }
+
+    /// Reads and forgets for a moment what the client is still sending, so that the close does not become a reset that
+    /// takes the answer away (RFC 9112 §9.6).
+    async fn linger(&mut self) {
+        use tokio::io::AsyncReadExt;
+        const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+        let _ = self.io.shutdown().await;
+        let drain = async {
+            loop {
+                self.buffer.clear();
+                self.buffer.reserve(READ_BYTES);
+                if !matches!(self.io.read_buf(&mut self.buffer).await, Ok(1..)) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+
+    /// Forgets the head that was served from borrowed bytes.
+    fn consume(&mut self, end: usize) {
+        self.buffer.advance(end);
+        if self.buffer.is_empty() {
+            self.buffer.clear();
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A client's HTTP/2 connection (RFC 9113), on the `h2` crate: a task per stream, answers from the same engine.
+//!
+//! Not on pingora's session, which rewrites `Date` and drops what it does not know (ADR 0002).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{AGE, COOKIE, HOST, VIA};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use nearside_semantics::key::{Scheme, is_authority};
+use nearside_store::{BodyReader, Read};
+use tokio::sync::mpsc;
+
+use super::Worker;
+use super::transport::Transport;
+use crate::clock::instant;
+use crate::h1::framing::content_length;
+use crate::h1::request::{self, Refusal};
+use crate::h1::write::{CACHE_STATUS, via_line};
+use crate::pass::upload::{Piece, Upload};
+use crate::pass::{self, Passed};
+use crate::request::finish::{Record, Times};
+use crate::request::{Answer, AnswerBody, AnswerHead, Request, admit, forward, respond};
+
+/// Bytes of request bodies that a client may send before they are read, per stream and in all.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of answers that are queued per stream beyond what the client's window takes.
+const SEND_BUFFER: usize = 256 << 10;
+/// Streams that a client has reset and that are still remembered; beyond, the connection is closed (CVE-2023-44487).
+const RESETS_MAX: usize = 64;
+/// What is read from a body at once.
+const READ_BYTES: u64 = 128 << 10;
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(io: Transport, client: SocketAddr, worker: &Arc<Worker>) {
+    let limits = worker.engine.config.limits;
+    let timeouts = worker.engine.config.timeouts;
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(RESETS_MAX);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(timeouts.head, builder.handshake::<_, Bytes>(io)).await else {
+        return;
+    };
+    let open = Arc::new(AtomicUsize::new(0));
+    let drained = worker.drained.notified();
+    tokio::pin!(drained);
+    drained.as_mut().enable();
+    let mut leaving = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout(timeouts.idle, connection.accept()) => accepted,
+            () = &mut drained, if !leaving => {
+                connection.graceful_shutdown();
+                leaving = true;
+                continue;
+            }
+        };
+        match accepted {
+            Ok(Some(Ok((request, respond)))) => {
+                let stream = Stream { worker: Arc::clone(worker), client, _open: Open::new(&open) };
+                tokio::spawn(stream.serve(request, respond));
+            }
+            Ok(Some(Err(_)) | None) => return,
+            Err(_elapsed) if open.load(Ordering::Relaxed) > 0 => {}
+            Err(_elapsed) if leaving => return,
+            Err(_elapsed) => {
+                connection.graceful_shutdown();
+                leaving = true;
+            }
+        }
+    }
+}
+
+/// Counts a stream while it is open.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Stream {
+    worker: Arc<Worker>,
+    client: SocketAddr,
+    _open: Open,
+}
+
+/// How sending ended.
+struct Sent {
+    bytes: u64,
+    first_byte: Option<Instant>,
+    cut: Option<&'static str>,
+}
+
+impl Stream {
+    async fn serve(self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let start = instant();
+        let (parts, body) = request.into_parts();
+        let method = parts.method.clone();
+        let (answer, request) = match self.parse(parts) {
+            Ok(request) => (self.answer(&request, body).await, Some(request)),
+            Err(refusal) => (respond::refusal(refusal, None), None),
+        };
+        let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
+        let sent = self.send(answer, &method, &mut respond).await;
+        let end = instant();
+        self.worker.finish(&Record {
+            method: method.as_str(),
+            scheme: Scheme::Https,
+            host: request.as_ref().map_or(b"", |request| request.authority.as_bytes()),
+            target: request.as_ref().map_or(b"", |request| &request.target),
+            version: Version::HTTP_2,
+            client: self.client,
+            status,
+            bytes: sent.bytes,
+            times: Times { start, first_byte: sent.first_byte.unwrap_or(end), end },
+            age,
+            cut: sent.cut,
+            outcome: &outcome,
+        });
+    }
+
+    /// The request in the form that both fronts share (RFC 9113 §8.3.1).
+    fn parse(&self, parts: http::request::Parts) -> Result<Request, Refusal> {
+        let mut fields = parts.headers;
+        let authority = match (parts.uri.authority(), fields.get(HOST)) {
+            (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
+                return Err(Refusal::bad("host"));
+            }
+            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
+            (None, _) => Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_| Refusal::bad("host"))?),
+        };
+        let authority = authority.filter(|a| is_authority(a.as_bytes())).ok_or(Refusal::bad("host"))?;
+        fields.insert(HOST, authority.clone());
+        join_cookies(&mut fields);
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        request::target(target.as_bytes(), parts.method.as_str(), Scheme::Https)?;
+        Ok(Request {
+            method: parts.method,
+            scheme: Scheme::Https,
+            authority,
+            target: Bytes::copy_from_slice(target.as_bytes()),
+            version: Version::HTTP_2,
+            fields,
+            client: self.client,
+        })
+    }
+
+    async fn answer(&self, request: &Request, body: RecvStream) -> Answer {
+        let engine = &self.worker.engine;
+        let site = match admit::admit(engine, request) {
+            Ok(site) => site,
+            Err(refusal) => return respond::refusal(refusal, None),
+        };
+        let plain = request.method == Method::GET || request.method == Method::HEAD;
+        if plain && body.is_end_stream() {
+            return forward::answer(engine, site, request).await;
+        }
+        let length = content_length(&request.fields).ok().flatten();
+        let limit = engine.config.limits.body_bytes;
+        if length.is_some_and(|length| length > limit) {
+            return too_large(site);
+        }
+        let upload = (!body.is_end_stream()).then(|| {
+            let (sender, upload) = Upload::new(length);
+            tokio::spawn(pump(body, sender, limit, engine.config.timeouts.stall));
+            upload
+        });
+        match pass::pass(engine, site, request, upload).await {
+            Passed::Answer(answer) => answer,
+            // No upgrade was asked for: HTTP/2 has none (RFC 9113 §8.6).
+            Passed::Upgraded { .. } => respond::refusal(Refusal::bad("upgrade"), Some(site)),
+        }
+    }
+
+    async fn send(&self, answer: Answer, method: &Method, respond: &mut SendResponse<Bytes>) -> Sent {
+        let bodiless = *method == Method::HEAD || matches!(answer.body, AnswerBody::None);
+        let response = self.head(&answer);
+        let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
+        let Ok(mut stream) = respond.send_response(response, bodiless) else {
+            sent.cut = Some("client-gone");
+            return sent;
+        };
+        sent.first_byte = Some(instant());
+        match answer.body {
+            _ if bodiless => {}
+            AnswerBody::None => {}
+            AnswerBody::Bytes(bytes) => {
+                let stall = self.worker.engine.config.timeouts.stall;
+                if push(&mut stream, bytes, true, stall, &mut sent.bytes).await.is_err() {
+                    sent.cut = Some("client-gone");
+                }
+            }
+            AnswerBody::Reader { reader, length } => self.stream(reader, length, &mut stream, &mut sent).await,
+        }
+        sent
+    }
+
+    fn head(&self, answer: &Answer) -> http::Response<()> {
+        let engine = &self.worker.engine;
+        let mut response = http::Response::new(());
+        *response.status_mut() = answer.status;
+        *response.version_mut() = Version::HTTP_2;
+        let mut fields = match &answer.head {
+            AnswerHead::Prepared(head) => head.fields.clone(),
+            AnswerHead::Own(fields) => fields.clone(),
+        };
+        let mut status = Vec::new();
+        for member in fields.get_all(CACHE_STATUS) {
+            status.extend_from_slice(member.as_bytes());
+            status.extend_from_slice(b", ");
+        }
+        answer.outcome.member().write(engine.config.id.as_str(), &mut status);
+        let via = via_line(&fields, &engine.via);
+        fields.remove(AGE);
+        for (name, line) in [(CACHE_STATUS, status), (VIA, via)] {
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                fields.insert(name, value);
+            }
+        }
+        if let Some(age) = answer.age {
+            fields.insert(AGE, HeaderValue::from(age));
+        }
+        *response.headers_mut() = fields;
+        response
+    }
+
+    async fn stream(
+        &self,
+        mut reader: BodyReader,
+        mut left: Option<u64>,
+        stream: &mut SendStream<Bytes>,
+        sent: &mut Sent,
+    ) {
+        let stall = self.worker.engine.config.timeouts.stall;
+        let mut chunks = Vec::new();
+        loop {
+            let read = match left {
+                Some(0) => Read::End,
+                left => reader.read(left.unwrap_or(u64::MAX).min(READ_BYTES), &mut chunks).await,
+            };
+            match read {
+                Read::Chunks => {}
+                Read::End if left.is_none_or(|left| left == 0) => {
+                    let _ = stream.send_data(Bytes::new(), true);
+                    return;
+                }
+                Read::End | Read::Cut | Read::Pending => {
+                    // RFC 9113 §8.1.1: an answer that is not whole must not look whole.
+                    stream.send_reset(Reason::INTERNAL_ERROR);
+                    sent.cut = Some("upstream-cut");
+                    return;
+                }
+            }
+            let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+            left = left.map(|left| left.saturating_sub(bytes));
+            let count = chunks.len();
+            for (place, chunk) in chunks.drain(..).enumerate() {
+                let last = left == Some(0) && place + 1 == count;
+                if push(stream, chunk, last, stall, &mut sent.bytes).await.is_err() {
+                    stream.send_reset(Reason::CANCEL);
+                    sent.cut = Some("client-gone");
+                    return;
+                }
+            }
+            if left == Some(0) {
+                return;
+            }
+        }
+    }
+}
+
+fn too_large(site: usize) -> Answer {
+    let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
+    respond::refusal(refusal, Some(site))
+}
+
+/// Sends bytes as the client's windows allow, waiting at most `stall` each time.
+async fn push(
+    stream: &mut SendStream<Bytes>,
+    mut bytes: Bytes,
+    last: bool,
+    stall: Duration,
+    sent: &mut u64,
+) -> io::Result<()> {
+    if bytes.is_empty() && last {
+        return stream.send_data(bytes, true).map_err(io::Error::other);
+    }
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        let capacity = tokio::time::timeout(stall, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
+        let Ok(Some(Ok(capacity))) = capacity else { return Err(io::ErrorKind::TimedOut.into()) };
+        let piece = bytes.split_to(capacity.min(bytes.len()));
+        *sent += piece.len() as u64;
+        stream.send_data(piece, last && bytes.is_empty()).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// Carries a request body from its stream to the pass lane.
+async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, stall: Duration) {
+    let mut left = limit;
+    loop {
+        match tokio::time::timeout(stall, body.data()).await {
+            Ok(Some(Ok(data))) => {
+                let size = data.len();
+                let Some(rest) = left.checked_sub(size as u64) else { return };
+                left = rest;
+                if sender.send(Piece::Data(data)).await.is_err() || body.flow_control().release_capacity(size).is_err()
+                {
+                    return;
+                }
+            }
+            Ok(None) => {
+                if let Ok(trailers) = body.trailers().await {
+                    let _ = sender.send(Piece::End(trailers.unwrap_or_default())).await;
+                }
+                return;
+            }
+            Ok(Some(Err(_))) | Err(_) => return,
+        }
+    }
+}
+
+/// "these MUST be concatenated into a single octet string" (RFC 9113 §8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(COOKIE).iter().count() < 2 {
+        return;
+    }
+    let lines: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        fields.insert(COOKIE, joined);
+    }
+}

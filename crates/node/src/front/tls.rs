@@ -1,0 +1,69 @@
+//! TLS for clients: rustls with the ring provider, TLS 1.2 and 1.3, HTTP/2 by ALPN.
+//!
+//! An acceptor of our own in place of pingora's settings, which give no access to session resumption.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nearside_config::TlsListener;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ServerSessionMemoryCache;
+
+/// Sessions that can be resumed without a ticket (TLS 1.2).
+const SESSIONS: usize = 20_480;
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file cannot be read, or holds no PEM of the kind.
+    #[error("{what} {path} cannot be read: {cause}", path = path.display())]
+    Unreadable {
+        /// "certificate" or "private key".
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// Both can be read, but do not belong together, or are of a kind that is not supported.
+    #[error("certificate {cert} and private key {key} cannot be used: {cause}", cert = cert.display(), key = key.display())]
+    Unusable {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why not.
+        cause: rustls::Error,
+    },
+}
+
+/// The TLS settings of a listener.
+pub(crate) fn settings(listener: &TlsListener) -> Result<Arc<ServerConfig>, TlsError> {
+    let unusable = |cause| TlsError::Unusable { cert: listener.cert.clone(), key: listener.key.clone(), cause };
+    let chain = certificates(&listener.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&listener.key).map_err(|error| TlsError::Unreadable {
+        what: "private key",
+        path: listener.key.clone(),
+        cause: error.to_string(),
+    })?;
+    let mut settings = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    settings.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    settings.ticketer = ring::Ticketer::new().map_err(unusable)?;
+    Ok(Arc::new(settings))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |cause| TlsError::Unreadable { what: "certificate", path: path.to_owned(), cause };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| unreadable(error.to_string()))?;
+    if chain.is_empty() { Err(unreadable("there is no certificate in it".to_owned())) } else { Ok(chain) }
+}

@@ -1,0 +1,115 @@
+//! A client's connection, in clear or over TLS.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// The bytes of one client.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Makes the close an abort, so that a client that takes the end of the connection for the end of the answer sees
+    /// an error instead.
+    pub(crate) fn abort_on_close(&self) {
+        // If this fails the client sees a plain end: nothing better can be had.
+        let _ = socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Writes all of `slices`, waiting at most `stall` each time the client takes nothing.
+    pub(crate) async fn write_all(&mut self, slices: &mut [IoSlice<'_>], stall: Duration) -> io::Result<()> {
+        let mut rest = slices;
+        while !rest.is_empty() {
+            let written = self.write_some(rest, stall).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        self.flush(stall).await
+    }
+
+    async fn write_some(&mut self, slices: &[IoSlice<'_>], stall: Duration) -> io::Result<usize> {
+        let mut write = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_write_vectored(cx, slices));
+        // Most writes succeed at once; only those that do not pay for a timer.
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut write).poll(cx))).await;
+        match first {
+            Poll::Ready(written) => written,
+            Poll::Pending => tokio::time::timeout(stall, write).await.map_err(|_elapsed| timed_out())?,
+        }
+    }
+
+    async fn flush(&mut self, stall: Duration) -> io::Result<()> {
+        if let Self::Clear(_) = self {
+            return Ok(());
+        }
+        let flush = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx));
+        tokio::time::timeout(stall, flush).await.map_err(|_elapsed| timed_out())?
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

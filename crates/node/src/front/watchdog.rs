@@ -1,0 +1,35 @@
+//! A deadline that moves with every request without touching a timer each time.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::time::Sleep;
+
+use crate::clock::instant;
+
+/// One timer per connection. It is set anew only when it rings, or when a deadline comes before the one it is set to.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Watchdog {
+    pub(crate) fn new(deadline: Instant) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(deadline.into())) }
+    }
+
+    /// Ready once `deadline` has passed.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if self.sleep.deadline().into_std() > deadline {
+            self.sleep.as_mut().reset(deadline.into());
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if instant() >= deadline {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(deadline.into());
+        }
+    }
+}

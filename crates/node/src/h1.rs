@@ -1,0 +1,11 @@
+//! HTTP/1.1 on the wire (RFC 9112), for both sides of a node: heads, framing, chunks.
+//!
+//! Own code in place of pingora's sessions, because those rewrite `Date`, drop trailers, take an empty chunk-size line
+//! for the last chunk and cannot be handed a request that was read already (ADR 0002). Everything here is strict:
+//! what two parties could read in two ways is refused, never repaired.
+
+pub(crate) mod chunked;
+pub(crate) mod framing;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod write;

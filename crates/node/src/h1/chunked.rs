@@ -1,0 +1,186 @@
+//! The chunked coding (RFC 9112 §7.1), decoded strictly.
+//!
+//! **Invariant:** the body ends only with a last chunk of size zero, its trailers and the final empty line. A size
+//! line that is empty, not hexadecimal, too long or not ended by CRLF is an error.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The longest size line with its extensions, and the longest trailer section.
+const LINE_BYTES_MAX: usize = 4096;
+const TRAILER_BYTES_MAX: usize = 16 * 1024;
+
+/// What the decoder makes of the bytes it is given.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A piece of the body.
+    Data(Bytes),
+    /// More bytes are needed.
+    More,
+    /// The body has ended; what follows in the buffer is not part of it.
+    End(HeaderMap),
+}
+
+/// The coding is violated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the chunked coding is broken")]
+pub(crate) struct Broken;
+
+/// A decoder for one body.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailers,
+    Ended,
+}
+
+impl Decoder {
+    /// Takes what it can from the front of `buffer`.
+    pub(crate) fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, Broken> {
+        loop {
+            match self.state {
+                State::Size => match take_line(buffer, LINE_BYTES_MAX)? {
+                    Some(line) => match size_of(&line)? {
+                        0 => self.state = State::Trailers,
+                        size => self.state = State::Data(size),
+                    },
+                    None => return Ok(Step::More),
+                },
+                State::Data(left) => {
+                    if buffer.is_empty() {
+                        return Ok(Step::More);
+                    }
+                    let take = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                    let rest = left - take as u64;
+                    self.state = if rest == 0 { State::DataEnd } else { State::Data(rest) };
+                    return Ok(Step::Data(buffer.split_to(take).freeze()));
+                }
+                State::DataEnd => match buffer.get(..2) {
+                    Some(b"\r\n") => {
+                        let _ = buffer.split_to(2);
+                        self.state = State::Size;
+                    }
+                    Some(_) => return Err(Broken),
+                    None => return Ok(Step::More),
+                },
+                State::Trailers => {
+                    let Some(trailers) = take_trailers(buffer)? else { return Ok(Step::More) };
+                    self.state = State::Ended;
+                    return Ok(Step::End(trailers));
+                }
+                State::Ended => return Ok(Step::End(HeaderMap::new())),
+            }
+        }
+    }
+}
+
+/// A line without its CRLF, once all of it is there.
+fn take_line(buffer: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, Broken> {
+    let Some(feed) = buffer.iter().position(|b| *b == b'\n') else {
+        return if buffer.len() > max { Err(Broken) } else { Ok(None) };
+    };
+    let mut line = buffer.split_to(feed + 1);
+    if feed > max || !line.ends_with(b"\r\n") {
+        return Err(Broken);
+    }
+    line.truncate(feed - 1);
+    if line.contains(&b'\r') { Err(Broken) } else { Ok(Some(line)) }
+}
+
+/// `1*HEXDIG [ chunk-ext ]`
+fn size_of(line: &[u8]) -> Result<u64, Broken> {
+    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, rest) = line.split_at_checked(end).ok_or(Broken)?;
+    let extension = rest.trim_ascii_start();
+    if digits.is_empty() || digits.len() > 15 || !(extension.is_empty() || extension.starts_with(b";")) {
+        return Err(Broken);
+    }
+    let hex = std::str::from_utf8(digits).map_err(|_no_utf8| Broken)?;
+    u64::from_str_radix(hex, 16).map_err(|_no_number| Broken)
+}
+
+fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
+    let end = if buffer.starts_with(b"\r\n") {
+        2
+    } else {
+        match buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+            Some(at) => at + 4,
+            None if buffer.len() > TRAILER_BYTES_MAX => return Err(Broken),
+            None => return Ok(None),
+        }
+    };
+    let section = buffer.split_to(end);
+    let mut lines = [httparse::EMPTY_HEADER; 64];
+    let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(&section, &mut lines) else {
+        return Err(Broken);
+    };
+    let mut trailers = HeaderMap::new();
+    for line in parsed {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_no_name| Broken)?;
+        trailers.append(name, HeaderValue::from_bytes(line.value).map_err(|_no_value| Broken)?);
+    }
+    Ok(Some(trailers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `wire` in pieces of `size` bytes; the body, its trailers and what is left over.
+    fn decode(wire: &[u8], size: usize) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Broken> {
+        let (mut decoder, mut buffer, mut body) = (Decoder::default(), BytesMut::new(), Vec::new());
+        let mut pieces = wire.chunks(size);
+        loop {
+            match decoder.step(&mut buffer)? {
+                Step::Data(bytes) => body.extend_from_slice(&bytes),
+                Step::End(trailers) => {
+                    let rest = pieces.flatten().copied();
+                    return Ok(Some((body, trailers, buffer.iter().copied().chain(rest).collect())));
+                }
+                Step::More => match pieces.next() {
+                    Some(piece) => buffer.extend_from_slice(piece),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_joined_however_they_arrive() {
+        let wire = b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n0\r\nX-Sum: 1\r\n\r\nGET /";
+        for size in 1..wire.len() {
+            let (body, trailers, rest) = decode(wire, size).unwrap().unwrap();
+            assert_eq!((body.as_slice(), rest.as_slice()), (&b"hello world"[..], &b"GET /"[..]), "pieces of {size}");
+            assert_eq!(trailers["x-sum"], "1");
+        }
+    }
+
+    #[test]
+    fn rfc9112_s7_1_what_is_not_the_coding_is_an_error() {
+        let broken: [&[u8]; 10] = [
+            b"5\r\nhello\r\n\r\n", // an empty size line is no last chunk
+            b"\r\n",
+            b"5\nhello\r\n0\r\n\r\n",    // bare line feed
+            b"5\r\nhelloX\r\n0\r\n\r\n", // longer than its size
+            b"5\r\nhello0\r\n\r\n",
+            b"x\r\n",
+            b"-5\r\nhello\r\n",
+            b"5 x\r\nhello\r\n",
+            b"1000000000000000\r\n", // sixteen digits
+            b"0\r\nbad trailer\r\n\r\n",
+        ];
+        for wire in broken {
+            assert_eq!(decode(wire, 64).err(), Some(Broken), "{}", String::from_utf8_lossy(wire));
+        }
+        assert!(decode(b"5\r\nhel", 64).unwrap().is_none(), "an early end is no end");
+        assert!(decode(b"5\r\nhello\r\n0\r\n", 64).unwrap().is_none());
+    }
+}

@@ -1,0 +1,94 @@
+//! Serialising heads and chunks.
+
+use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderName, VIA};
+use http::{Method, StatusCode};
+
+/// `Cache-Status` (RFC 9211).
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// The request line and fields of a forward.
+pub(crate) fn request(method: &Method, target: &[u8], host: &[u8], fields: &HeaderMap, out: &mut Vec<u8>) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    if target.first() == Some(&b'?') || target.is_empty() {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in fields {
+        field(name.as_str(), value.as_bytes(), out);
+    }
+}
+
+/// The status line.
+pub(crate) fn status_line(status: StatusCode, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One field line.
+pub(crate) fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number as a field line.
+pub(crate) fn number(name: &str, value: u64, out: &mut Vec<u8>) {
+    field(name, itoa::Buffer::new().format(value).as_bytes(), out);
+}
+
+/// The head of a response up to an open `cache-status` line, behind which this node's own member goes: the part that
+/// is the same for every client. `Age` is left out, it changes; of the length only `length` counts.
+pub(crate) fn prepared(status: StatusCode, fields: &HeaderMap, length: Option<u64>, via: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    status_line(status, &mut out);
+    for (name, value) in fields {
+        if name != AGE && name != CONTENT_LENGTH && name != CACHE_STATUS && name != VIA {
+            field(name.as_str(), value.as_bytes(), &mut out);
+        }
+    }
+    field(VIA.as_str(), &via_line(fields, via), &mut out);
+    if let Some(length) = length {
+        number(CONTENT_LENGTH.as_str(), length, &mut out);
+    }
+    out.extend_from_slice(b"cache-status: ");
+    for member in fields.get_all(CACHE_STATUS) {
+        out.extend_from_slice(member.as_bytes());
+        out.extend_from_slice(b", ");
+    }
+    out
+}
+
+/// The `Via` of a response: the hops before, then this node, which received it over HTTP/1.1 (RFC 9110 §7.6.3).
+pub(crate) fn via_line(fields: &HeaderMap, via: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    for before in fields.get_all(VIA) {
+        line.extend_from_slice(before.as_bytes());
+        line.extend_from_slice(b", ");
+    }
+    line.extend_from_slice(b"1.1 ");
+    line.extend_from_slice(via.as_bytes());
+    line
+}
+
+/// The size line of a chunk.
+pub(crate) fn chunk_size(size: usize, out: &mut Vec<u8>) {
+    let hex = format!("{size:x}\r\n");
+    out.extend_from_slice(hex.as_bytes());
+}
+
+/// The last chunk with its trailers.
+pub(crate) fn last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        field(name.as_str(), value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,154 @@
+//! The next hops of a node: who is asked, in which order, and how a request gets there and its answer back.
+//!
+//! Connections (TCP, TLS, the pool of idle ones) are pingora's; the protocol on them is [`crate::h1`]. Names are
+//! resolved here, off the serving threads, because pingora's peers resolve blocking and panic on failure.
+//!
+//! **Invariant:** every wait has a limit, and nothing is asked twice that may have had an effect: only a request
+//! without a body is tried again, and only while no byte of an answer has come.
+
+mod ask;
+mod health;
+mod rendezvous;
+mod resolve;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use nearside_config::{Config, Timeouts, Upstream};
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+
+pub(crate) use ask::{Asked, UpgradeStream};
+pub(crate) use health::Health;
+
+use crate::h1::response::ResponseError;
+use crate::tier::Tier;
+
+/// Idle connections to next hops that are kept in all.
+const POOL_CONNECTIONS: usize = 512;
+
+/// One place that can be asked.
+#[derive(Debug)]
+pub(crate) struct Hop {
+    pub(crate) name: Arc<str>,
+    pub(crate) upstream: Upstream,
+    pub(crate) is_shield: bool,
+    pub(crate) health: Health,
+    resolved: resolve::Resolved,
+}
+
+impl Hop {
+    fn new(upstream: &Upstream, is_shield: bool) -> Arc<Self> {
+        Arc::new(Self {
+            name: upstream.to_string().into(),
+            upstream: upstream.clone(),
+            is_shield,
+            health: Health::default(),
+            resolved: resolve::Resolved::default(),
+        })
+    }
+}
+
+/// A request as it goes forward, before it is known to whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Forward {
+    pub(crate) method: Method,
+    pub(crate) target: Box<[u8]>,
+    /// The host that the client asked for.
+    pub(crate) authority: HeaderValue,
+    /// The host that origins see instead.
+    pub(crate) origin_host: Option<HeaderValue>,
+    pub(crate) fields: HeaderMap,
+}
+
+/// Why no answer could be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HopError {
+    #[error("the name {name} cannot be resolved: {cause}")]
+    Resolve { name: String, cause: String },
+    #[error("cannot connect to {hop}: {cause}")]
+    Connect { hop: Arc<str>, cause: String },
+    #[error("{hop} did not answer in time")]
+    Timeout { hop: Arc<str> },
+    #[error("{hop}: {source}")]
+    Response { hop: Arc<str>, source: ResponseError },
+    #[error("the request body could not be sent on")]
+    Body,
+}
+
+impl HopError {
+    /// What a client is told.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The reason, as a token.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "upstream-name",
+            Self::Connect { .. } => "upstream-connect",
+            Self::Timeout { .. } => "upstream-timeout",
+            Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => "upstream-closed",
+            Self::Response { .. } => "upstream-malformed",
+            Self::Body => "request-body",
+        }
+    }
+
+    /// Who failed, where it is known.
+    pub(crate) fn hop(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Connect { hop, .. } | Self::Timeout { hop } | Self::Response { hop, .. } => Some(Arc::clone(hop)),
+            Self::Resolve { .. } | Self::Body => None,
+        }
+    }
+}
+
+/// All next hops of a node.
+pub(crate) struct Hops {
+    shields: Vec<Arc<Hop>>,
+    /// By site.
+    origins: Vec<Vec<Arc<Hop>>>,
+    secret: Option<HeaderValue>,
+    connector: TransportConnector,
+    timeouts: Timeouts,
+}
+
+impl Hops {
+    pub(crate) fn new(config: &Config, tier: &dyn Tier) -> Self {
+        // Sites that share an origin share what is known of it.
+        let mut known: HashMap<&Upstream, Arc<Hop>> = HashMap::new();
+        let mut origin = |upstream| Arc::clone(known.entry(upstream).or_insert_with(|| Hop::new(upstream, false)));
+        let origins = config.sites.iter().map(|site| site.origins.iter().map(&mut origin).collect()).collect();
+        let secret = tier.secret().and_then(|secret| HeaderValue::from_str(secret.reveal()).ok()).map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Self {
+            shields: tier.shields().iter().map(|shield| Hop::new(shield, true)).collect(),
+            origins,
+            secret,
+            connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_CONNECTIONS))),
+            timeouts: config.timeouts,
+        }
+    }
+
+    /// Whom to ask for a key of a site, in this order: the shields that are up, the key's own first; the site's
+    /// origins that are up; and, so that a wrong suspicion does not become an outage, the origins that are not.
+    pub(crate) fn candidates(&self, site: usize, key: &[u8]) -> Vec<Arc<Hop>> {
+        let now = crate::clock::instant();
+        let mut shields: Vec<_> = self.shields.iter().filter(|hop| hop.health.is_up(now)).collect();
+        shields.sort_by_cached_key(|hop| std::cmp::Reverse(rendezvous::score(&hop.name, key)));
+        let origins = self.origins.get(site).map_or(&[][..], Vec::as_slice);
+        let (up, down): (Vec<_>, Vec<_>) = origins.iter().partition(|hop| hop.health.is_up(now));
+        shields.into_iter().chain(up).chain(down).cloned().collect()
+    }
+
+    /// Every hop, for the metrics.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Hop>> {
+        let mut seen = HashSet::new();
+        self.shields.iter().chain(self.origins.iter().flatten()).filter(move |hop| seen.insert(Arc::as_ptr(hop)))
+    }
+}

@@ -1,0 +1,314 @@
+//! One request to a next hop and its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONNECTION;
+use http::{StatusCode, Version};
+use nearside_semantics::age::Exchange;
+use nearside_semantics::fields::lists;
+use pingora_core::protocols::Stream;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::{Forward, Hop, HopError, Hops};
+use crate::clock::{Clock, instant};
+use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
+use crate::h1::write;
+use crate::pass::upload::{Sending, Upload, UploadEnd};
+use crate::tier::SECRET;
+
+/// An answer whose head has arrived and whose body is still to be read.
+pub(crate) struct Asked {
+    pub(crate) hop: Arc<Hop>,
+    pub(crate) head: ResponseHead,
+    pub(crate) exchange: Exchange,
+    reader: ResponseReader<ReadHalf<Stream>>,
+    writer: Writer,
+    pool_key: u64,
+}
+
+/// The half of the connection that the request goes out on.
+enum Writer {
+    Idle(WriteHalf<Stream>),
+    Sending(Sending),
+}
+
+impl Writer {
+    /// The half, if the request was sent to its end.
+    async fn into_idle(self) -> Option<WriteHalf<Stream>> {
+        match self {
+            Self::Idle(writer) => Some(writer),
+            Self::Sending(mut sending) => sending.take().await,
+        }
+    }
+}
+
+/// A connection that has left HTTP behind (101), with what was read beyond the head.
+pub(crate) struct UpgradeStream {
+    pub(crate) stream: Stream,
+    pub(crate) early: BytesMut,
+}
+
+struct Connection {
+    stream: Stream,
+    reused: bool,
+    pool_key: u64,
+}
+
+/// How a try ended that brought no answer.
+struct Failed {
+    error: HopError,
+    /// Nothing of an answer had come.
+    silent: bool,
+    /// On a connection that had served before, so that its end says nothing about the hop.
+    reused: bool,
+}
+
+impl Hops {
+    /// Asks the candidates in turn until one answers. Only requests without a body come here.
+    pub(crate) async fn ask(&self, to: &[Arc<Hop>], forward: &Forward, clock: &Clock) -> Result<Asked, HopError> {
+        let mut last = None;
+        for hop in to {
+            match self.ask_one(hop, forward, clock).await {
+                Ok(asked) => return Ok(asked),
+                Err(Failed { error, silent: true, .. }) => last = Some(error),
+                Err(Failed { error, .. }) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(no_hop))
+    }
+
+    /// One hop; a connection from the pool that turns out to be dead is replaced by a new one, once.
+    async fn ask_one(&self, hop: &Arc<Hop>, forward: &Forward, clock: &Clock) -> Result<Asked, Failed> {
+        let mut pooled = true;
+        loop {
+            let connection = self.connect(hop, pooled).await.map_err(|error| self.note(hop, error))?;
+            let sent = self.send(hop, connection, forward, clock).await;
+            match sent {
+                Err(Failed { silent: true, reused: true, .. }) if pooled => pooled = false,
+                Err(Failed { error, silent: true, .. }) => return Err(self.note(hop, error)),
+                Err(failed) => return Err(failed),
+                Ok(asked) => {
+                    hop.health.succeeded();
+                    return Ok(asked);
+                }
+            }
+        }
+    }
+
+    fn note(&self, hop: &Hop, error: HopError) -> Failed {
+        hop.health.failed(instant());
+        tracing::warn!(hop = %hop.name, %error, "next hop failed");
+        Failed { error, silent: true, reused: false }
+    }
+
+    async fn send(
+        &self,
+        hop: &Arc<Hop>,
+        connection: Connection,
+        forward: &Forward,
+        clock: &Clock,
+    ) -> Result<Asked, Failed> {
+        let Connection { stream, reused, pool_key } = connection;
+        let (read, mut writer) = tokio::io::split(stream);
+        let mut reader = ResponseReader::new(read);
+        let request_time = clock.now();
+        hop.health.requests.fetch_add(1, Ordering::Relaxed);
+        let fail = |source: ResponseError, begun: bool| Failed {
+            error: HopError::Response { hop: Arc::clone(&hop.name), source },
+            silent: !begun,
+            reused,
+        };
+        let mut head = Vec::with_capacity(1024);
+        self.write_head(hop, forward, &mut head);
+        head.extend_from_slice(b"\r\n");
+        let write = async {
+            writer.write_all(&head).await?;
+            writer.flush().await
+        };
+        self.within(hop, self.timeouts.between_bytes, write).await.map_err(|e| fail_or(e, |io| fail(io, false)))?;
+        let answer = final_head(&mut reader, forward);
+        let head = self.within(hop, self.timeouts.first_byte, answer).await;
+        let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
+        let exchange = Exchange { request_time, response_time: clock.now() };
+        Ok(Asked { hop: Arc::clone(hop), head, exchange, reader, writer: Writer::Idle(writer), pool_key })
+    }
+
+    /// A request with a body, to the first candidate that a connection can be made to; never tried twice.
+    ///
+    /// The body is sent by a task of its own, so that an answer that begins before the body has ended is passed on
+    /// while the rest is still being sent.
+    pub(crate) async fn ask_with_body(
+        &self,
+        to: &[Arc<Hop>],
+        forward: &Forward,
+        clock: &Clock,
+        upload: Upload,
+    ) -> Result<Asked, HopError> {
+        let (hop, connection) = self.connect_any(to).await?;
+        let (read, writer) = tokio::io::split(connection.stream);
+        let mut reader = ResponseReader::new(read);
+        let request_time = clock.now();
+        hop.health.requests.fetch_add(1, Ordering::Relaxed);
+        let mut head = Vec::with_capacity(1024);
+        self.write_head(&hop, forward, &mut head);
+        upload.write_framing(&mut head);
+        head.extend_from_slice(b"\r\n");
+        let mut sending = Sending::start(writer, head, upload, self.timeouts.between_bytes);
+        let head = {
+            let answer = final_head(&mut reader, forward);
+            tokio::pin!(answer);
+            let early = tokio::select! {
+                head = &mut answer => Some(head),
+                end = sending.end() => match end {
+                    UploadEnd::ClientGone => return Err(HopError::Body),
+                    // If the hop refused the body, it may have said why before it closed.
+                    UploadEnd::Whole | UploadEnd::Refused => None,
+                },
+            };
+            match early {
+                Some(head) => head.map_err(Late::Failed),
+                None => self.within(&hop, self.timeouts.first_byte, answer).await,
+            }
+        };
+        let head = head.map_err(|error| error.or_response(&hop))?;
+        hop.health.succeeded();
+        let exchange = Exchange { request_time, response_time: clock.now() };
+        Ok(Asked { hop, head, exchange, reader, writer: Writer::Sending(sending), pool_key: connection.pool_key })
+    }
+
+    async fn connect_any(&self, to: &[Arc<Hop>]) -> Result<(Arc<Hop>, Connection), HopError> {
+        let mut last = None;
+        for hop in to {
+            // A new connection: one from the pool may be dead, and this request cannot be sent twice.
+            match self.connect(hop, false).await {
+                Ok(connection) => return Ok((Arc::clone(hop), connection)),
+                Err(error) => last = Some(self.note(hop, error).error),
+            }
+        }
+        Err(last.unwrap_or_else(no_hop))
+    }
+
+    async fn connect(&self, hop: &Arc<Hop>, pooled: bool) -> Result<Connection, HopError> {
+        let addresses = hop.resolved.addresses(&hop.upstream).await?;
+        let mut cause = String::from("it has no address");
+        for address in addresses {
+            let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
+            let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
+            peer.options.connection_timeout = Some(self.timeouts.connect);
+            peer.options.total_connection_timeout = Some(self.timeouts.connect);
+            let pool_key = peer.reuse_hash();
+            let connected = if pooled {
+                self.connector.get_stream(&peer).await
+            } else {
+                self.connector.new_stream(&peer).await.map(|stream| (stream, false))
+            };
+            match connected {
+                Ok((stream, reused)) => return Ok(Connection { stream, reused, pool_key }),
+                Err(error) => cause = error.to_string(),
+            }
+        }
+        Err(HopError::Connect { hop: Arc::clone(&hop.name), cause })
+    }
+
+    fn write_head(&self, hop: &Hop, forward: &Forward, out: &mut Vec<u8>) {
+        let host =
+            if hop.is_shield { &forward.authority } else { forward.origin_host.as_ref().unwrap_or(&forward.authority) };
+        write::request(&forward.method, &forward.target, host.as_bytes(), &forward.fields, out);
+        if let (true, Some(secret)) = (hop.is_shield, &self.secret) {
+            write::field(SECRET.as_str(), secret.as_bytes(), out);
+        }
+    }
+
+    async fn within<T, E: Into<ResponseError>>(
+        &self,
+        hop: &Hop,
+        limit: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Late> {
+        match tokio::time::timeout(limit, work).await {
+            Ok(done) => done.map_err(|error| Late::Failed(error.into())),
+            Err(_elapsed) => Err(Late::Elapsed(Arc::clone(&hop.name))),
+        }
+    }
+
+    /// The next piece of an answer's body; `None` at its end.
+    pub(crate) async fn body(&self, asked: &mut Asked) -> Result<Option<Bytes>, HopError> {
+        let hop = Arc::clone(&asked.hop);
+        let piece = self.within(&hop, self.timeouts.between_bytes, asked.reader.body()).await;
+        Ok(piece.map_err(|error| error.or_response(&hop))?.ok())
+    }
+
+    /// Gives the connection of an answer that was read to its end back to the pool.
+    pub(crate) async fn release(&self, asked: Asked) {
+        let persistent = asked.head.version == Version::HTTP_11 && !lists(&asked.head.fields, &CONNECTION, b"close");
+        if !persistent || !asked.reader.is_clean() {
+            return;
+        }
+        if let Some(writer) = asked.writer.into_idle().await {
+            let stream = asked.reader.into_parts().0.unsplit(writer);
+            self.connector.release_stream(stream, asked.pool_key, Some(self.timeouts.upstream_idle));
+        }
+    }
+}
+
+impl Asked {
+    /// Whether the last byte of a body of known length has been read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.reader.is_whole()
+    }
+
+    /// The connection behind a 101.
+    pub(crate) async fn into_upgrade(self) -> Option<UpgradeStream> {
+        let (read, early) = self.reader.into_parts();
+        let writer = self.writer.into_idle().await?;
+        Some(UpgradeStream { stream: read.unsplit(writer), early })
+    }
+}
+
+/// A wait that ended without its result.
+enum Late {
+    Elapsed(Arc<str>),
+    Failed(ResponseError),
+}
+
+impl Late {
+    fn or_response(self, hop: &Hop) -> HopError {
+        match self {
+            Self::Elapsed(hop) => HopError::Timeout { hop },
+            Self::Failed(source) => HopError::Response { hop: Arc::clone(&hop.name), source },
+        }
+    }
+}
+
+fn fail_or(late: Late, failed: impl FnOnce(ResponseError) -> Failed) -> Failed {
+    match late {
+        // Silence is no licence to ask elsewhere: the time of the client is used up.
+        Late::Elapsed(hop) => Failed { error: HopError::Timeout { hop }, silent: false, reused: false },
+        Late::Failed(source) => failed(source),
+    }
+}
+
+fn no_hop() -> HopError {
+    HopError::Connect { hop: "any next hop".into(), cause: "none is left".to_owned() }
+}
+
+/// The first head that is not interim. A 101 counts as final where an upgrade was asked for, else as no HTTP.
+async fn final_head(
+    reader: &mut ResponseReader<ReadHalf<Stream>>,
+    forward: &Forward,
+) -> Result<ResponseHead, ResponseError> {
+    loop {
+        let head = reader.head(&forward.method).await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let asked = forward.fields.contains_key(http::header::UPGRADE);
+            return if asked { Ok(head) } else { Err(ResponseError::Malformed) };
+        }
+        if !head.status.is_informational() {
+            return Ok(head);
+        }
+    }
+}

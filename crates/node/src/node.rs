@@ -1,0 +1,224 @@
+//! A running node: its threads, its listeners, and how it stops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nearside_config::Config;
+use tokio::sync::{Semaphore, watch};
+
+use crate::access_log::Log;
+use crate::admin::{self, Admin};
+use crate::clock::{Clock, instant};
+use crate::front::Worker;
+use crate::front::accept::{self, ListenError, Listener};
+use crate::front::tls::{self, TlsError};
+use crate::metrics::{self, Metrics};
+use crate::request::Engine;
+use crate::tier::Tier;
+
+/// Why a node cannot start. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken, or not this machine's.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The access log cannot be opened, or a thread not started.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// How a node stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every answer was finished.
+    Drained,
+    /// So many connections were cut off, because their time was up.
+    CutOff(usize),
+}
+
+/// A node that serves.
+pub struct Node {
+    addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    workers: Vec<Arc<Worker>>,
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    places: Arc<Semaphore>,
+    connections: usize,
+    draining: Arc<AtomicBool>,
+    drain_max: Duration,
+}
+
+/// Log lines reach the sink within this time.
+const LOG_DELAY: Duration = Duration::from_millis(200);
+
+impl Node {
+    /// Starts a node: all listeners are bound and accept when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from serving all that the configuration says.
+    pub fn start(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Result<Self, StartError> {
+        // pingora's connector takes the process's provider; the one that is installed first stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            listeners.push(Arc::new(Listener::bind(*address, None)?));
+        }
+        for listener in &config.listen_tls {
+            listeners.push(Arc::new(Listener::bind(listener.address, Some(tls::settings(listener)?))?));
+        }
+        let admin_listener = config.admin.map(|address| Listener::bind(address, None)).transpose()?;
+        let names = config.sites.iter().map(|site| site.name.clone());
+        let metrics = Arc::new(Metrics::new(config.threads, names));
+        let log = Arc::new(Log::start(&config.access_log, config.id.as_str(), config.threads)?);
+        let (threads, connections, drain_max) = (config.threads, config.limits.connections, config.timeouts.drain);
+        let engine = Arc::new(Engine::new(config, tier, clock));
+        let (stop, stopped) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(connections));
+        let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());
+        let mut node = Self {
+            addresses: clear.iter().map(|listener| listener.address).collect(),
+            tls_addresses: tls.iter().map(|listener| listener.address).collect(),
+            admin_address: admin_listener.as_ref().map(|listener| listener.address),
+            workers: Vec::new(),
+            threads: Vec::new(),
+            stop,
+            places: Arc::clone(&places),
+            connections,
+            draining: Arc::new(AtomicBool::new(false)),
+            drain_max,
+        };
+        for thread in 0..threads {
+            let worker = Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), thread);
+            node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
+        }
+        if let Some(listener) = admin_listener {
+            let admin = Admin {
+                registry: metrics::registry(Arc::clone(&engine), Arc::clone(&metrics), log),
+                engine,
+                metrics,
+                draining: Arc::clone(&node.draining),
+                purges: AtomicU64::new(0),
+            };
+            node.start_admin(listener, Arc::new(admin), stopped)?;
+        }
+        Ok(node)
+    }
+
+    fn start_worker(
+        &mut self,
+        worker: Arc<Worker>,
+        listeners: &[Arc<Listener>],
+        mut stopped: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        self.workers.push(Arc::clone(&worker));
+        let (listeners, places) = (listeners.to_vec(), Arc::clone(&self.places));
+        let serve = async move {
+            for listener in listeners {
+                tokio::spawn(accept::run(listener, Arc::clone(&worker), Arc::clone(&places)));
+            }
+            let mut tick = tokio::time::interval(LOG_DELAY);
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => worker.log.flush(worker.thread),
+                    _ = stopped.changed() => break,
+                }
+            }
+            worker.log.flush(worker.thread);
+        };
+        let name = format!("serve-{}", self.threads.len());
+        self.threads.push(std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve))?);
+        Ok(())
+    }
+
+    fn start_admin(
+        &mut self,
+        listener: Listener,
+        admin: Arc<Admin>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let serve = async move {
+            tokio::select! {
+                ended = admin::serve(listener.socket, admin) => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "the admin listener has ended");
+                    }
+                }
+                _ = stopped.changed() => {}
+            }
+        };
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Where it listens in clear, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where it listens over TLS.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
+    /// Where operators reach it.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Stops it: new connections are refused, idle ones closed, running answers finished, up to `timeouts.drain`.
+    /// Blocks until it has stopped.
+    pub fn stop(mut self) -> Stopped {
+        let open = self.drain();
+        self.end();
+        if open == 0 { Stopped::Drained } else { Stopped::CutOff(open) }
+    }
+
+    /// Waits for the connections to end; how many were left when the time was up.
+    fn drain(&self) -> usize {
+        const LOOK_AGAIN: Duration = Duration::from_millis(5);
+        self.draining.store(true, Ordering::Release);
+        for worker in &self.workers {
+            worker.drain();
+        }
+        let end = instant() + self.drain_max;
+        loop {
+            let open = self.connections.saturating_sub(self.places.available_permits());
+            if open == 0 || instant() >= end {
+                return open;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn end(&mut self) {
+        // Nobody listens any more if all threads have ended by themselves.
+        let _ = self.stop.send(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a serving thread has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,123 @@
+//! The way of a request through the engine, a file a step:
+//! [`admit`] → [`key`] → [`lookup`] → [`forward`] → [`respond`] → [`finish`].
+//!
+//! Both fronts (HTTP/1 and HTTP/2) make a [`Request`] and write the [`Answer`]; nothing in here knows which one it was.
+//!
+//! **Invariant:** the verdicts about storing and reuse come from `semantics` only, for every lane.
+
+pub(crate) mod admit;
+pub(crate) mod finish;
+pub(crate) mod forward;
+pub(crate) mod key;
+pub(crate) mod lookup;
+pub(crate) mod respond;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use nearside_config::Config;
+use nearside_semantics::key::Scheme;
+use nearside_store::{BodyReader, Head, Store};
+
+use crate::clock::Clock;
+use crate::fill::Fills;
+use crate::hop::Hops;
+use crate::outcome::Outcome;
+use crate::tier::Tier;
+
+/// A request that has passed the gate of its front.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) scheme: Scheme,
+    /// A valid authority.
+    pub(crate) authority: HeaderValue,
+    /// Path and query, or `*`.
+    pub(crate) target: Bytes,
+    pub(crate) version: Version,
+    /// All fields, `Host` too.
+    pub(crate) fields: HeaderMap,
+    pub(crate) client: SocketAddr,
+}
+
+/// What is sent to a client.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) head: AnswerHead,
+    pub(crate) body: AnswerBody,
+    /// Seconds, for the `Age` field.
+    pub(crate) age: Option<u64>,
+    pub(crate) outcome: Outcome,
+}
+
+/// The fields of an answer, but those that every answer gets anew (`Age`, our `Cache-Status`, `Via`).
+#[derive(Debug)]
+pub(crate) enum AnswerHead {
+    /// Serialised already.
+    Prepared(Arc<Head>),
+    /// Made for this answer.
+    Own(HeaderMap),
+}
+
+impl AnswerHead {
+    pub(crate) fn fields(&self) -> &HeaderMap {
+        match self {
+            Self::Prepared(head) => &head.fields,
+            Self::Own(fields) => fields,
+        }
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum AnswerBody {
+    /// None is sent, whatever length the head states.
+    None,
+    /// A few bytes of our own.
+    Bytes(Bytes),
+    /// From a cursor on; `length` bytes, or up to the end where that is not known.
+    Reader { reader: BodyReader, length: Option<u64> },
+}
+
+/// What all requests of a node share.
+pub(crate) struct Engine {
+    pub(crate) config: Config,
+    pub(crate) tier: Box<dyn Tier>,
+    pub(crate) sites: admit::Sites,
+    pub(crate) store: Store,
+    pub(crate) fills: Fills,
+    pub(crate) hops: Hops,
+    pub(crate) clock: Clock,
+    /// `1.1 edge-nrt (nearside)`, without the protocol.
+    pub(crate) via: String,
+}
+
+impl Engine {
+    pub(crate) fn new(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Self {
+        let cache = config.cache;
+        let limits = nearside_store::Limits {
+            memory_bytes: cache.memory_bytes,
+            object_bytes_max: cache.object_bytes_max,
+            variants_max: cache.variants_max,
+        };
+        Self {
+            sites: admit::Sites::new(&config.sites),
+            store: Store::new(limits),
+            fills: Fills::default(),
+            hops: Hops::new(&config, &*tier),
+            tier,
+            clock,
+            via: format!("{} (nearside)", config.id),
+            config,
+        }
+    }
+
+    /// Removes what is stored under a key, and keeps fills that are under way from storing what they bring. Returns
+    /// how many variants there were.
+    pub(crate) fn purge_key(&self, key: &[u8]) -> usize {
+        self.fills.fence(key, || self.store.remove(key))
+    }
+}

@@ -1,0 +1,290 @@
+//! The forward: who asks the next hop for a key, who waits for the answer, and what each of them gets.
+//!
+//! One request leads a fill, others that want the same follow it. RFC 9111 §4 ("collapse"), RFC 9211 §2.6.
+
+use std::sync::Arc;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use nearside_semantics::conditional::set_validators;
+use nearside_semantics::directives::RequestDirectives;
+use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::reuse::Reuse;
+use nearside_store::Entry;
+
+use super::admit::CDN_LOOP;
+use super::lookup::{Ask, Found, lookup};
+use super::{Answer, Engine, Request, respond};
+use crate::fill::{self, Begun, Fetched, Fill, Joined, Plan};
+use crate::h1::request::Refusal;
+use crate::hop::Forward;
+use crate::outcome::{Outcome, Verdict};
+use crate::tier::{SECRET, Sender, append};
+
+/// How often a follower may learn that it wants another variant, before it goes forward by itself.
+const ROUNDS_MAX: usize = 3;
+
+/// Answers a GET or HEAD without a body.
+pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+    let mut key = Vec::new();
+    engine.write_key(site, request, &mut key);
+    let mut learned = None;
+    for _ in 0..ROUNDS_MAX {
+        let now = engine.clock.now();
+        let mut ask = match lookup(engine, site, &key, request, now) {
+            Found::Usable(entry) => {
+                return respond::stored(&entry, request, Outcome::new(Verdict::Hit, Some(site)), now);
+            }
+            Found::Refresh(entry) => {
+                refresh(engine, site, request, &key, &entry);
+                return respond::stored(&entry, request, Outcome::new(Verdict::Updating, Some(site)), now);
+            }
+            Found::Ask(ask) => ask,
+        };
+        if only_if_cached(engine, site, request) {
+            return respond::not_cached(site);
+        }
+        if engine.store.is_uncacheable(&key) && ask.stored.is_none() {
+            return alone(engine, site, request, &key, &ask).await;
+        }
+        if let Some(vary) = learned.take() {
+            ask.vary = vary;
+        }
+        match together(engine, site, request, &key, &ask).await {
+            Turn::Answer(answer) => return *answer,
+            Turn::Alone => return alone(engine, site, request, &key, &ask).await,
+            Turn::Again(fetched) => learned = fetched.map(|fetched| fetched.vary.clone()),
+        }
+    }
+    let ask = Ask {
+        because: nearside_semantics::cache_status::Forward::VaryMiss,
+        stored: None,
+        on_error: false,
+        vary: nearside_semantics::vary::Vary::None,
+    };
+    alone(engine, site, request, &key, &ask).await
+}
+
+/// How a round ended.
+enum Turn {
+    Answer(Box<Answer>),
+    /// The answer that was waited for is for another variant, or was stored meanwhile: look again.
+    Again(Option<Arc<Fetched>>),
+    /// It cannot be shared.
+    Alone,
+}
+
+async fn together(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Turn {
+    let (fill, leads) = match join(engine, request, key, ask) {
+        Joined::Leader(fill) => {
+            let plan = plan(engine, site, request, key, ask);
+            tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
+            (fill, true)
+        }
+        Joined::Follower(fill) => (fill, false),
+        Joined::Stored => return Turn::Again(None),
+    };
+    let late = !leads && fill.begun_already().is_some();
+    let begun = fill.begun().await;
+    if !leads && late && !still_fresh(engine, begun) {
+        return Turn::Alone;
+    }
+    let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
+    outcome.forward = Some(ask.because);
+    finish(engine, begun, request, ask, outcome, leads)
+}
+
+/// The answer of one who led or followed a fill.
+fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outcome: Outcome, leads: bool) -> Turn {
+    let now = engine.clock.now();
+    let done = |answer| Turn::Answer(Box::new(answer));
+    match begun {
+        Begun::Failed(error) => {
+            outcome.upstream = error.hop();
+            done(match stale(ask, request, &outcome, error.reason(), now) {
+                Some(answer) => answer,
+                None => respond::failure(error, outcome),
+            })
+        }
+        Begun::Revalidated { entry, hop } => {
+            if !entry.answers(&request.fields) {
+                return Turn::Again(None);
+            }
+            outcome.upstream = Some(Arc::clone(hop));
+            outcome.forward_status = Some(304);
+            if leads {
+                outcome.verdict = Verdict::Revalidated;
+            }
+            done(respond::stored(entry, request, outcome, now))
+        }
+        Begun::Response(fetched) => {
+            outcome.upstream = Some(Arc::clone(&fetched.hop));
+            outcome.forward_status = Some(fetched.head.status.as_u16());
+            if is_failure(fetched)
+                && let Some(answer) = stale(ask, request, &outcome, "upstream-error", now)
+            {
+                return done(answer);
+            }
+            let reader = if leads { fetched.take_first() } else { follow(fetched) };
+            match reader {
+                _ if !leads && !fetched.answers(&request.fields) => Turn::Again(Some(Arc::clone(fetched))),
+                None => Turn::Alone,
+                reader => {
+                    if leads {
+                        outcome.verdict = fetched.verdict(ask.stored.is_some());
+                    }
+                    done(respond::fetched(fetched, reader, request, outcome, now))
+                }
+            }
+        }
+    }
+}
+
+/// A reader for one who did not lead: only what is being stored can be shared.
+fn follow(fetched: &Fetched) -> Option<nearside_store::BodyReader> {
+    fetched.stored.is_ok().then(|| fetched.body.reader(0)).flatten()
+}
+
+/// "500, 502, 503, or 504" (RFC 5861 §4).
+fn is_failure(fetched: &Fetched) -> bool {
+    matches!(fetched.head.status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// What is stored, if it may be served although the next hop failed.
+fn stale(
+    ask: &Ask,
+    request: &Request,
+    outcome: &Outcome,
+    reason: &'static str,
+    now: nearside_semantics::Timestamp,
+) -> Option<Answer> {
+    let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
+    let outcome = Outcome { verdict: Verdict::Stale, reason: Some(reason), ..outcome.clone() };
+    Some(respond::stored(entry, request, outcome, now))
+}
+
+/// Whether one who comes after the head may still share the answer without asking.
+fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
+    match begun {
+        Begun::Response(fetched) => fetched.freshness.reuse(engine.clock.now(), None) == Reuse::Fresh,
+        Begun::Revalidated { .. } | Begun::Failed(_) => true,
+    }
+}
+
+/// Goes forward for one request only; the answer is stored if it may be.
+async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Answer {
+    let fill = Arc::new(Fill::new(key, key));
+    let mut plan = plan(engine, site, request, key, ask);
+    // As it came: conditions and ranges are the origin's business where nothing is stored.
+    plan.forward = engine.forward(site, request);
+    plan.stored = None;
+    tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
+    let mut outcome = Outcome::new(Verdict::Miss, Some(site));
+    outcome.forward = Some(ask.because);
+    let begun = fill.begun().await;
+    if let Begun::Response(fetched) = begun
+        && fetched.head.status != http::StatusCode::OK
+    {
+        // Conditions and ranges have been answered.
+        outcome.upstream = Some(Arc::clone(&fetched.hop));
+        outcome.forward_status = Some(fetched.head.status.as_u16());
+        outcome.verdict = fetched.verdict(false);
+        return respond::fetched_whole(fetched, fetched.take_first(), request, outcome, engine.clock.now());
+    }
+    match finish(engine, begun, request, ask, outcome, true) {
+        Turn::Answer(answer) => *answer,
+        Turn::Again(_) | Turn::Alone => respond::refusal(Refusal::bad("retry"), Some(site)),
+    }
+}
+
+/// Refreshes behind the client's back, unless somebody does already.
+fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], entry: &Arc<Entry>) {
+    let ask = Ask {
+        because: nearside_semantics::cache_status::Forward::Stale,
+        stored: Some(Arc::clone(entry)),
+        on_error: true,
+        vary: entry.vary.clone(),
+    };
+    if let Joined::Leader(fill) = join(engine, request, key, &ask) {
+        let plan = plan(engine, site, request, key, &ask);
+        tokio::spawn(fill::run(Arc::clone(engine), fill, plan));
+    }
+}
+
+fn join(engine: &Engine, request: &Request, key: &[u8], ask: &Ask) -> Joined {
+    let mut fill_key = key.to_vec();
+    fill_key.push(0);
+    ask.vary.variant_key(&request.fields, &mut fill_key);
+    // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
+    engine.fills.join(key, &fill_key, || {
+        let slot = engine.store.lookup(key);
+        let newer = slot.as_ref().and_then(|slot| slot.select(&request.fields));
+        newer.is_some_and(|newer| {
+            let known = ask.stored.as_ref().is_some_and(|known| Arc::ptr_eq(known, newer));
+            !known && newer.freshness.reuse(engine.clock.now(), None) == Reuse::Fresh
+        })
+    })
+}
+
+fn plan(engine: &Engine, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Plan {
+    let mut forward = engine.forward(site, request);
+    for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
+        forward.fields.remove(name);
+    }
+    // A HEAD fills the cache for the GET that follows it.
+    forward.method = Method::GET;
+    if let Some(entry) = &ask.stored {
+        set_validators(&mut forward.fields, &entry.head.fields);
+    }
+    Plan { site, key: key.into(), forward, stored: ask.stored.clone(), request: request.fields.clone() }
+}
+
+/// RFC 9111 §5.2.1.7, where the site honours what clients ask.
+fn only_if_cached(engine: &Engine, site: usize, request: &Request) -> bool {
+    engine.config.sites.get(site).is_some_and(|site| site.honour_request_directives)
+        && RequestDirectives::of(&request.fields).only_if_cached
+}
+
+impl Engine {
+    /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
+    pub(crate) fn forward(&self, site: usize, request: &Request) -> Forward {
+        let mut fields = request.fields.clone();
+        let upgrade = upgrade_of(&fields, request.version);
+        strip_hop_by_hop(&mut fields);
+        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET] {
+            fields.remove(name);
+        }
+        let sender =
+            Sender { address: request.client.ip(), scheme: self.client_scheme(request), authority: &request.authority };
+        self.tier.introduce(&sender, &mut fields);
+        let version = match request.version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        };
+        append(&mut fields, VIA, &format!("{version} {}", self.via));
+        append(&mut fields, CDN_LOOP, self.config.id.as_str());
+        if let Some(protocol) = upgrade {
+            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            fields.insert(UPGRADE, protocol);
+        }
+        let authority = HeaderValue::from_bytes(self.key_authority(site, request.authority.as_bytes()));
+        let site = self.config.sites.get(site);
+        Forward {
+            method: request.method.clone(),
+            target: request.target.as_ref().into(),
+            authority: authority.unwrap_or_else(|_| request.authority.clone()),
+            origin_host: site.and_then(|s| s.origin_host.as_deref()).and_then(|h| HeaderValue::from_str(h).ok()),
+            fields,
+        }
+    }
+}
+
+/// The protocol that an HTTP/1.1 request wants to change to.
+pub(crate) fn upgrade_of(fields: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    let wants = version == Version::HTTP_11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
+    fields.get(UPGRADE).filter(|_| wants).cloned()
+}

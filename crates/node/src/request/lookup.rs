@@ -1,0 +1,57 @@
+//! What is stored for a request, and whether it may be used.
+
+use std::sync::Arc;
+
+use nearside_semantics::Timestamp;
+use nearside_semantics::cache_status::Forward;
+use nearside_semantics::directives::RequestDirectives;
+use nearside_semantics::reuse::{Reuse, Stale};
+use nearside_semantics::vary::Vary;
+use nearside_store::Entry;
+
+use super::{Engine, Request};
+
+/// What the store has for a request.
+pub(crate) enum Found {
+    /// Answer with this.
+    Usable(Arc<Entry>),
+    /// Answer with this and refresh it.
+    Refresh(Arc<Entry>),
+    /// Ask the next hop.
+    Ask(Ask),
+}
+
+/// A request that must go forward.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) because: Forward,
+    /// What is stored, to be validated.
+    pub(crate) stored: Option<Arc<Entry>>,
+    /// It may be served all the same if the next hop fails.
+    pub(crate) on_error: bool,
+    /// What responses for this key are known to depend on.
+    pub(crate) vary: Vary,
+}
+
+/// Looks a request up at `now`.
+pub(crate) fn lookup(engine: &Engine, site: usize, key: &[u8], request: &Request, now: Timestamp) -> Found {
+    let Some(slot) = engine.store.lookup(key) else {
+        return Found::Ask(Ask { because: Forward::UriMiss, stored: None, on_error: false, vary: Vary::None });
+    };
+    let vary = slot.newest().map_or(Vary::None, |entry| entry.vary.clone());
+    let Some(entry) = slot.select(&request.fields).filter(|entry| now < entry.retain_until) else {
+        let because = if vary == Vary::None { Forward::UriMiss } else { Forward::VaryMiss };
+        return Found::Ask(Ask { because, stored: None, on_error: false, vary });
+    };
+    let honoured = engine.config.sites.get(site).is_some_and(|site| site.honour_request_directives);
+    let directives = honoured.then(|| RequestDirectives::of(&request.fields));
+    let entry = Arc::clone(entry);
+    match entry.freshness.reuse(now, directives.as_ref()) {
+        Reuse::Fresh => Found::Usable(entry),
+        Reuse::WhileRevalidate => Found::Refresh(entry),
+        Reuse::Validate { because, on_error } => {
+            let because = if because == Stale::Request { Forward::Request } else { Forward::Stale };
+            Found::Ask(Ask { because, stored: Some(entry), on_error, vary })
+        }
+    }
+}

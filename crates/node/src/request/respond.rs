@@ -1,0 +1,193 @@
+//! From a stored response, a fill or a failure to the answer for one request: conditions, ranges, HEAD.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, LAST_MODIFIED,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use nearside_semantics::Timestamp;
+use nearside_semantics::conditional::{self, Conditional};
+use nearside_semantics::range::{self, Part};
+use nearside_semantics::reuse::Freshness;
+use nearside_store::{Body, BodyReader, Entry, Head};
+
+use super::{Answer, AnswerBody, AnswerHead, Request};
+use crate::fill::Fetched;
+use crate::h1::request::Refusal;
+use crate::hop::HopError;
+use crate::outcome::{Outcome, Verdict};
+
+/// A response that can be answered with, stored or on its way.
+struct Source<'s> {
+    head: &'s Arc<Head>,
+    body: &'s Arc<Body>,
+    /// The length of the body, where it is known already.
+    length: Option<u64>,
+    freshness: &'s Freshness,
+    now: Timestamp,
+}
+
+/// The answer from a stored response.
+pub(crate) fn stored(entry: &Entry, request: &Request, mut outcome: Outcome, now: Timestamp) -> Answer {
+    let source =
+        Source { head: &entry.head, body: &entry.body, length: entry.body.len(), freshness: &entry.freshness, now };
+    outcome.ttl = Some(entry.freshness.ttl(now));
+    let mut answer = selected(&source, None, request, outcome);
+    answer.age = Some(entry.freshness.age(now).as_secs());
+    answer
+}
+
+/// The answer from a fill that is on its way.
+pub(crate) fn fetched(
+    fetched: &Fetched,
+    reader: Option<BodyReader>,
+    request: &Request,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Answer {
+    if fetched.stored.is_err() {
+        return fetched_whole(fetched, reader, request, outcome, now);
+    }
+    let source =
+        Source { head: &fetched.head, body: &fetched.body, length: fetched.length, freshness: &fetched.freshness, now };
+    let age = fetched.age_to_show(now);
+    let mut answer = selected(&source, reader, request, fetched.complete(outcome, now));
+    answer.age = age;
+    answer
+}
+
+/// The answer of the next hop as it is.
+pub(crate) fn fetched_whole(
+    fetched: &Fetched,
+    reader: Option<BodyReader>,
+    request: &Request,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Answer {
+    Answer {
+        status: fetched.head.status,
+        head: AnswerHead::Prepared(Arc::clone(&fetched.head)),
+        body: body(reader, fetched.length, request, fetched.head.status),
+        age: fetched.age_to_show(now),
+        outcome: fetched.complete(outcome, now),
+    }
+}
+
+fn body(reader: Option<BodyReader>, length: Option<u64>, request: &Request, status: StatusCode) -> AnswerBody {
+    match reader {
+        Some(reader) if request.method != Method::HEAD && !crate::h1::framing::bodiless(status) => {
+            AnswerBody::Reader { reader, length }
+        }
+        _ => AnswerBody::None,
+    }
+}
+
+/// Conditions first, then the range (RFC 9110 §13.2.2); both are for stored successes only.
+fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, outcome: Outcome) -> Answer {
+    if source.head.status.is_success() {
+        match conditional::evaluate(&request.fields, &source.head.fields, source.now) {
+            Conditional::Full => {}
+            Conditional::NotModified => return not_modified(source, outcome),
+            Conditional::PreconditionFailed => {
+                return synth(StatusCode::PRECONDITION_FAILED, "precondition", outcome);
+            }
+        }
+    }
+    let part = match source.length {
+        Some(length) if source.head.status == StatusCode::OK && request.method == Method::GET => {
+            range::evaluate(&request.fields, &source.head.fields, length, source.now)
+        }
+        _ => Part::Whole,
+    };
+    match part {
+        Part::Whole => {
+            let reader = reader.or_else(|| source.body.reader(0));
+            Answer {
+                status: source.head.status,
+                head: AnswerHead::Prepared(Arc::clone(source.head)),
+                body: body(reader, source.length, request, source.head.status),
+                age: None,
+                outcome,
+            }
+        }
+        Part::Range { start, end } => partial(source, start, end, outcome),
+        Part::Unsatisfiable => unsatisfiable(source, outcome),
+    }
+}
+
+/// 304 with everything but the description of bytes that are not sent (RFC 9110 §15.4.5).
+fn not_modified(source: &Source<'_>, outcome: Outcome) -> Answer {
+    let mut fields = source.head.fields.clone();
+    let dated = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES];
+    for name in dated {
+        fields.remove(name);
+    }
+    if fields.contains_key(ETAG) {
+        fields.remove(LAST_MODIFIED);
+    }
+    let head = AnswerHead::Own(fields);
+    Answer { status: StatusCode::NOT_MODIFIED, head, body: AnswerBody::None, age: None, outcome }
+}
+
+fn partial(source: &Source<'_>, start: u64, end: u64, outcome: Outcome) -> Answer {
+    let length = source.length.unwrap_or(end);
+    let Some(reader) = source.body.reader(start) else {
+        return synth(StatusCode::BAD_GATEWAY, "range-gone", outcome);
+    };
+    let mut fields = source.head.fields.clone();
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
+    set_content_range(&mut fields, &format!("bytes {start}-{}/{length}", end.saturating_sub(1)));
+    Answer {
+        status: StatusCode::PARTIAL_CONTENT,
+        head: AnswerHead::Own(fields),
+        body: AnswerBody::Reader { reader, length: Some(end - start) },
+        age: None,
+        outcome,
+    }
+}
+
+fn unsatisfiable(source: &Source<'_>, outcome: Outcome) -> Answer {
+    let mut answer = synth(StatusCode::RANGE_NOT_SATISFIABLE, "range", outcome);
+    if let AnswerHead::Own(fields) = &mut answer.head {
+        set_content_range(fields, &format!("bytes */{}", source.length.unwrap_or(0)));
+    }
+    answer
+}
+
+fn set_content_range(fields: &mut HeaderMap, range: &str) {
+    if let Ok(value) = HeaderValue::from_str(range) {
+        fields.insert(CONTENT_RANGE, value);
+    }
+}
+
+/// The next hop gave no answer.
+pub(crate) fn failure(error: &HopError, mut outcome: Outcome) -> Answer {
+    outcome.verdict = Verdict::Error;
+    outcome.stored = false;
+    outcome.upstream = outcome.upstream.or_else(|| error.hop());
+    synth(error.status(), error.reason(), outcome)
+}
+
+/// A request that is not accepted.
+pub(crate) fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
+    synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, site))
+}
+
+/// `only-if-cached`, and nothing is (RFC 9111 §5.2.1.7).
+pub(crate) fn not_cached(site: usize) -> Answer {
+    synth(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", Outcome::new(Verdict::Synth, Some(site)))
+}
+
+/// An answer of our own: a line of text that says what is wrong.
+fn synth(status: StatusCode, reason: &'static str, mut outcome: Outcome) -> Answer {
+    outcome.reason = Some(reason);
+    let text = format!("{} {}: {reason}\n", status.as_str(), status.canonical_reason().unwrap_or("error"));
+    let mut fields = HeaderMap::new();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    Answer { status, head: AnswerHead::Own(fields), body: AnswerBody::Bytes(Bytes::from(text)), age: None, outcome }
+}

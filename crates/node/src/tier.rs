@@ -1,0 +1,68 @@
+//! What tells an edge from a shield. The roles implement it; the engine asks it and knows neither.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nearside_config::{Secret, Upstream};
+pub use nearside_semantics::key::Scheme;
+
+/// `X-Forwarded-For`: the addresses that a request has come from, the client's first.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `X-Forwarded-Host`: the host that the client asked for.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Forwarded-Proto`: how the client reached the edge, `http` or `https`.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What an edge shows to its shields.
+pub const SECRET: HeaderName = HeaderName::from_static("nearside-secret");
+
+/// Who sent a request, as this node sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'r> {
+    /// The other end of the connection.
+    pub address: IpAddr,
+    /// How it came in.
+    pub scheme: Scheme,
+    /// The host it asked for.
+    pub authority: &'r HeaderValue,
+}
+
+/// The part of a node that its role decides.
+pub trait Tier: Send + Sync + 'static {
+    /// The role's name.
+    fn name(&self) -> &'static str;
+
+    /// Whether a request with these fields may come in.
+    ///
+    /// # Errors
+    ///
+    /// Why not, as a stable token; the client gets a 403.
+    fn admit(&self, fields: &HeaderMap) -> Result<(), &'static str>;
+
+    /// Whether every request may come in and is taken as it stands, so that a hit needs no further look.
+    fn takes_all(&self) -> bool;
+
+    /// The scheme that the client used, where the connection's own is `own`.
+    fn scheme(&self, fields: &HeaderMap, own: Scheme) -> Scheme;
+
+    /// Tells the next hop who asks, in the fields of a forward.
+    fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap);
+
+    /// Asked before the origins; may be none.
+    fn shields(&self) -> &[Upstream];
+
+    /// Shown to the shields.
+    fn secret(&self) -> Option<&Secret>;
+}
+
+/// Adds a member to a list field, on one line.
+pub fn append(fields: &mut HeaderMap, name: HeaderName, member: &str) {
+    let mut line = Vec::new();
+    for before in fields.get_all(&name) {
+        line.extend_from_slice(before.as_bytes());
+        line.extend_from_slice(b", ");
+    }
+    line.extend_from_slice(member.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&line) {
+        fields.insert(name, value);
+    }
+}
