@@ -1,7 +1,7 @@
 //! What an edge and a shield share: the fronts that clients talk to, the engine that decides, the fills and the pass
 //! lane that ask next hops, and everything an operator sees.
 //!
-//! Read `docs/architecture.md` first, then [`request`] for the way of a request. Only this crate names pingora.
+//! Read `docs/architecture.md` first, then [`request`] for the way of a request and [`tier`] for what the roles add. Only this crate names pingora.
 //!
 //! **Invariants:** no bytes off the wire can panic a node; every wait has a limit; one [`Outcome`] per request.
 
@@ -17,6 +17,7 @@ mod node;
 pub mod outcome;
 mod pass;
 mod request;
+pub mod tier;
 
 pub use clock::Clock;
 pub use front::accept::ListenError;

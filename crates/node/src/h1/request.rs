@@ -64,7 +64,7 @@ pub(crate) fn parse<'b>(
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Refusal::bad("malformed")),
         Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
-        Err(httparse::Error::Version) => {
+        Err(httparse::Error::Version) if has_three_words(head) => {
             return Err(Refusal { status: StatusCode::HTTP_VERSION_NOT_SUPPORTED, reason: "version" });
         }
         Err(_) => return Err(Refusal::bad("malformed")),
@@ -77,6 +77,12 @@ pub(crate) fn parse<'b>(
     }
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     Ok(RawHead { method, target: target.as_bytes(), version, fields: request.headers })
+}
+
+/// Whether the request line has the form of one, whatever the version in it.
+fn has_three_words(head: &[u8]) -> bool {
+    let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
+    line.split(|b| *b == b' ').count() == 3
 }
 
 const TOO_MANY_FIELDS: Refusal =

@@ -8,7 +8,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use nearside_semantics::conditional::set_validators;
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::fields::strip_hop_by_hop;

@@ -11,7 +11,6 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{self, Conditional};
 use nearside_semantics::range::{self, Part};
-use nearside_semantics::reuse::Freshness;
 use nearside_store::{Body, BodyReader, Entry, Head};
 
 use super::{Answer, AnswerBody, AnswerHead, Request};
@@ -26,14 +25,12 @@ struct Source<'s> {
     body: &'s Arc<Body>,
     /// The length of the body, where it is known already.
     length: Option<u64>,
-    freshness: &'s Freshness,
     now: Timestamp,
 }
 
 /// The answer from a stored response.
 pub(crate) fn stored(entry: &Entry, request: &Request, mut outcome: Outcome, now: Timestamp) -> Answer {
-    let source =
-        Source { head: &entry.head, body: &entry.body, length: entry.body.len(), freshness: &entry.freshness, now };
+    let source = Source { head: &entry.head, body: &entry.body, length: entry.body.len(), now };
     outcome.ttl = Some(entry.freshness.ttl(now));
     let mut answer = selected(&source, None, request, outcome);
     answer.age = Some(entry.freshness.age(now).as_secs());
@@ -51,8 +48,7 @@ pub(crate) fn fetched(
     if fetched.stored.is_err() {
         return fetched_whole(fetched, reader, request, outcome, now);
     }
-    let source =
-        Source { head: &fetched.head, body: &fetched.body, length: fetched.length, freshness: &fetched.freshness, now };
+    let source = Source { head: &fetched.head, body: &fetched.body, length: fetched.length, now };
     let age = fetched.age_to_show(now);
     let mut answer = selected(&source, reader, request, fetched.complete(outcome, now));
     answer.age = age;
