@@ -1,1 +1,72 @@
-fn main() {}
+//! The program `nearside`: subcommands, exit codes, nothing else.
+//!
+//! Exit codes: 0 ok, 1 failed, 2 usage, 69 node unreachable, 78 configuration invalid.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the program: it talks to people")]
+
+mod admin_client;
+mod demo;
+mod exit;
+mod node;
+mod port;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The default of the system returns memory late and splits it up under many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A CDN that anyone can run: caching edges near the users, a shield behind them, your origin at rest.
+#[derive(Debug, Parser)]
+#[command(name = "nearside", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an edge: the cache that faces clients
+    Edge(node::EdgeArgs),
+    /// Run a shield: the cache that faces edges, in front of the origin
+    Shield(node::ShieldArgs),
+    /// Run an origin that does what each request says, for tests and demos
+    OriginSim(tools::OriginSimArgs),
+    /// Run a CDN on this machine: an origin, two shields, six edges
+    Demo(demo::DemoArgs),
+    /// Check a configuration file without applying it
+    Check(tools::CheckArgs),
+    /// Remove URLs from a node's cache
+    Purge(tools::PurgeArgs),
+    /// Ask a node whether it is ready
+    Status(tools::StatusArgs),
+    /// Send requests at a fixed rate and measure the answers
+    Loadtest(tools::LoadtestArgs),
+    /// Print a completion script for a shell
+    Completions(tools::CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let done = match command {
+        Command::Edge(args) => node::edge(args),
+        Command::Shield(args) => node::shield(args),
+        Command::OriginSim(args) => tools::origin_sim(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => tools::check(&args),
+        Command::Purge(args) => tools::purge(&args),
+        Command::Status(args) => tools::status(&args),
+        Command::Loadtest(args) => tools::loadtest(args),
+        Command::Completions(args) => tools::completions(&args),
+        Command::Man => tools::man(),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}

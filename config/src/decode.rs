@@ -272,6 +272,7 @@ fn site(section: &Section<'_>) -> Site {
         keep_for_validation: section.or("keep_for_validation", Span(defaults.keep_for_validation)).0,
         heuristic_percent: u32::try_from(section.number("heuristic_percent", 10, 0..=100)).unwrap_or(0),
         heuristic_cap: section.or("heuristic_cap", Span(defaults.heuristic_cap)).0,
+        server_timing: section.or("server_timing", defaults.server_timing),
         ..defaults
     }
 }

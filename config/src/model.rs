@@ -243,6 +243,8 @@ pub struct Site {
     pub heuristic_percent: u32,
     /// The longest lifetime that is guessed.
     pub heuristic_cap: Duration,
+    /// Whether answers tell in `Server-Timing` who answered and how, for scripts in the page.
+    pub server_timing: bool,
 }
 
 impl Site {
@@ -262,6 +264,7 @@ impl Site {
             keep_for_validation: hours(24),
             heuristic_percent: 10,
             heuristic_cap: hours(24),
+            server_timing: false,
         }
     }
 }

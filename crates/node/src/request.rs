@@ -93,6 +93,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     /// `1.1 edge-nrt (nearside)`, without the protocol.
     pub(crate) via: String,
+    /// This node in `Server-Timing`.
+    pub(crate) place: String,
 }
 
 impl Engine {
@@ -108,9 +110,10 @@ impl Engine {
             store: Store::new(limits),
             fills: Fills::default(),
             hops: Hops::new(&config, &*tier),
-            tier,
             clock,
             via: format!("{} (nearside)", config.id),
+            place: finish::place(tier.name(), config.id.as_str(), config.city.as_deref()),
+            tier,
             config,
         }
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{AGE, COOKIE, HOST, VIA};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::key::{Scheme, is_authority};
 use nearside_store::{BodyReader, Read};
 use tokio::sync::mpsc;
@@ -27,6 +27,8 @@ use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
 use crate::request::finish::{Record, Times};
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, admit, forward, respond};
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Bytes of request bodies that a client may send before they are read, per stream and in all.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -237,6 +239,11 @@ impl Stream {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
                 fields.insert(name, value);
             }
+        }
+        if engine.shows_timing(&answer.outcome)
+            && let Ok(timing) = HeaderValue::from_bytes(&engine.timing(&answer.outcome))
+        {
+            fields.append(SERVER_TIMING, timing);
         }
         if let Some(age) = answer.age {
             fields.insert(AGE, HeaderValue::from(age));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::{StatusCode, Version};
 use nearside_semantics::key::Scheme;
 
+use super::Engine;
 use crate::h1::write;
 use crate::outcome::Outcome;
 
@@ -57,27 +58,55 @@ pub(crate) enum Persistence {
     Closes,
 }
 
-/// Ends a prepared head: this node's member of `Cache-Status`, `Age`, and the fields of the connection.
-pub(crate) fn end_head(
-    id: &str,
-    outcome: &Outcome,
-    age: Option<u64>,
-    persistence: Persistence,
-    chunked: bool,
-    out: &mut Vec<u8>,
-) {
-    outcome.member().write(id, out);
-    out.extend_from_slice(b"\r\n");
-    if let Some(age) = age {
-        write::number("age", age, out);
+/// What a head gets anew for each client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending<'e> {
+    pub(crate) outcome: &'e Outcome,
+    pub(crate) age: Option<u64>,
+    pub(crate) persistence: Persistence,
+    pub(crate) chunked: bool,
+}
+
+impl Engine {
+    /// Ends a prepared head: this node's member of `Cache-Status`, `Age`, `Server-Timing` where the site wants it, and
+    /// the fields of the connection.
+    pub(crate) fn end_head(&self, ending: &Ending<'_>, out: &mut Vec<u8>) {
+        ending.outcome.member().write(self.config.id.as_str(), out);
+        out.extend_from_slice(b"\r\n");
+        if let Some(age) = ending.age {
+            write::number("age", age, out);
+        }
+        if self.shows_timing(ending.outcome) {
+            write::field("server-timing", &self.timing(ending.outcome), out);
+        }
+        if ending.chunked {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        match ending.persistence {
+            Persistence::Stays => {}
+            Persistence::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            Persistence::Closes => out.extend_from_slice(b"connection: close\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
     }
-    if chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+
+    pub(crate) fn shows_timing(&self, outcome: &Outcome) -> bool {
+        outcome.site.and_then(|site| self.config.sites.get(site)).is_some_and(|site| site.server_timing)
     }
-    match persistence {
-        Persistence::Stays => {}
-        Persistence::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        Persistence::Closes => out.extend_from_slice(b"connection: close\r\n"),
+
+    /// `cdn-cache;desc=HIT, edge;desc="edge-nrt (Tokyo)"`: what a script in the page can read of its own response.
+    pub(crate) fn timing(&self, outcome: &Outcome) -> Vec<u8> {
+        let mut line = b"cdn-cache;desc=".to_vec();
+        line.extend(outcome.verdict.as_str().bytes().map(|b| b.to_ascii_uppercase()));
+        line.extend_from_slice(b", ");
+        line.extend_from_slice(self.place.as_bytes());
+        line
     }
-    out.extend_from_slice(b"\r\n");
+}
+
+/// The node's role, name and city as a metric of `Server-Timing`.
+pub(crate) fn place(role: &str, id: &str, city: Option<&str>) -> String {
+    // Inside a quoted string, and in a field: what cannot stand there is left out.
+    let city: String = city.unwrap_or("").chars().filter(|c| (' '..='~').contains(c) && !"\"\\".contains(*c)).collect();
+    if city.is_empty() { format!("{role};desc=\"{id}\"") } else { format!("{role};desc=\"{id} ({city})\"") }
 }

@@ -16,7 +16,7 @@ use super::{Connection, Next};
 use crate::clock::instant;
 use crate::outcome::{Outcome, Verdict};
 use crate::request::Engine;
-use crate::request::finish::{Persistence, Record, Times, end_head};
+use crate::request::finish::{Ending, Persistence, Record, Times};
 
 /// Requests with more fields take the long way.
 const FIELDS: usize = 48;
@@ -46,7 +46,8 @@ impl Connection<'_> {
         let closes = self.worker.is_draining() || self.requests >= engine.config.limits.requests_per_connection;
         let persistence = if closes { Persistence::Closes } else { Persistence::Stays };
         self.head.clear();
-        end_head(engine.config.id.as_str(), &outcome, Some(age), persistence, false, &mut self.head);
+        let ending = Ending { outcome: &outcome, age: Some(age), persistence, chunked: false };
+        engine.end_head(&ending, &mut self.head);
 
         let chunks = hit.entry.body.chunks().filter(|_| !hit.head_only).unwrap_or_default();
         let mut slices = [IoSlice::new(&[]); CHUNKS + 2];

@@ -17,7 +17,7 @@ use crate::h1::write;
 use crate::hop::UpgradeStream;
 use crate::outcome::Outcome;
 use crate::pass::tunnel;
-use crate::request::finish::{Persistence, Record, Times, end_head};
+use crate::request::finish::{Ending, Persistence, Record, Times};
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 
 /// What one write hands to the kernel at most: enough to fill its buffer, little enough to be fair to others.
@@ -60,8 +60,8 @@ impl Connection<'_> {
         self.head.clear();
         let own = self.begin_head(&answer);
         let chunked = delimiter == Delimiter::Chunks;
-        let id = self.worker.engine.config.id.as_str();
-        end_head(id, &answer.outcome, answer.age, persistence, chunked, &mut self.head);
+        let ending = Ending { outcome: &answer.outcome, age: answer.age, persistence, chunked };
+        self.worker.engine.end_head(&ending, &mut self.head);
         let prefix = own.unwrap_or_default();
         let (age, outcome) = (answer.age, answer.outcome);
         let mut first_byte = None;
@@ -210,8 +210,8 @@ impl Connection<'_> {
         let start = instant();
         let answer = respond::refusal(refusal, None);
         self.head.clear();
-        let id = self.worker.engine.config.id.as_str();
-        end_head(id, &answer.outcome, None, Persistence::Closes, false, &mut self.head);
+        let ending = Ending { outcome: &answer.outcome, age: None, persistence: Persistence::Closes, chunked: false };
+        self.worker.engine.end_head(&ending, &mut self.head);
         let prefix = self.begin_head(&answer).unwrap_or_default();
         let AnswerBody::Bytes(text) = &answer.body else { return Next::Close };
         let sent = self.at_once(&prefix, text).await;

@@ -1,0 +1,149 @@
+//! The tour: every claim of the demo, asserted.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use http::{Method, StatusCode};
+
+use super::fleet::Fleet;
+use super::nodes::NODES;
+use crate::admin_client::{Reply, send};
+
+const PAGE: &str = "/?cc=max-age%3D300&size=20000&seed=7";
+const NEVER_ASKED: &str = "/never-asked?cc=max-age%3D300";
+const FRA: u16 = 8081;
+const NRT: u16 = 8085;
+const ORIGIN: u16 = 8099;
+
+/// Goes through the tour; one line a step.
+pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<ExitCode> {
+    let mut tour = Tour { failed: 0 };
+    tour.step("every node is ready", all_ready().await);
+    tour.step("the first request at Frankfurt is a miss, the second a hit", miss_then_hit().await);
+    tour.step("Tokyo misses, its shield hits, the origin is not asked", second_edge().await);
+    tour.step("all six edges give the same bytes", same_bytes().await);
+    tour.step("the demo site says who served it", site().await);
+    tour.step("after a purge the next request is a miss", purge().await);
+    fleet.stop("origin-sim").await;
+    tour.step("the origin is stopped: what is cached is still served", served_without_origin().await);
+    tour.step("the origin is stopped: what is not cached is an error with its reason", error_without_origin().await);
+    let again = fleet.start_again("origin-sim").await;
+    tour.step("the origin is back: what was an error is served", again.and(back_again().await));
+    if tour.failed == 0 {
+        println!("all steps passed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{} step(s) failed; logs: {}", tour.failed, fleet.folder().display());
+    Ok(ExitCode::FAILURE)
+}
+
+struct Tour {
+    failed: u32,
+}
+
+impl Tour {
+    fn step(&mut self, what: &str, result: anyhow::Result<()>) {
+        match result {
+            Ok(()) => println!("ok    {what}"),
+            Err(error) => {
+                self.failed += 1;
+                println!("FAIL  {what}: {error:#}");
+            }
+        }
+    }
+}
+
+async fn get(port: u16, path: &str) -> anyhow::Result<Reply> {
+    send(Method::GET, &format!("http://127.0.0.1:{port}{path}"), None).await
+}
+
+/// How often the origin was asked for the page.
+async fn asked(path: &str) -> anyhow::Result<u64> {
+    let ledger = get(ORIGIN, "/_ledger").await?;
+    let ledger: serde_json::Value = serde_json::from_slice(&ledger.body).context("the ledger is no JSON")?;
+    Ok(ledger["paths"][path]["requests"].as_u64().unwrap_or(0))
+}
+
+/// The last member of `Cache-Status` holds `word`.
+fn expect(reply: &Reply, word: &str) -> anyhow::Result<()> {
+    let line = reply.field("cache-status");
+    let last = line.rsplit(',').next().unwrap_or_default();
+    ensure!(last.contains(word), "Cache-Status is {line:?}, not {word:?}");
+    Ok(())
+}
+
+async fn all_ready() -> anyhow::Result<()> {
+    for node in &NODES {
+        let reply = send(Method::GET, &node.ready_url(), None).await?;
+        ensure!(reply.status == StatusCode::OK, "{} answered {}", node.name, reply.status);
+    }
+    Ok(())
+}
+
+async fn miss_then_hit() -> anyhow::Result<()> {
+    expect(&get(FRA, PAGE).await?, "fwd=uri-miss")?;
+    expect(&get(FRA, PAGE).await?, "hit")?;
+    ensure!(asked(PAGE).await? == 1, "the origin was asked {} times", asked(PAGE).await?);
+    Ok(())
+}
+
+async fn second_edge() -> anyhow::Result<()> {
+    let reply = get(NRT, PAGE).await?;
+    expect(&reply, "edge-nrt; fwd=uri-miss")?;
+    let line = reply.field("cache-status");
+    ensure!(line.starts_with("shield-") && line.contains("; hit"), "Cache-Status is {line:?}: no hit at the shield");
+    ensure!(asked(PAGE).await? == 1, "the origin was asked again");
+    Ok(())
+}
+
+async fn same_bytes() -> anyhow::Result<()> {
+    let truth = nearside_origin_sim::body::bytes(7, 0, 20_000);
+    for node in NODES.iter().filter(|node| node.role == "edge") {
+        ensure!(get(node.port, PAGE).await?.body == truth, "{} gives other bytes", node.name);
+    }
+    ensure!(asked(PAGE).await? == 1, "the origin was asked again");
+    Ok(())
+}
+
+async fn site() -> anyhow::Result<()> {
+    let reply = get(NRT, "/").await?;
+    ensure!(reply.status == StatusCode::OK, "the page answered {}", reply.status);
+    let timing = reply.field("server-timing");
+    ensure!(timing.contains("edge;desc=\"edge-nrt (Tokyo)\""), "Server-Timing is {timing:?}");
+    ensure!(reply.body.starts_with(b"<!doctype html>"), "the page is no page");
+    Ok(())
+}
+
+async fn purge() -> anyhow::Result<()> {
+    let before = asked(PAGE).await?;
+    let body = serde_json::json!({ "urls": [format!("http://demo.localhost{PAGE}")] }).to_string();
+    for node in NODES.iter().filter(|node| node.role == "shield" || node.port == FRA) {
+        let port = node.admin_port.context("it has no admin listener")?;
+        let reply = send(Method::POST, &format!("http://127.0.0.1:{port}/v1/purge"), Some(body.clone())).await?;
+        ensure!(reply.status == StatusCode::OK, "{} answered {}", node.name, reply.status);
+    }
+    expect(&get(FRA, PAGE).await?, "fwd=uri-miss")?;
+    ensure!(asked(PAGE).await? == before + 1, "the origin was not asked");
+    Ok(())
+}
+
+async fn served_without_origin() -> anyhow::Result<()> {
+    let reply = get(FRA, PAGE).await?;
+    ensure!(reply.status == StatusCode::OK, "Frankfurt answered {}", reply.status);
+    expect(&reply, "hit")
+}
+
+async fn error_without_origin() -> anyhow::Result<()> {
+    let reply = get(FRA, NEVER_ASKED).await?;
+    ensure!(reply.status == StatusCode::BAD_GATEWAY, "Frankfurt answered {}", reply.status);
+    let reason = reply.field("cache-status");
+    ensure!(reason.contains("detail=upstream-connect"), "Cache-Status is {reason:?}");
+    ensure!(!reply.body.is_empty(), "the answer is empty");
+    Ok(())
+}
+
+async fn back_again() -> anyhow::Result<()> {
+    let reply = get(FRA, NEVER_ASKED).await?;
+    ensure!(reply.status == StatusCode::OK, "Frankfurt answered {}", reply.status);
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Who takes part in the demo.
+
+/// A process of the demo.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: &'static str,
+    pub(crate) city: &'static str,
+    pub(crate) port: u16,
+    /// `None` for the origin, which has no admin listener.
+    pub(crate) admin_port: Option<u16>,
+    /// The subcommand that runs it, and its configuration.
+    pub(crate) role: &'static str,
+    pub(crate) config: Option<&'static str>,
+}
+
+macro_rules! node {
+    ($role:literal, $code:literal, $city:literal, $port:literal, $admin:literal) => {
+        Node {
+            name: concat!($role, "-", $code),
+            city: $city,
+            port: $port,
+            admin_port: Some($admin),
+            role: $role,
+            config: Some(include_str!(concat!("../../../config/local/", $role, "-", $code, ".toml"))),
+        }
+    };
+}
+
+/// All of them, in the order in which they start.
+pub(crate) static NODES: [Node; 9] = [
+    Node { name: "origin-sim", city: "-", port: 8099, admin_port: None, role: "origin-sim", config: None },
+    node!("shield", "fra", "Frankfurt", 8091, 7091),
+    node!("shield", "iad", "Washington", 8092, 7092),
+    node!("edge", "fra", "Frankfurt", 8081, 7081),
+    node!("edge", "lon", "London", 8082, 7082),
+    node!("edge", "nyc", "New York", 8083, 7083),
+    node!("edge", "sfo", "San Francisco", 8084, 7084),
+    node!("edge", "nrt", "Tokyo", 8085, 7085),
+    node!("edge", "syd", "Sydney", 8086, 7086),
+];
+
+impl Node {
+    /// Where it is reached; edges by a name that a browser takes for this machine.
+    pub(crate) fn url(&self) -> String {
+        match self.name.strip_prefix("edge-") {
+            Some(code) => format!("http://{code}.localhost:{}/", self.port),
+            None => format!("http://127.0.0.1:{}/", self.port),
+        }
+    }
+
+    /// What answers 200 once it is ready.
+    pub(crate) fn ready_url(&self) -> String {
+        match self.admin_port {
+            Some(port) => format!("http://127.0.0.1:{port}/readyz"),
+            None => format!("http://127.0.0.1:{}/_ledger", self.port),
+        }
+    }
+}

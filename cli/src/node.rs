@@ -1,0 +1,247 @@
+//! `nearside edge` and `nearside shield`: from flags or a file to a running node, and its end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use nearside_config::{
+    AccessLog, ByteSize, Cache, Config, Limits, ListenAddress, LogFormat, LogSink, NodeId, Role, Secret, Site, Span,
+    Timeouts, TlsListener, Upstream, default_id,
+};
+use nearside_node::{Clock, Node, StartError, Stopped};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::port;
+
+/// What both roles take.
+#[derive(Debug, Args)]
+struct NodeArgs {
+    /// Read everything from a file; the flags below then override what it says
+    #[arg(long, value_name = "FILE", env = "NEARSIDE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Listen for HTTP/1.1 in clear; may repeat; ":8080" means every address
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<ListenAddress>,
+    /// Listen for HTTP/1.1 and HTTP/2 over TLS
+    #[arg(long, value_name = "ADDR", requires = "tls_cert", requires = "tls_key")]
+    listen_tls: Option<ListenAddress>,
+    /// PEM file with the certificate and its chain
+    #[arg(long, value_name = "FILE", requires = "listen_tls")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the private key
+    #[arg(long, value_name = "FILE", requires = "listen_tls")]
+    tls_key: Option<PathBuf>,
+    /// The origin of every host; may repeat: the next one is asked when one cannot be reached
+    #[arg(long, value_name = "URL")]
+    origin: Vec<Upstream>,
+    /// Listen for operators: health, metrics, purge; it has no password, keep it on the loopback
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<ListenAddress>,
+    /// Threads that serve clients
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Bytes that the cache may hold, all told: "512MiB", "1GiB"
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// The node's name in Cache-Status, Via and logs
+    #[arg(long, value_name = "NAME")]
+    id: Option<NodeId>,
+    /// Where the node stands, for people
+    #[arg(long, value_name = "NAME")]
+    city: Option<String>,
+    /// Access log on standard output: json, pretty or off
+    #[arg(long, value_name = "FORMAT")]
+    access_log: Option<LogFormat>,
+    /// How long running answers may take once the node is told to stop: "30s"
+    #[arg(long, value_name = "TIME")]
+    drain: Option<Span>,
+}
+
+/// Flags of `nearside edge`.
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// A shield to ask in place of the origin; may repeat: each key has its own, the others step in
+    #[arg(long, value_name = "URL")]
+    shield: Vec<Upstream>,
+    /// A file with the secret that is shown to the shields (or the environment variable NEARSIDE_SHIELD_SECRET)
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+/// Flags of `nearside shield`.
+#[derive(Debug, Args)]
+pub(crate) struct ShieldArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Serve anyone who can reach it, secret or not
+    #[arg(long, conflicts_with = "secret_file")]
+    open: bool,
+    /// A file with the secret that edges must show (or the environment variable NEARSIDE_SHIELD_SECRET)
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+const SECRET_VARIABLE: &str = "NEARSIDE_SHIELD_SECRET";
+
+pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
+    let secret = secret(args.secret_file.as_ref())?;
+    let file = file(&args.node, "edge")?;
+    let role = match file.as_ref().map(|config| &config.role) {
+        Some(Role::Edge { shields, secret: known }) => Role::Edge {
+            shields: if args.shield.is_empty() { shields.clone() } else { args.shield },
+            secret: secret.or_else(|| known.clone()),
+        },
+        Some(Role::Shield { .. }) => bail!("this configuration is a shield's: run nearside shield with it"),
+        None => Role::Edge { shields: args.shield, secret },
+    };
+    serve(configure(args.node, file, role)?, nearside_edge::start)
+}
+
+pub(crate) fn shield(args: ShieldArgs) -> anyhow::Result<ExitCode> {
+    let secret = secret(args.secret_file.as_ref())?;
+    let file = file(&args.node, "shield")?;
+    let role = match file.as_ref().map(|config| &config.role) {
+        _ if args.open => Role::Shield { secret: None },
+        Some(Role::Shield { secret: known }) => Role::Shield { secret: secret.or_else(|| known.clone()) },
+        Some(Role::Edge { .. }) => bail!("this configuration is an edge's: run nearside edge with it"),
+        None if secret.is_none() => bail!(
+            "a shield must know its edges: give it --secret-file FILE or {SECRET_VARIABLE}, the same as the edges, \
+             or --open to serve anyone who can reach it"
+        ),
+        None => Role::Shield { secret },
+    };
+    serve(configure(args.node, file, role)?, nearside_shield::start)
+}
+
+fn secret(file: Option<&PathBuf>) -> anyhow::Result<Option<Secret>> {
+    let found = match file {
+        Some(path) => Secret::read(path),
+        None if std::env::var_os(SECRET_VARIABLE).is_some() => Secret::from_env(SECRET_VARIABLE),
+        None => return Ok(None),
+    };
+    found.map(Some).map_err(|error| anyhow::anyhow!("the shields' secret: expected {error}"))
+}
+
+fn file(args: &NodeArgs, role: &str) -> anyhow::Result<Option<Config>> {
+    let Some(path) = &args.config else {
+        if args.origin.is_empty() {
+            bail!("nearside {role} needs an origin: --origin http://127.0.0.1:9000, or --config FILE");
+        }
+        if args.listen.is_empty() && args.listen_tls.is_none() {
+            bail!("nearside {role} needs a listener: --listen 127.0.0.1:8080, or --config FILE");
+        }
+        return Ok(None);
+    };
+    Ok(Some(nearside_config::load(path)?))
+}
+
+/// What the flags say, over what the file says, over the defaults.
+fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result<Config> {
+    let mut config = match file {
+        Some(config) => Config { role, ..config },
+        None => Config {
+            id: default_id(role.name()),
+            role,
+            city: None,
+            threads: 1,
+            listen: Vec::new(),
+            listen_tls: Vec::new(),
+            admin: None,
+            cache: Cache::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            access_log: AccessLog::default(),
+            sites: Vec::new(),
+        },
+    };
+    if !args.origin.is_empty() {
+        config.sites = vec![Site::new("default", vec![nearside_config::HostPattern::Any], args.origin)];
+    }
+    if !args.listen.is_empty() {
+        config.listen = args.listen.into_iter().map(|ListenAddress(address)| address).collect();
+    }
+    if let (Some(ListenAddress(address)), Some(cert), Some(key)) = (args.listen_tls, args.tls_cert, args.tls_key) {
+        config.listen_tls = vec![TlsListener { address, cert, key }];
+    }
+    if let Some(ByteSize(bytes)) = args.memory {
+        if bytes < 1 << 20 {
+            bail!("--memory {bytes}B is too small: give it at least 1MiB");
+        }
+        config.cache = Cache { variants_max: config.cache.variants_max, ..Cache::of(bytes) };
+    }
+    if let Some(format) = args.access_log {
+        config.access_log = AccessLog { format, sink: LogSink::Stdout };
+    }
+    config.admin = args.admin.map(|ListenAddress(address)| address).or(config.admin);
+    config.threads = args.threads.map_or(config.threads, usize::from);
+    config.city = args.city.or(config.city);
+    config.id = args.id.unwrap_or(config.id);
+    config.timeouts.drain = args.drain.map_or(config.timeouts.drain, |Span(span)| span);
+    Ok(config)
+}
+
+/// Starts a node and waits for the signal that ends it.
+fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let (role, id) = (config.role.name(), config.id.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _inside = runtime.enter();
+    // Before the node is there, so that a signal at once is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let node = start(config, Clock::System).map_err(explain)?;
+    for address in node.addresses() {
+        tracing::info!(%role, %id, "serving http://{address}");
+    }
+    for address in node.tls_addresses() {
+        tracing::info!(%role, %id, "serving https://{address}");
+    }
+    if let Some(address) = node.admin_address() {
+        tracing::info!(%role, %id, "admin on http://{address}");
+    }
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    tracing::info!(%role, %id, "stopping: running answers are finished");
+    match node.stop() {
+        Stopped::Drained => Ok(ExitCode::SUCCESS),
+        Stopped::CutOff(connections) => {
+            tracing::warn!(%role, %id, connections, "stopped; connections that took too long were cut off");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Adds who holds a port that is taken, where the system tells.
+fn explain(error: StartError) -> anyhow::Error {
+    if let StartError::Listen(listen) = &error
+        && listen.cause.kind() == std::io::ErrorKind::AddrInUse
+    {
+        let port = listen.address.port();
+        let holder = port::holder(port).map_or_else(String::new, |holder| format!(" by {holder}"));
+        return anyhow::anyhow!("port {port} is in use{holder}: {error}");
+    }
+    anyhow::Error::new(error).context("cannot start")
+}
+
+/// Events of the process on standard error; `NEARSIDE_LOG` filters them, as in `NEARSIDE_LOG=debug`.
+fn log_to_stderr() {
+    use std::io::IsTerminal;
+    let filter = std::env::var("NEARSIDE_LOG").unwrap_or_else(|_unset| "info,pingora_core=error".to_owned());
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // pingora logs through `log`.
+    let _ = tracing_log::LogTracer::init();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber).context("the log is set up once");
+}
