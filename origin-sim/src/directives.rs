@@ -6,7 +6,7 @@
 //! | `age=N` `etag=TAG` `vary=NAMES` `tag=KEYS` | `Age`, `ETag` (quoted for you), `Vary`, `Surrogate-Key` |
 //! | `lm=N` | `Last-Modified` N seconds ago |
 //! | `size=N` `seed=N` | bytes of the body (1024), and which ([`crate::body`]); with `vary` also by the fields it names |
-//! | `status=N` | the status (200) |
+//! | `status=N` | the status (200); a request field `X-Status: N` overrides it |
 //! | `ttfb=MS` `delay=MS` `rate=N` | wait before the head, between head and body; bytes per second |
 //! | `set-cookie[=VALUE]` `header.NAME=VALUE` | a cookie; any other field |
 //! | `chunked` `close` | no `Content-Length`; the connection closes after the answer |

@@ -29,7 +29,7 @@ use respond::Origin;
 #[derive(Debug)]
 pub struct OriginSim {
     address: SocketAddr,
-    ledger: Arc<Ledger>,
+    origin: Arc<Origin>,
     task: JoinHandle<()>,
 }
 
@@ -43,9 +43,8 @@ impl OriginSim {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let origin = Arc::new(Origin::default());
-        let ledger = Arc::clone(&origin.ledger);
-        let task = tokio::spawn(accept(listener, origin));
-        Ok(Self { address, ledger, task })
+        let task = tokio::spawn(accept(listener, Arc::clone(&origin)));
+        Ok(Self { address, origin, task })
     }
 
     /// Where it listens.
@@ -54,10 +53,15 @@ impl OriginSim {
         self.address
     }
 
+    /// Lets the `Date` of answers run ahead of the real time by so much in all, for tests that move the clocks of caches.
+    pub fn set_ahead(&self, ahead: std::time::Duration) {
+        self.origin.set_ahead(ahead);
+    }
+
     /// What has reached it.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        &self.origin.ledger
     }
 }
 

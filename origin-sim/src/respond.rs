@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap,
     HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, SET_COOKIE, VARY,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -31,13 +32,25 @@ pub(crate) type Body = http_body_util::combinators::BoxBody<Bytes, paced::Cut>;
 pub(crate) struct Origin {
     pub(crate) ledger: Arc<Ledger>,
     versions: Mutex<HashMap<String, u64>>,
+    /// Milliseconds that `Date` is ahead of the real time.
+    ahead: AtomicU64,
 }
 
+/// The answer to a request, dated.
 pub(crate) async fn respond(
     origin: &Origin,
     trick: &Trick,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let mut response = undated(origin, trick, request).await?;
+    if !response.headers().contains_key(DATE) {
+        let now = httpdate::fmt_http_date(origin.now());
+        set(response.headers_mut(), DATE, &now);
+    }
+    Ok(response)
+}
+
+async fn undated(origin: &Origin, trick: &Trick, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (head, incoming) = request.into_parts();
     let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or("").to_owned());
     match path.as_str() {
@@ -69,6 +82,16 @@ pub(crate) async fn respond(
 }
 
 impl Origin {
+    pub(crate) fn set_ahead(&self, ahead: Duration) {
+        self.ahead.store(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> SystemTime {
+        #[expect(clippy::disallowed_methods, reason = "an origin lives in real time, or a set span ahead of it")]
+        let now = SystemTime::now();
+        now + Duration::from_millis(self.ahead.load(Ordering::Relaxed))
+    }
+
     /// `POST /_bump?key=KEY`
     fn bump(&self, query: &str) -> Response<Body> {
         let key = query.split('&').find_map(|pair| pair.strip_prefix("key="));
@@ -100,7 +123,7 @@ async fn directed(
         }
         _ => {}
     }
-    let mut fields = fields_of(directives);
+    let mut fields = fields_of(directives, origin.now());
     let mut seed = directives.seed.wrapping_add(variant_seed(directives, &head.headers));
     if let Some(key) = &directives.version {
         let version = origin.version(if key.is_empty() { head.uri.path() } else { key });
@@ -108,7 +131,9 @@ async fn directed(
         set(&mut fields, ETAG, &format!("\"v{version}\""));
         set(&mut fields, HeaderName::from_static("x-version"), &version.to_string());
     }
-    let status = StatusCode::from_u16(directives.status).unwrap_or(StatusCode::OK);
+    // The field is for requests that must share their URI with others and yet be answered otherwise.
+    let asked = head.headers.get("x-status").and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
+    let status = asked.or_else(|| StatusCode::from_u16(directives.status).ok()).unwrap_or(StatusCode::OK);
     if directives.fault == Some(Fault::WrongLength) {
         trick.send_raw(too_long(status, &fields, seed, directives.size));
         return text(StatusCode::OK, "");
@@ -166,7 +191,7 @@ fn assemble(
     response
 }
 
-fn fields_of(directives: &Directives) -> HeaderMap {
+fn fields_of(directives: &Directives, now: SystemTime) -> HeaderMap {
     let mut fields = HeaderMap::new();
     set(&mut fields, CONTENT_TYPE, "application/octet-stream");
     set(&mut fields, ACCEPT_RANGES, "bytes");
@@ -178,7 +203,7 @@ fn fields_of(directives: &Directives) -> HeaderMap {
         (SET_COOKIE, directives.set_cookie.clone()),
         (CONNECTION, directives.close.then(|| "close".to_owned())),
         (ETAG, directives.etag.as_ref().map(|tag| quoted(tag))),
-        (LAST_MODIFIED, directives.modified_ago.map(ago)),
+        (LAST_MODIFIED, directives.modified_ago.map(|secs| ago(now, secs))),
     ];
     for (name, value) in optional {
         if let Some(value) = value {
@@ -197,9 +222,7 @@ fn quoted(tag: &str) -> String {
     if tag.starts_with('"') || tag.starts_with("W/") { tag.to_owned() } else { format!("\"{tag}\"") }
 }
 
-fn ago(secs: u64) -> String {
-    #[expect(clippy::disallowed_methods, reason = "an origin lives in real time")]
-    let now = SystemTime::now();
+fn ago(now: SystemTime, secs: u64) -> String {
     httpdate::fmt_http_date(now.checked_sub(Duration::from_secs(secs)).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 

@@ -57,6 +57,8 @@ enum Next {
     Close,
     /// Bytes of the client are still to come that nobody will read.
     CloseUnread,
+    /// Without a word: the client must not take the end for a good one.
+    Abort,
 }
 
 /// Serves a connection to its end.
@@ -91,6 +93,7 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, scheme: Scheme, wor
                 connection.linger().await;
                 break;
             }
+            Next::Abort => return connection.io.abort_on_close(),
         }
     }
     // The client may be gone already.
@@ -186,6 +189,7 @@ impl Connection<'_> {
                 let persistence = if body.ended() { self.persistence(request) } else { Persistence::Closes };
                 match self.send(answer, request, start, persistence, Some(&mut body)).await {
                     Next::Request if body.ended() => Next::Request,
+                    Next::Abort => Next::Abort,
                     Next::Close if body.ended() => Next::Close,
                     _ => Next::CloseUnread,
                 }

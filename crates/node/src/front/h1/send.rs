@@ -73,13 +73,14 @@ impl Connection<'_> {
             AnswerBody::Bytes(bytes) if request.method != Method::HEAD => self.at_once(&prefix, &bytes).await,
             _ => self.at_once(&prefix, b"").await,
         };
-        if sent.cut.is_some() && delimiter == Delimiter::Close {
-            self.io.abort_on_close();
-        }
         let end = instant();
         let times = Times { start, first_byte: first_byte.unwrap_or(end), end };
         self.finish(request, status, &sent, times, age, &outcome);
-        if sent.cut.is_some() || persistence == Persistence::Closes { Next::Close } else { Next::Request }
+        match (sent.cut, persistence) {
+            (Some(_), _) => Next::Abort,
+            (None, Persistence::Closes) => Next::Close,
+            (None, _) => Next::Request,
+        }
     }
 
     fn finish(

@@ -1,0 +1,263 @@
+//! A testbed: an origin, an edge in front of it, and clients for every protocol.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use nearside_config::{
+    AccessLog, Cache, Config, HostPattern, Limits, LogFormat, LogSink, Role, Secret, Site, Timeouts, TlsListener,
+    Upstream,
+};
+use nearside_node::{Clock, Node};
+use nearside_origin_sim::OriginSim;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub(crate) const HOST: &str = "www.example.org";
+
+/// An origin and an edge in front of it.
+pub(crate) struct Bed {
+    pub(crate) origin: OriginSim,
+    pub(crate) edge: Node,
+    clock: Clock,
+    ahead: Duration,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    _folder: tempfile::TempDir,
+}
+
+/// A response that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn cache(&self) -> &str {
+        self.field("cache-status")
+    }
+}
+
+/// How a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speech {
+    H1,
+    H1Tls,
+    H2,
+}
+
+pub(crate) fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A configuration for tests: silent, on free ports, for any host.
+pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
+    Config {
+        id: nearside_config::default_id(role.name()),
+        role,
+        city: None,
+        threads: 1,
+        listen: vec![loopback()],
+        listen_tls: Vec::new(),
+        admin: Some(loopback()),
+        cache: Cache::of(64 << 20),
+        limits: Limits::default(),
+        timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
+        access_log: AccessLog { format: LogFormat::Off, sink: LogSink::Stdout },
+        sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
+    }
+}
+
+pub(crate) fn edge_role() -> Role {
+    Role::Edge { shields: Vec::new(), secret: None }
+}
+
+pub(crate) fn secret() -> Secret {
+    Secret::new("a secret between tiers".replace(' ', "-").as_str()).unwrap()
+}
+
+pub(crate) fn upstream(address: SocketAddr) -> Upstream {
+    format!("http://{address}").parse().unwrap()
+}
+
+impl Bed {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A bed whose edge is configured otherwise.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), change)
+    }
+
+    /// An edge in front of an origin, by a clock.
+    pub(crate) fn before(origin: OriginSim, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config(edge_role(), vec![upstream(origin.address())]);
+        change(&mut config);
+        let edge = nearside_edge::start(config, clock.clone()).unwrap();
+        Self { origin, edge, clock, ahead: Duration::ZERO, tls: None, _folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Moves the time of all: the caches' clock, and the dates of the origin.
+    pub(crate) fn advance(&mut self, secs: u64) {
+        self.clock.advance(Duration::from_secs(secs));
+        self.ahead += Duration::from_secs(secs);
+        self.origin.set_ahead(self.ahead);
+    }
+
+    /// A bed whose edge also speaks TLS, with a certificate that its clients trust.
+    pub(crate) async fn with_tls() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
+        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let listener = TlsListener { address: loopback(), cert, key };
+        let mut bed = Self::with(|config| config.listen_tls = vec![listener]).await;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        bed.tls = Some(Arc::new(client));
+        bed._folder = folder;
+        bed
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.edge.addresses()[0]
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.ask(Speech::H1, get(path)).await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        self.ask(Speech::H1, get_with(path, fields)).await
+    }
+
+    pub(crate) async fn ask(&self, speech: Speech, request: Request<Full<Bytes>>) -> Reply {
+        read(self.send(speech, request).await.unwrap()).await.unwrap()
+    }
+
+    /// Sends a request; its body is still to be read.
+    pub(crate) async fn send(
+        &self,
+        speech: Speech,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<hyper::Response<Incoming>> {
+        match speech {
+            Speech::H1 => send_h1(TcpStream::connect(self.address()).await.unwrap(), request).await,
+            Speech::H1Tls => send_h1(self.tls(b"http/1.1").await, request).await,
+            Speech::H2 => {
+                let io = TokioIo::new(self.tls(b"h2").await);
+                let (mut sender, connection) =
+                    hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+                tokio::spawn(connection);
+                let (mut head, body) = request.into_parts();
+                head.uri = format!("https://{HOST}{}", head.uri).parse().unwrap();
+                head.headers.remove("host");
+                sender.send_request(Request::from_parts(head, body)).await
+            }
+        }
+    }
+
+    async fn tls(&self, protocol: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let mut config = (**self.tls.as_ref().expect("Bed::with_tls")).clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let socket = TcpStream::connect(self.edge.tls_addresses()[0]).await.unwrap();
+        connector.connect(ServerName::try_from(HOST).unwrap(), socket).await.unwrap()
+    }
+
+    /// Sends bytes as they are and reads until the edge closes.
+    pub(crate) async fn raw(&self, wire: &[u8]) -> String {
+        let mut socket = TcpStream::connect(self.address()).await.unwrap();
+        socket.write_all(wire).await.unwrap();
+        let mut answer = Vec::new();
+        let _ =
+            tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.expect("it closes");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub(crate) async fn admin(&self, method: Method, path: &str, body: &str) -> Reply {
+        let socket = TcpStream::connect(self.edge.admin_address().unwrap()).await.unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "admin")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .unwrap();
+        read(send_h1(socket, request).await.unwrap()).await.unwrap()
+    }
+
+    pub(crate) async fn purge(&self, path: &str) -> Reply {
+        let body = serde_json::json!({ "urls": [format!("http://{HOST}{path}")] }).to_string();
+        self.admin(Method::POST, "/v1/purge", &body).await
+    }
+
+    /// How often the origin was asked for a path.
+    pub(crate) fn asked(&self, path: &str) -> u64 {
+        self.origin.ledger().of(path).requests
+    }
+}
+
+pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
+    get_with(path, &[])
+}
+
+pub(crate) fn get_with(path: &str, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    let mut request = Request::get(path);
+    if !fields.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", HOST);
+    }
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::default()).unwrap()
+}
+
+pub(crate) async fn send_h1<S>(io: S, request: Request<Full<Bytes>>) -> hyper::Result<hyper::Response<Incoming>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    tokio::spawn(connection);
+    sender.send_request(request).await
+}
+
+pub(crate) async fn get_from(address: SocketAddr, path: &str) -> Reply {
+    read(send_h1(TcpStream::connect(address).await.unwrap(), get(path)).await.unwrap()).await.unwrap()
+}
+
+pub(crate) async fn read(response: hyper::Response<Incoming>) -> hyper::Result<Reply> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?;
+    Ok(Reply { status: head.status, fields: head.headers, body: body.to_bytes() })
+}
+
+/// Waits until something is so, which other tasks bring about.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it never came about: {what}");
+}

@@ -1,0 +1,330 @@
+//! What is stored and for whom: freshness, validation, variants, and requests that try to be taken for one another.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::bed::{Bed, HOST, Speech, eventually, get, get_with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_response_is_served_without_asking_and_a_stale_one_is_not() {
+    let mut bed = Bed::new().await;
+    let path = "/fresh?cc=max-age%3D60";
+    assert!(bed.get(path).await.field("age").is_empty(), "no Age on a miss");
+    bed.advance(59);
+    let hit = bed.get(path).await;
+    assert_eq!((hit.field("age"), hit.cache()), ("59", "edge; hit; ttl=1"));
+    assert_eq!(bed.asked(path), 1);
+    bed.advance(1);
+    assert!(bed.get(path).await.cache().contains("fwd="));
+    assert_eq!(bed.asked(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_date_of_the_origin_survives_on_a_hit() {
+    let mut bed = Bed::with_tls().await;
+    for speech in [Speech::H1, Speech::H1Tls, Speech::H2] {
+        let path = format!("/date-{speech:?}?cc=max-age%3D600");
+        let first = bed.ask(speech, get(&path)).await.field("date").to_owned();
+        bed.advance(100);
+        let hit = bed.ask(speech, get(&path)).await;
+        assert_eq!(hit.fields.get_all("date").iter().count(), 1);
+        assert_eq!((hit.field("date"), hit.field("age")), (first.as_str(), "100"), "{speech:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_that_the_origin_states_counts() {
+    let mut bed = Bed::new().await;
+    let path = "/aged?cc=max-age%3D60&age=50";
+    assert_eq!(bed.get(path).await.field("age"), "50", "what was stated goes through");
+    bed.advance(9);
+    assert_eq!(bed.get(path).await.field("age"), "59");
+    bed.advance(1);
+    bed.get(path).await;
+    assert_eq!(bed.asked(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_response_is_validated_and_the_304_counts_for_later_hits() {
+    let mut bed = Bed::new().await;
+    let path = "/validated?cc=max-age%3D60&etag=a&size=5000&seed=1";
+    let first = bed.get(path).await;
+    let sent = bed.origin.ledger().of(path).bytes;
+    bed.advance(100);
+    let validated = bed.get(path).await;
+    assert_eq!((validated.status.as_u16(), &validated.body), (200, &first.body));
+    assert!(validated.cache().contains("fwd=stale; fwd-status=304"), "{}", validated.cache());
+    assert_eq!(bed.origin.ledger().of(path).bytes, sent, "no body came again");
+    bed.advance(30);
+    assert!(bed.get(path).await.cache().contains("; hit"));
+    assert_eq!(bed.asked(path), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_version_replaces_the_stored_one() {
+    let mut bed = Bed::new().await;
+    let path = "/changed?cc=max-age%3D60&version";
+    assert_eq!(bed.get(path).await.field("x-version"), "1");
+    bump(&bed, "/changed").await;
+    assert_eq!(bed.get(path).await.field("x-version"), "1", "still fresh");
+    bed.advance(61);
+    assert_eq!(bed.get(path).await.field("x-version"), "2");
+    assert!(bed.get(path).await.cache().contains("; hit"));
+}
+
+async fn bump(bed: &Bed, key: &str) {
+    let socket = tokio::net::TcpStream::connect(bed.origin.address()).await.unwrap();
+    let mut request = get(&format!("/_bump?key={key}"));
+    *request.method_mut() = Method::POST;
+    crate::bed::send_h1(socket, request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_while_revalidate_serves_at_once_and_refreshes_behind() {
+    let mut bed = Bed::new().await;
+    let path = "/swr?cc=max-age%3D60,stale-while-revalidate%3D30&version";
+    bed.get(path).await;
+    bump(&bed, "/swr").await;
+    bed.advance(70);
+    let stale = bed.get(path).await;
+    assert_eq!((stale.field("x-version"), stale.field("age"), stale.cache()), ("1", "70", "edge; hit; ttl=-10"));
+    eventually("the refresh reaches the origin", || bed.asked(path) == 2).await;
+    for _ in 0..200 {
+        if bed.get(path).await.field("x-version") == "2" {
+            return;
+        }
+    }
+    panic!("the refreshed version is never served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_live_side_by_side_and_are_never_mixed_up() {
+    let bed = Bed::new().await;
+    let path = "/vary?cc=max-age%3D60&vary=X-Lang&size=100";
+    let ask = |lang: &'static str| {
+        bed.get_with(
+            path,
+            if lang.is_empty() {
+                &[]
+            } else {
+                std::slice::from_ref(match lang {
+                    "de" => &("x-lang", "de"),
+                    "en" => &("x-lang", "en"),
+                    _ => &("x-lang", "de, en"),
+                })
+            },
+        )
+    };
+    let (de, en, none) = (ask("de").await.body, ask("en").await.body, ask("").await.body);
+    assert!(de != en && en != none && de != none, "the origin gives each its own");
+    for _ in 0..2 {
+        assert_eq!(
+            (ask("de").await.body, ask("en").await.body, ask("").await.body),
+            (de.clone(), en.clone(), none.clone())
+        );
+    }
+    assert!(ask("de").await.cache().contains("; hit"));
+    assert!(ask("both").await.cache().contains("fwd=vary-miss"));
+    assert_eq!(bed.asked(path), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_clients_of_other_variants_split_off_when_the_head_arrives() {
+    let bed = std::sync::Arc::new(Bed::new().await);
+    let path = "/split?cc=max-age%3D60&vary=X-Lang&size=1000&ttfb=200";
+    let ask = |n: usize| {
+        let bed = std::sync::Arc::clone(&bed);
+        tokio::spawn(async move { (n % 3, bed.get_with(path, &[("x-lang", ["a", "b", "c"][n % 3])]).await.body) })
+    };
+    let mut seen = vec![None; 3];
+    for task in (0..30).map(ask).collect::<Vec<_>>() {
+        let (lang, body) = task.await.unwrap();
+        assert_eq!(*seen[lang].get_or_insert(body.clone()), body, "variant {lang}");
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
+    assert_eq!(bed.asked(path), 3, "one request a variant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_differ_never_share_an_answer() {
+    let bed = Bed::new().await;
+    let cc = "cc=max-age%3D60&header.X-Seen=";
+    // Each target and host marks its own answer; whoever gets another's mark was confused with it.
+    let all = [
+        ("/c", "a.org", ""),
+        ("/c", "b.org", ""),
+        ("/c", "a.org:8080", ""),
+        ("/C", "a.org", ""),
+        ("/c/", "a.org", ""),
+        ("//c", "a.org", ""),
+        ("/x/../c", "a.org", ""),
+        ("/%63", "a.org", ""),
+        ("/c%2F", "a.org", ""),
+        ("/c", "a.org", "&q"),
+        ("/c", "a.org", "&q="),
+        ("/c", "a.org", "&q&q"),
+    ];
+    for round in 0..2 {
+        for (mark, (path, host, query)) in all.iter().enumerate() {
+            let target = format!("{path}?{cc}{mark}{query}");
+            let reply = bed.get_with(&target, &[("host", host)]).await;
+            assert_eq!(reply.field("x-seen"), mark.to_string(), "{host} {target}");
+            assert_eq!(reply.cache().contains("; hit"), round == 1, "{host} {target}: {}", reply.cache());
+        }
+    }
+    // The same URI in other spellings is the same.
+    let target = format!("/c?{cc}0");
+    for host in ["A.ORG", "a.org:80", "a.org."] {
+        assert!(bed.get_with(&target, &[("host", host)]).await.cache().contains("; hit"), "{host}");
+    }
+    let absolute = format!("GET http://a.org{target} HTTP/1.1\r\nHost: b.org\r\nConnection: close\r\n\r\n");
+    assert!(bed.raw(absolute.as_bytes()).await.contains("; hit"), "the authority of the target overrides Host");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_stored_is_not_and_says_why() {
+    let bed = Bed::new().await;
+    for (path, reason) in [
+        ("/n1?cc=no-store", "no-store"),
+        ("/n2?cc=private,max-age%3D60", "private"),
+        ("/n3?cc=max-age%3D60&set-cookie", "set-cookie"),
+        ("/n4?cc=max-age%3D60&vary=*", "vary-all"),
+        ("/n5", "no-freshness"),
+        ("/n6?cc=max-age%3D0", "useless"),
+    ] {
+        for _ in 0..3 {
+            let reply = bed.get(path).await;
+            assert!(reply.cache().contains(&format!("detail={reason}")), "{path}: {}", reply.cache());
+        }
+        assert_eq!(bed.asked(path), 3, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_wait_for_what_cannot_be_shared_go_forward_at_once() {
+    let bed = std::sync::Arc::new(Bed::new().await);
+    let path = "/alone?cc=no-store&ttfb=300";
+    let begin = tokio::time::Instant::now();
+    let ask = |_| {
+        let bed = std::sync::Arc::clone(&bed);
+        tokio::spawn(async move { bed.get(path).await.status })
+    };
+    for task in (0..20).map(ask).collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap(), 200);
+    }
+    // One wait for the leader, one for all others together; one after the other it would be twenty.
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert_eq!(bed.asked(path), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditional_requests_are_answered_from_what_is_stored() {
+    let bed = Bed::with_tls().await;
+    for speech in [Speech::H1, Speech::H2] {
+        let path = format!("/cond-{speech:?}?cc=max-age%3D60&etag=a&lm=1000&size=10");
+        // On a miss too: the cache is filled and answers by itself.
+        for _ in 0..2 {
+            let reply = bed.ask(speech, get_with(&path, &[("if-none-match", "\"x\", W/\"a\"")])).await;
+            assert_eq!((reply.status.as_u16(), reply.body.len()), (304, 0), "{speech:?}");
+            assert_eq!((reply.field("etag"), reply.field("cache-control")), ("\"a\"", "max-age=60"));
+            assert_eq!((reply.field("content-length"), reply.field("content-type")), ("", ""));
+        }
+        let other = bed.ask(speech, get_with(&path, &[("if-none-match", "\"b\"")])).await;
+        assert_eq!((other.status.as_u16(), other.body.len()), (200, 10));
+        let failed = bed.ask(speech, get_with(&path, &[("if-match", "\"b\"")])).await;
+        assert_eq!(failed.status, 412);
+        assert_eq!(bed.asked(&path), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_and_get_share_what_is_stored() {
+    let bed = Bed::with_tls().await;
+    for speech in [Speech::H1, Speech::H2] {
+        let path = format!("/head-{speech:?}?cc=max-age%3D60&size=1234");
+        let mut head = get(&path);
+        *head.method_mut() = Method::HEAD;
+        let reply = bed.ask(speech, head).await;
+        assert_eq!((reply.status.as_u16(), reply.field("content-length"), reply.body.len()), (200, "1234", 0));
+        let reply = bed.ask(speech, get(&path)).await;
+        assert_eq!(reply.body.len(), 1234);
+        assert_eq!(bed.asked(&path), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_the_connection_do_not_travel_and_all_others_do() {
+    let bed = Bed::new().await;
+    let path = "/fields?cc=max-age%3D60&header.Connection=X-Hop&header.X-Hop=1&header.Keep-Alive=timeout%3D9\
+                &header.Proxy-Authenticate=Basic&header.X-Kept=1&header.X-Kept=2&header.Trailer=X";
+    for _ in 0..2 {
+        let reply = bed.get(path).await;
+        for gone in ["connection", "x-hop", "keep-alive", "proxy-authenticate", "trailer", "transfer-encoding"] {
+            assert!(!reply.fields.contains_key(gone), "{gone}");
+        }
+        assert_eq!(reply.fields.get_all("x-kept").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(reply.field("via"), "1.1 edge (nearside)");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_removes_all_variants_and_fences_what_is_on_its_way() {
+    let bed = std::sync::Arc::new(Bed::new().await);
+    let path = "/purged?cc=max-age%3D60&version&vary=X-Lang";
+    for lang in ["a", "b"] {
+        bed.get_with(path, &[("x-lang", lang)]).await;
+    }
+    let receipt: serde_json::Value = serde_json::from_slice(&bed.purge(path).await.body).unwrap();
+    assert_eq!((&receipt["matched"], &receipt["nodes"][0]["state"]), (&2.into(), &"applied".into()));
+    assert!(bed.get_with(path, &[("x-lang", "a")]).await.cache().contains("fwd=uri-miss"));
+
+    // A fill that was sent before a purge serves its client, but is not there afterwards.
+    let slow = "/fenced?cc=max-age%3D60&size=1000&ttfb=400";
+    let waiting = tokio::spawn({
+        let bed = std::sync::Arc::clone(&bed);
+        async move { bed.get(slow).await }
+    });
+    eventually("the fill is under way", || bed.asked(slow) == 1).await;
+    bed.purge(slow).await;
+    assert_eq!(waiting.await.unwrap().status, 200);
+    assert!(bed.get(slow).await.cache().contains("fwd=uri-miss"));
+    assert_eq!(bed.asked(slow), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn purges_that_cannot_be_understood_change_nothing() {
+    let bed = Bed::with(|config| config.sites[0].hosts = vec![HOST.parse().unwrap()]).await;
+    let path = "/safe?cc=max-age%3D60";
+    bed.get(path).await;
+    for (body, status, code) in [
+        ("{", 400, "malformed"),
+        ("{}", 422, "malformed"),
+        ("{\"urls\":[]}", 422, "urls"),
+        ("{\"urls\":[\"/safe\"]}", 422, "url"),
+        ("{\"urls\":[\"http://other.org/safe\"]}", 422, "unknown-host"),
+        ("{\"urls\":[\"http://www.example.org/safe?cc=max-age%3D60\",\"nonsense\"]}", 422, "url"),
+        ("{\"urls\":[\"http://www.example.org/\"],\"everything\":true}", 422, "malformed"),
+    ] {
+        let reply = bed.admin(Method::POST, "/v1/purge", body).await;
+        let problem: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!((reply.status.as_u16(), &problem["code"]), (status, &code.into()), "{body}");
+        assert_eq!(reply.field("content-type"), "application/problem+json");
+    }
+    let dry = format!("{{\"urls\":[\"http://{HOST}{path}\"],\"dry_run\":true}}");
+    let counted: serde_json::Value =
+        serde_json::from_slice(&bed.admin(Method::POST, "/v1/purge", &dry).await.body).unwrap();
+    assert_eq!(counted["matched"], 1);
+    assert!(bed.get(path).await.cache().contains("; hit"), "nothing was purged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_of_a_site_share_what_is_stored_where_one_is_canonical() {
+    let bed = Bed::with(|config| config.sites[0].canonical_host = Some("www.example.org".to_owned())).await;
+    let path = "/shared?cc=max-age%3D60";
+    bed.get_with(path, &[("host", "fra.localhost:8081")]).await;
+    assert!(bed.get_with(path, &[("host", "nrt.localhost:8085")]).await.cache().contains("; hit"));
+    let echo = bed.get_with("/_echo", &[("host", "nrt.localhost:8085")]).await;
+    let text = String::from_utf8(echo.body.to_vec()).unwrap();
+    assert!(text.contains("www.example.org") && text.contains("nrt.localhost:8085"), "host and forwarded host: {text}");
+}

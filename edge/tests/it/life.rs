@@ -1,0 +1,117 @@
+//! The life of a node: it starts whole or not at all, tells how it is, and stops without cutting anybody off.
+
+use std::time::Duration;
+
+use http::Method;
+use nearside_config::{Config, LogFormat, LogSink, TlsListener};
+use nearside_node::{Clock, StartError, Stopped};
+use nearside_origin_sim::body;
+use tokio::net::TcpStream;
+
+use crate::bed::{Bed, Speech, config, edge_role, get, loopback, read, upstream};
+
+fn plain() -> Config {
+    config(edge_role(), vec![upstream("127.0.0.1:1".parse().unwrap())])
+}
+
+#[test]
+fn a_port_in_use_and_a_certificate_that_is_none_are_told() {
+    let taken = std::net::TcpListener::bind(loopback()).unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = nearside_edge::start(Config { listen: vec![address], ..plain() }, Clock::System).err().unwrap();
+    assert!(matches!(error, StartError::Listen(_)) && error.to_string().contains(&address.to_string()), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let listener = || TlsListener { address: loopback(), cert: cert.clone(), key: key.clone() };
+    let start = || nearside_edge::start(Config { listen_tls: vec![listener()], ..plain() }, Clock::System).err();
+    let missing = start().unwrap().to_string();
+    assert!(missing.contains("certificate") && missing.contains("cert.pem"), "{missing}");
+    std::fs::write(&cert, "no PEM").unwrap();
+    assert!(start().unwrap().to_string().contains("cert.pem"));
+    let made = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap();
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    assert!(start().unwrap().to_string().contains("private key"));
+    let other = rcgen::generate_simple_self_signed(vec!["b".to_owned()]).unwrap();
+    std::fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+    assert!(start().unwrap().to_string().contains("cannot be used"), "a key of another certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_finishes_running_answers_refuses_new_ones_and_waits_no_longer() {
+    let bed = Bed::new().await;
+    let address = bed.address();
+    let idle = TcpStream::connect(address).await.unwrap();
+    let running = bed.send(Speech::H1, get("/running?size=300000&seed=1&rate=300000")).await.unwrap();
+    let Bed { edge, origin, .. } = bed;
+    let begin = tokio::time::Instant::now();
+    let stopped = tokio::task::spawn_blocking(move || edge.stop());
+    crate::bed::eventually("new connections are refused", || std::net::TcpStream::connect(address).is_err()).await;
+    let reply = read(running).await.unwrap();
+    assert_eq!((reply.body.len(), body::differs(1, 0, &reply.body)), (300_000, None));
+    assert_eq!(stopped.await.unwrap(), Stopped::Drained);
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}: idle connections do not hold it up", begin.elapsed());
+    drop((idle, origin));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_within_its_limit_whatever_clients_do() {
+    let bed = Bed::with(|config| config.timeouts.drain = Duration::from_millis(300)).await;
+    let _running = bed.send(Speech::H1, get("/endless?size=100000000&rate=1000")).await.unwrap();
+    let Bed { edge, origin, .. } = bed;
+    let stopped = tokio::task::spawn_blocking(move || edge.stop());
+    let stopped = tokio::time::timeout(Duration::from_secs(5), stopped).await.expect("in time").unwrap();
+    assert_eq!(stopped, Stopped::CutOff(1));
+    drop(origin);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_metrics_and_unknown_paths_of_the_admin_listener() {
+    let bed = Bed::new().await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(bed.admin(Method::GET, path, "").await.status, 200, "{path}");
+    }
+    let path = "/counted?cc=max-age%3D60&size=100";
+    for _ in 0..3 {
+        bed.get(path).await;
+    }
+    let metrics = bed.admin(Method::GET, "/metrics", "").await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in [
+        "nearside_requests_total{site=\"site\",cache=\"hit\",code=\"200\",proto=\"http/1.1\"} 2",
+        "nearside_requests_total{site=\"site\",cache=\"miss\",code=\"200\",proto=\"http/1.1\"} 1",
+        "nearside_response_bytes_total{site=\"site\"} 300",
+        "nearside_cache_objects 1",
+        "nearside_request_duration_seconds_count{cache=\"hit\"} 2",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    assert_eq!(bed.admin(Method::GET, "/nothing", "").await.status, 404);
+    assert_eq!(bed.admin(Method::GET, "/v1/purge", "").await.status, 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_is_one_line_of_the_access_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let path = file.clone();
+    let bed = Bed::with(move |config| {
+        config.access_log = nearside_config::AccessLog { format: LogFormat::Json, sink: LogSink::File(path) };
+    })
+    .await;
+    bed.get("/logged?cc=max-age%3D60&token=secret").await;
+    bed.get("/logged?cc=max-age%3D60&token=secret").await;
+    bed.get("/refused?garbage").await;
+    bed.raw(b"nonsense\r\n\r\n").await;
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default();
+    crate::bed::eventually("four lines", || lines().lines().count() == 4).await;
+    let text = lines();
+    assert!(!text.contains("secret"), "queries are not logged: {text}");
+    let parsed: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen: Vec<_> =
+        parsed.iter().map(|line| (line["cache"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
+    assert_eq!(seen, [("miss", 200), ("hit", 200), ("error", 502), ("synth", 400)]);
+    assert_eq!((&parsed[1]["site"], &parsed[1]["bytes"]), (&"site".into(), &1024.into()));
+    assert_eq!(parsed[2]["reason"], "upstream-malformed");
+}

@@ -1,0 +1,20 @@
+//! Edges (and shields behind them) in front of an origin, over real sockets, with a clock that tests move.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::large_futures,
+    clippy::too_many_lines,
+    reason = "tests fail by panicking; their helpers do too"
+)]
+
+mod bed;
+mod bodies;
+mod caching;
+mod failure;
+mod front;
+mod life;
+mod pass;
+mod tiers;

@@ -1,0 +1,183 @@
+//! The pass lane: methods, bodies, trailers and upgrades go through as they are.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::bed::{Bed, HOST, Reply, Speech, loopback, upstream};
+
+fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(path).header("host", HOST).body(Full::new(body.into())).unwrap()
+}
+
+fn echoed(reply: &Reply) -> serde_json::Value {
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_reach_the_origin_whole_on_every_protocol() {
+    let bed = Bed::with_tls().await;
+    for speech in [Speech::H1, Speech::H1Tls, Speech::H2] {
+        for size in [0, 1, 70_000, 3_000_000] {
+            let sent = "x".repeat(size);
+            let reply = bed.ask(speech, post("/_echo", sent.clone())).await;
+            let echo = echoed(&reply);
+            assert_eq!((&echo["method"], &echo["target"]), (&"POST".into(), &"/_echo".into()));
+            assert!(echo["body"] == sent.as_str(), "{speech:?} {size}");
+            assert!(reply.cache().contains("fwd=method; fwd-status=200"), "{}", reply.cache());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunked_bodies_and_their_trailers_reach_the_origin() {
+    let bed = Bed::new().await;
+    let wire = "POST /_echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\nConnection: close\r\n\r\n\
+                5\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 7\r\n\r\n";
+    let answer = bed.raw(wire.as_bytes()).await;
+    assert!(answer.contains("\"hello world\"") && answer.contains("\"x-sum\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_for_100_gets_it() {
+    let bed = Bed::new().await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    let head =
+        "POST /_echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    tokio::time::timeout(Duration::from_secs(5), socket.read_exact(&mut interim)).await.expect("in time").unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(b"hello").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"hello\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_method_goes_through_and_a_success_of_an_unsafe_one_invalidates() {
+    let bed = Bed::new().await;
+    for (method, status, gone) in [
+        ("PUT", 200, true),
+        ("DELETE", 204, true),
+        ("PATCH", 302, true),
+        ("FROB", 200, true),
+        ("POST", 500, false),
+        ("POST", 404, false),
+        ("OPTIONS", 200, false),
+    ] {
+        let path = format!("/inv-{method}-{status}?cc=max-age%3D60&status=200");
+        bed.get(&path).await;
+        // The same URI must answer otherwise to this method: the status is asked for by a raw origin's means.
+        let mut request = post(&path, "x");
+        *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
+        request.headers_mut().insert("x-status", status.to_string().parse().unwrap());
+        let reply = bed.ask(Speech::H1, request).await;
+        assert_eq!(reply.status.as_u16(), status, "{method}");
+        let hit = bed.get(&path).await.cache().contains("; hit");
+        assert_eq!(hit, !gone, "{method} {status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_never_sent_twice() {
+    // An origin that reads the request and hangs up.
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = std::sync::Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            if socket.read(&mut head).await.unwrap_or(0) > 0 {
+                seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+    });
+    let bed = Bed::with(|config| config.sites[0].origins = vec![upstream(address), upstream(address)]).await;
+    for request in [post("/once", "x"), post("/once", "")] {
+        let before = count.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(bed.ask(Speech::H1, request).await.status, 502);
+        assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), before + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_limit_is_413_before_the_origin_has_it_all() {
+    let bed = Bed::with(|config| config.limits.body_bytes = 1000).await;
+    assert_eq!(bed.ask(Speech::H1, post("/_echo", "x".repeat(1000))).await.status, 200);
+    let declared = bed.raw(b"POST /_echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n").await;
+    assert!(declared.starts_with("HTTP/1.1 413 "), "{declared}");
+    let chunk = "x".repeat(1001);
+    let chunked =
+        format!("POST /_echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{chunk}\r\n0\r\n\r\n");
+    let answer = bed.raw(chunked.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_does_not_reach_the_origin_as_a_whole_one() {
+    let bed = Bed::new().await;
+    for wire in [
+        "POST /_echo?broken HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello",
+        "POST /_echo?broken HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n\r\n",
+    ] {
+        let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+        socket.write_all(wire.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let _ = socket.read_to_string(&mut answer).await;
+        assert!(!answer.contains(" 200 ") && !answer.contains("hello"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_becomes_a_tunnel() {
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        let read = socket.read(&mut head).await.unwrap();
+        let head = String::from_utf8_lossy(&head[..read]).to_lowercase();
+        assert!(head.contains("upgrade: websocket") && head.contains("connection: upgrade"), "{head}");
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-A: b\r\n\r\nearly";
+        socket.write_all(answer).await.unwrap();
+        let mut bytes = [0; 4];
+        socket.read_exact(&mut bytes).await.unwrap();
+        bytes.reverse();
+        socket.write_all(&bytes).await.unwrap();
+    });
+    let bed = Bed::with(|config| config.sites[0].origins = vec![upstream(address)]).await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    let head =
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(b"ping").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut answer)).await.expect("in time").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains("x-a: b"), "{answer}");
+    assert!(answer.ends_with("earlygnip"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_length_keeps_its_chunks_and_the_connection() {
+    let bed = Bed::new().await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    for _ in 0..2 {
+        socket.write_all(b"GET /chunks?chunked&size=5&cc=no-store HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n0\r\n\r\n") {
+            let mut piece = [0; 1024];
+            let read = socket.read(&mut piece).await.unwrap();
+            assert!(read > 0, "it stays open");
+            answer.extend_from_slice(&piece[..read]);
+        }
+        assert!(String::from_utf8_lossy(&answer).contains("transfer-encoding: chunked"));
+    }
+}
