@@ -19,6 +19,9 @@ const PIECE_BYTES: u64 = 64 << 10;
 /// Pieces a second, where one is.
 const PIECES_PER_SECOND: u64 = 20;
 
+/// Long enough for the connection to write what it holds.
+const FLUSH: Duration = Duration::from_millis(20);
+
 /// The body ends here on purpose.
 #[derive(Debug)]
 pub(crate) struct Cut;
@@ -56,13 +59,14 @@ impl Paced {
     }
 
     pub(crate) fn into_body(self, visit: Visit) -> super::Body {
-        PacedBody { paced: self, sleep: None, visit }.boxed()
+        PacedBody { paced: self, sleep: None, flushed: false, visit }.boxed()
     }
 }
 
 struct PacedBody {
     paced: Paced,
     sleep: Option<Pin<Box<Sleep>>>,
+    flushed: bool,
     visit: Visit,
 }
 
@@ -95,6 +99,12 @@ impl Body for PacedBody {
             self.sleep = None;
         }
         if self.paced.cut.is_some_and(|cut| self.paced.at >= cut) {
+            if !self.flushed {
+                // What was written so far leaves while the body waits; it would be lost with the error.
+                self.flushed = true;
+                let sleep = self.sleep.insert(Box::pin(tokio::time::sleep(FLUSH)));
+                ready!(sleep.as_mut().poll(cx));
+            }
             if let Some(trick) = &self.paced.reset {
                 trick.reset();
             }
