@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => tools::purge(&args),
         Command::Status(args) => tools::status(&args),
-        Command::Loadtest(args) => tools::loadtest(args),
+        Command::Loadtest(args) => tools::loadtest(&args),
         Command::Completions(args) => tools::completions(&args),
         Command::Man => tools::man(),
     };

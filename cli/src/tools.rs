@@ -81,17 +81,25 @@ pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
         let receipt: serde_json::Value =
             serde_json::from_slice(&reply.body).with_context(|| format!("{node} did not answer as a node does"))?;
         if !reply.status.is_success() {
-            bail!("{node} refused: {}", receipt["detail"].as_str().unwrap_or("no reason given"));
+            let reason = receipt.get("detail").and_then(|detail| detail.as_str());
+            bail!("{node} refused: {}", reason.unwrap_or("no reason given"));
         }
         if args.json {
             println!("{receipt}");
         } else {
-            let done = &receipt["nodes"][0];
-            let name = done["id"].as_str().unwrap_or("?");
-            println!("{name:<12} {:<8} {} matched", done["state"].as_str().unwrap_or("?"), done["matched"]);
+            print_receipt(&receipt);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line a node.
+fn print_receipt(receipt: &serde_json::Value) {
+    for node in receipt.get("nodes").and_then(|nodes| nodes.as_array()).into_iter().flatten() {
+        let text = |key| node.get(key).and_then(|value| value.as_str()).unwrap_or("?");
+        let matched = node.get("matched").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        println!("{:<12} {:<8} {matched} matched", text("id"), text("state"));
+    }
 }
 
 /// Flags of `nearside status`.
@@ -133,7 +141,7 @@ pub(crate) struct LoadtestArgs {
     json: bool,
 }
 
-pub(crate) fn loadtest(args: LoadtestArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn loadtest(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     let load = Load::new(&args.urls, args.rate, args.duration.0, usize::from(args.connections))?;
     let progress = std::io::stderr().is_terminal() && !args.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

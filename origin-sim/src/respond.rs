@@ -73,7 +73,7 @@ async fn undated(origin: &Origin, trick: &Trick, request: Request<Incoming>) -> 
     if query.is_empty()
         && let Some(asset) = site::asset(&path)
     {
-        return Ok(asset_response(&head, asset, visit));
+        return Ok(asset_response(&head, &asset, visit));
     }
     match Directives::parse(&query) {
         Ok(directives) => Ok(directed(origin, trick, &head, &directives, visit).await),
@@ -247,6 +247,7 @@ fn too_long(status: StatusCode, fields: &HeaderMap, seed: u64, size: u64) -> Vec
 }
 
 /// What of a representation is sent.
+#[derive(Debug, Clone, Copy)]
 enum Part {
     Whole,
     Range(u64, u64),
@@ -298,7 +299,7 @@ fn date_of(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     text_of(fields, name).and_then(|date| httpdate::parse_http_date(date).ok())
 }
 
-fn asset_response(head: &http::request::Parts, asset: site::Asset, visit: Visit) -> Response<Body> {
+fn asset_response(head: &http::request::Parts, asset: &site::Asset, visit: Visit) -> Response<Body> {
     let mut fields = HeaderMap::new();
     set(&mut fields, CONTENT_TYPE, asset.media_type);
     set(&mut fields, CACHE_CONTROL, "public, max-age=300, stale-while-revalidate=60");

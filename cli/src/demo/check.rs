@@ -61,7 +61,8 @@ async fn get(port: u16, path: &str) -> anyhow::Result<Reply> {
 async fn asked(path: &str) -> anyhow::Result<u64> {
     let ledger = get(ORIGIN, "/_ledger").await?;
     let ledger: serde_json::Value = serde_json::from_slice(&ledger.body).context("the ledger is no JSON")?;
-    Ok(ledger["paths"][path]["requests"].as_u64().unwrap_or(0))
+    let entry = ledger.get("paths").and_then(|paths| paths.get(path));
+    Ok(entry.and_then(|entry| entry.get("requests")?.as_u64()).unwrap_or(0))
 }
 
 /// The last member of `Cache-Status` holds `word`.

@@ -16,6 +16,7 @@ mod watchdog;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nearside_semantics::Timestamp;
 use tokio::sync::Notify;
 
 use crate::access_log::Log;
@@ -39,12 +40,12 @@ impl Worker {
         Self { engine, metrics, log, thread, draining: AtomicBool::new(false), drained: Notify::new() }
     }
 
-    /// Ends a request: counts and logs it.
-    pub(crate) fn finish(&self, record: &Record<'_>) {
+    /// Ends a request at `now`: counts and logs it.
+    pub(crate) fn finish(&self, record: &Record<'_>, now: Timestamp) {
         self.metrics.count(self.thread, record);
         let site = record.outcome.site.and_then(|site| self.engine.config.sites.get(site));
         let site = site.map_or("none", |site| site.name.as_str());
-        self.log.add(self.thread, record, self.engine.clock.now(), site);
+        self.log.add(self.thread, record, now, site);
     }
 
     /// No new requests from now on: idle connections close, busy ones after their answer.

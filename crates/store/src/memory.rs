@@ -84,6 +84,7 @@ const RETAIN_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 impl Store {
     /// An empty store.
     #[must_use]
+    #[expect(clippy::borrowed_box, reason = "moka hands the key to the weigher as it holds it")]
     pub fn new(limits: Limits) -> Self {
         let share = limits.memory_bytes - limits.memory_bytes / Limits::FILL_SHARE;
         let weight = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);

@@ -1,7 +1,6 @@
 //! Two tiers: what travels through both, who is asked, and who may enter.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use nearside_config::{Cache, Role};
 use nearside_node::{Clock, Node};

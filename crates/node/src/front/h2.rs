@@ -126,7 +126,7 @@ impl Stream {
         let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
         let sent = self.send(answer, &method, &mut respond).await;
         let end = instant();
-        self.worker.finish(&Record {
+        let record = Record {
             method: method.as_str(),
             scheme: Scheme::Https,
             host: request.as_ref().map_or(b"", |request| request.authority.as_bytes()),
@@ -139,7 +139,8 @@ impl Stream {
             age,
             cut: sent.cut,
             outcome: &outcome,
-        });
+        };
+        self.worker.finish(&record, self.worker.engine.clock.now());
     }
 
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
@@ -150,7 +151,9 @@ impl Stream {
                 return Err(Refusal::bad("host"));
             }
             (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
-            (None, _) => Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_| Refusal::bad("host"))?),
+            (None, _) => {
+                Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_no_value| Refusal::bad("host"))?)
+            }
         };
         let authority = authority.filter(|a| is_authority(a.as_bytes())).ok_or(Refusal::bad("host"))?;
         fields.insert(HOST, authority.clone());

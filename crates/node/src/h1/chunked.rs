@@ -134,8 +134,11 @@ fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
 mod tests {
     use super::*;
 
-    /// Feeds `wire` in pieces of `size` bytes; the body, its trailers and what is left over.
-    fn decode(wire: &[u8], size: usize) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Broken> {
+    /// A body, its trailers and what is left over.
+    type Decoded = (Vec<u8>, HeaderMap, Vec<u8>);
+
+    /// Feeds `wire` in pieces of `size` bytes; `None` if it ends too early.
+    fn decode(wire: &[u8], size: usize) -> Result<Option<Decoded>, Broken> {
         let (mut decoder, mut buffer, mut body) = (Decoder::default(), BytesMut::new(), Vec::new());
         let mut pieces = wire.chunks(size);
         loop {

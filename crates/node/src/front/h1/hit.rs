@@ -73,7 +73,7 @@ impl Connection<'_> {
             cut: sent.is_err().then_some("client-gone"),
             outcome: &outcome,
         };
-        self.worker.finish(&record);
+        self.worker.finish(&record, now);
         self.idle_since = done;
         self.consume(end);
         Some(if sent.is_err() || closes { Next::Close } else { Next::Request })

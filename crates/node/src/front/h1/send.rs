@@ -92,7 +92,7 @@ impl Connection<'_> {
         age: Option<u64>,
         outcome: &Outcome,
     ) {
-        self.worker.finish(&Record {
+        let record = Record {
             method: request.method.as_str(),
             scheme: request.scheme,
             host: request.authority.as_bytes(),
@@ -105,7 +105,8 @@ impl Connection<'_> {
             age,
             cut: sent.cut,
             outcome,
-        });
+        };
+        self.worker.finish(&record, self.worker.engine.clock.now());
         self.idle_since = times.end;
     }
 
@@ -217,7 +218,7 @@ impl Connection<'_> {
         let AnswerBody::Bytes(text) = &answer.body else { return Next::Close };
         let sent = self.at_once(&prefix, text).await;
         let end = instant();
-        self.worker.finish(&Record {
+        let record = Record {
             method: "-",
             scheme: self.scheme,
             host,
@@ -230,7 +231,8 @@ impl Connection<'_> {
             age: None,
             cut: sent.cut,
             outcome: &answer.outcome,
-        });
+        };
+        self.worker.finish(&record, self.worker.engine.clock.now());
         Next::CloseUnread
     }
 

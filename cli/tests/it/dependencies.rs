@@ -1,0 +1,60 @@
+//! Dependencies point one way (docs/architecture.md, "Code map").
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// For each crate of ours, what it may use of ours. Tests may use anything.
+const ALLOWED: [(&str, &[&str]); 9] = [
+    ("semantics", &[]),
+    ("config", &[]),
+    ("store", &["semantics"]),
+    ("node", &["semantics", "store", "config"]),
+    ("edge", &["node", "config"]),
+    ("shield", &["node", "config"]),
+    ("origin-sim", &[]),
+    ("loadtest", &[]),
+    ("cli", &["config", "node", "edge", "shield", "origin-sim", "loadtest"]),
+];
+
+/// Libraries that only one crate may name.
+const OWNED: [(&str, &str); 2] = [("pingora", "node"), ("moka", "store")];
+
+/// Of each workspace member, the crates it depends on outside of its tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let members = metadata.packages.iter().map(|package| {
+        let used = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal).map(|d| d.name.clone());
+        (package.name.strip_prefix("nearside-").unwrap().to_owned(), used.collect())
+    });
+    members.collect()
+}
+
+#[test]
+fn each_crate_uses_only_what_stands_below_it() {
+    let found = dependencies();
+    assert_eq!(found.len(), ALLOWED.len(), "a crate is missing in the table, or gone: {:?}", found.keys());
+    for (name, allowed) in ALLOWED {
+        let ours = found[name].iter().filter_map(|used| used.strip_prefix("nearside-"));
+        for used in ours {
+            assert!(allowed.contains(&used), "{name} must not depend on {used}");
+        }
+    }
+}
+
+#[test]
+fn only_node_names_pingora_and_only_store_names_moka() {
+    for (name, used) in dependencies() {
+        for (library, owner) in OWNED {
+            let names_it = used.iter().any(|used| used.starts_with(library));
+            assert_eq!(names_it, name == owner, "{name} and {library}");
+        }
+    }
+}
+
+#[test]
+fn semantics_does_no_input_or_output() {
+    let used = &dependencies()["semantics"];
+    let pure = ["http", "httpdate", "itoa"];
+    assert!(used.iter().all(|used| pure.contains(&used.as_str())), "{used:?}");
+}

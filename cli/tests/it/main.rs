@@ -1,0 +1,11 @@
+//! The program as its users meet it: flags, exit codes, errors; and the rules that hold its crates together.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking; their helpers do too"
+)]
+
+mod dependencies;
+mod wrong_input;
