@@ -54,6 +54,7 @@ async fn undated(origin: &Origin, trick: &Trick, request: Request<Incoming>) -> 
     let (head, incoming) = request.into_parts();
     let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or("").to_owned());
     match path.as_str() {
+        "/readyz" => return Ok(text(StatusCode::OK, "ready\n")),
         "/_ledger" => return Ok(json(&origin.ledger.read())),
         "/_ledger/reset" if head.method == Method::POST => {
             origin.ledger.reset();

@@ -52,7 +52,7 @@ impl Node {
     pub(crate) fn ready_url(&self) -> String {
         match self.admin_port {
             Some(port) => format!("http://127.0.0.1:{port}/readyz"),
-            None => format!("http://127.0.0.1:{}/_ledger", self.port),
+            None => format!("http://127.0.0.1:{}/readyz", self.port),
         }
     }
 }

@@ -1,0 +1,24 @@
+# One image for every role: `docker run nearside edge …`.
+FROM rust:1-slim-bookworm AS build
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends cmake make g++ \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --bin nearside && cp target/release/nearside /nearside
+
+FROM debian:bookworm-slim
+# The certificates are for origins over https.
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 10001 --no-create-home nearside
+COPY --from=build /nearside /usr/local/bin/nearside
+COPY config/reference /etc/nearside/reference
+USER 10001
+EXPOSE 8080 7080
+# For edges and shields whose admin listener is on the default port.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=2s \
+    CMD ["nearside", "status", "--node", "127.0.0.1:7080"]
+ENTRYPOINT ["nearside"]
+CMD ["--help"]
