@@ -300,10 +300,13 @@ fn date_of(fields: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     text_of(fields, name).and_then(|date| httpdate::parse_http_date(date).ok())
 }
 
+/// Caches keep the site for five minutes; browsers ask every time, so that each reload shows what the edge does.
+const SITE_CACHE_CONTROL: &str = "public, max-age=0, s-maxage=300, stale-while-revalidate=60";
+
 fn asset_response(head: &http::request::Parts, asset: &site::Asset, visit: Visit) -> Response<Body> {
     let mut fields = HeaderMap::new();
     set(&mut fields, CONTENT_TYPE, asset.media_type);
-    set(&mut fields, CACHE_CONTROL, "public, max-age=300, stale-while-revalidate=60");
+    set(&mut fields, CACHE_CONTROL, SITE_CACHE_CONTROL);
     set(&mut fields, ETAG, &format!("\"{}\"", asset.tag));
     set(&mut fields, ACCEPT_RANGES, "bytes");
     let size = asset.bytes.len() as u64;
@@ -312,9 +315,12 @@ fn asset_response(head: &http::request::Parts, asset: &site::Asset, visit: Visit
         Part::Range(start, end) => (start, end),
         _ => (0, size),
     };
+    if head.method != Method::HEAD && !matches!(part, Part::NotModified | Part::Unsatisfiable) {
+        visit.sent(end - start);
+    }
     let placeholder = |at, end| Paced::plain(at, end);
     let mut response = assemble(head, StatusCode::OK, fields, part, size, placeholder, visit);
-    if head.method != Method::HEAD && response.status() != StatusCode::NOT_MODIFIED {
+    if head.method != Method::HEAD && response.status().is_success() {
         let bounds = usize::try_from(start).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
         *response.body_mut() = full(asset.bytes.slice(bounds));
     }

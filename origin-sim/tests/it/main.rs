@@ -129,9 +129,10 @@ async fn the_ledger_counts_what_comes_in_and_can_be_emptied() {
 async fn the_demo_site_is_whole_and_has_no_foreign_assets() {
     let origin = origin().await;
     let (head, page) = get(&origin, "/").await;
-    assert!(head.contains("text/html") && head.contains("cache-control: public, max-age=300"), "{head}");
+    assert!(head.contains("text/html") && head.contains("s-maxage=300"), "{head}");
     let page = String::from_utf8(page).unwrap();
     assert!(!page.contains("http://") && !page.contains("https://"));
+    assert_eq!(origin.ledger().of("/").bytes, page.len() as u64);
     for link in page.split(['"']).filter(|part| part.starts_with('/')) {
         assert!(get(&origin, link).await.0.starts_with("http/1.1 200 "), "{link}");
     }
