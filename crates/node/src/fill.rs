@@ -6,31 +6,31 @@
 //! **Invariants:** for one key and variant at most one shared fill runs. A fill that a purge has overtaken is not
 //! stored. A body that did not end well is not stored, and its readers see that.
 
+mod carry;
+mod fetched;
 mod table;
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use nearside_semantics::age::{self, Exchange};
+use http::{HeaderMap, Method, StatusCode};
+use nearside_semantics::age::Exchange;
 use nearside_semantics::directives::ResponseDirectives;
-use nearside_semantics::fields::strip_hop_by_hop;
 use nearside_semantics::lifetime::{Heuristic, lifetime};
 use nearside_semantics::reuse::{Freshness, StalePolicy};
 use nearside_semantics::storable::{NotStorable, StorePolicy, storable};
-use nearside_semantics::vary::Vary;
-use nearside_semantics::{Timestamp, conditional, date};
-use nearside_store::{Body, BodyReader, BodyWriter, Charge, Entry, Head};
-use parking_lot::Mutex;
+use nearside_semantics::{Timestamp, conditional};
+use nearside_store::{Body, Charge, Entry};
 use tokio::sync::Notify;
 
+pub(crate) use carry::stream;
+pub(crate) use fetched::{Fetched, Unstored};
 pub(crate) use table::{Fills, Joined};
 
-use crate::h1::framing::content_length;
-use crate::h1::write;
+use carry::keep;
+use fetched::{Parts, end_to_end, head, length_of};
+
+use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
-use crate::outcome::{Outcome, Verdict};
 use crate::request::Engine;
 
 /// What a fill sets out to do.
@@ -103,166 +103,6 @@ impl Fill {
         self.woken.notify_waiters();
     }
 }
-
-/// Why an answer is not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unstored {
-    /// HTTP says so.
-    Law(NotStorable),
-    /// Larger than the site's limit.
-    TooLarge,
-    /// Too much is on its way already.
-    NoRoom,
-    /// It came through the pass lane.
-    Passed,
-    /// The head only was asked for.
-    HeadOnly,
-}
-
-impl Unstored {
-    pub(crate) fn token(self) -> Option<&'static str> {
-        match self {
-            Self::Law(reason) => Some(reason.token()),
-            Self::TooLarge => Some("too-large"),
-            Self::NoRoom => Some("no-room"),
-            Self::HeadOnly => Some("head-only"),
-            Self::Passed => None,
-        }
-    }
-}
-
-/// A response whose head has arrived.
-#[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) head: Arc<Head>,
-    pub(crate) body: Arc<Body>,
-    pub(crate) length: Option<u64>,
-    pub(crate) freshness: Freshness,
-    pub(crate) vary: Vary,
-    pub(crate) variant: Box<[u8]>,
-    pub(crate) stored: Result<(), Unstored>,
-    pub(crate) hop: Arc<str>,
-    age_stated: bool,
-    response_time: Timestamp,
-    /// The leader's place at the start, taken before a byte can be dropped.
-    first: Mutex<Option<BodyReader>>,
-}
-
-impl Fetched {
-    /// The response that `asked` has brought, with its body still to come.
-    pub(crate) fn new(
-        engine: &Engine,
-        asked: &Asked,
-        body: Arc<Body>,
-        stored: Result<(), Unstored>,
-        request: &HeaderMap,
-    ) -> Self {
-        let fields = end_to_end(&asked.head.fields, asked.exchange);
-        let directives = ResponseDirectives::of(&fields);
-        let life =
-            lifetime(asked.head.status, &fields, &directives, asked.exchange.response_time, Heuristic::default());
-        let freshness = Freshness::of(&fields, &directives, life, asked.exchange, StalePolicy::NONE);
-        let length = length_of(&fields);
-        Self::assemble(engine, asked, fields, length, freshness, body, stored, request)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of a value, put together in two places of this file")]
-    fn assemble(
-        engine: &Engine,
-        asked: &Asked,
-        fields: HeaderMap,
-        length: Option<u64>,
-        freshness: Freshness,
-        body: Arc<Body>,
-        stored: Result<(), Unstored>,
-        request: &HeaderMap,
-    ) -> Self {
-        let vary = Vary::of(&fields);
-        let mut variant = Vec::new();
-        vary.variant_key(request, &mut variant);
-        let first = Mutex::new(body.reader(0));
-        Self {
-            age_stated: age::stated(&fields).is_some(),
-            head: Arc::new(head(engine, asked.head.status, fields, length)),
-            body,
-            length,
-            freshness,
-            vary,
-            variant: variant.into(),
-            stored,
-            hop: Arc::clone(&asked.hop.name),
-            response_time: asked.exchange.response_time,
-            first,
-        }
-    }
-
-    /// The leader's reader; once.
-    pub(crate) fn take_first(&self) -> Option<BodyReader> {
-        self.first.lock().take()
-    }
-
-    /// Whether it is for a request with these fields.
-    pub(crate) fn answers(&self, request: &HeaderMap) -> bool {
-        let mut variant = Vec::with_capacity(self.variant.len());
-        self.vary.variant_key(request, &mut variant);
-        *variant == *self.variant
-    }
-
-    /// What the cache did for the one who led.
-    pub(crate) fn verdict(&self, was_stored: bool) -> Verdict {
-        match self.stored {
-            Err(Unstored::Passed) => Verdict::Bypass,
-            Err(_) => Verdict::Uncacheable,
-            Ok(()) if was_stored => Verdict::Expired,
-            Ok(()) => Verdict::Miss,
-        }
-    }
-
-    /// The outcome with what this response adds.
-    pub(crate) fn complete(&self, mut outcome: Outcome, now: Timestamp) -> Outcome {
-        match self.stored {
-            Ok(()) => {
-                outcome.stored = true;
-                outcome.ttl = Some(self.freshness.ttl(now));
-            }
-            Err(unstored) => outcome.reason = unstored.token(),
-        }
-        outcome
-    }
-
-    /// The `Age` to show: what the next hop stated, counted on; and for those who join late, what has passed.
-    pub(crate) fn age_to_show(&self, now: Timestamp) -> Option<u64> {
-        let waited = now.since(self.response_time).as_secs();
-        (self.age_stated || waited > 0).then(|| self.freshness.age(now).as_secs())
-    }
-}
-
-/// The fields that travel on: without those of the connection, with a `Date` (RFC 9110 §6.6.1).
-fn end_to_end(fields: &HeaderMap, exchange: Exchange) -> HeaderMap {
-    let mut fields = fields.clone();
-    strip_hop_by_hop(&mut fields);
-    if !fields.contains_key(DATE)
-        && let Ok(now) = HeaderValue::from_str(&date::format(exchange.response_time))
-    {
-        fields.insert(DATE, now);
-    }
-    fields
-}
-
-fn length_of(fields: &HeaderMap) -> Option<u64> {
-    content_length(fields).ok().flatten()
-}
-
-/// A head ready to be sent, its length stated if it is known.
-fn head(engine: &Engine, status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> Head {
-    match length {
-        Some(length) => fields.insert(CONTENT_LENGTH, HeaderValue::from(length)),
-        None => fields.remove(CONTENT_LENGTH),
-    };
-    let wire = write::prepared(status, &fields, length, &engine.via).into();
-    Head { status, fields, wire }
-}
-
 /// Runs a fill to its end.
 pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
     let guard = Leave { engine: &engine, fill: &fill };
@@ -368,7 +208,7 @@ async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: As
     let fields = end_to_end(&asked.head.fields, asked.exchange);
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
-    let length = if crate::h1::framing::bodiless(status) { Some(0) } else { length_of(&fields) };
+    let length = if bodiless(status) { Some(0) } else { length_of(&fields) };
     let shown = length_of(&fields);
     let room = room(engine, plan, &judged, status, &fields, length);
     let (charge, stored) = match room {
@@ -377,9 +217,8 @@ async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: As
     };
     let window = stored.err().map(|_| engine.config.limits.window_bytes);
     let (body, writer) = Body::growing(charge, window);
-    let fetched =
-        Fetched::assemble(engine, &asked, fields, shown, judged.freshness, Arc::clone(&body), stored, &plan.request);
-    let fetched = Arc::new(fetched);
+    let parts = Parts { fields, length: shown, freshness: judged.freshness, body, stored };
+    let fetched = Arc::new(Fetched::of(engine, &asked, parts, &plan.request));
     let fill = Arc::clone(guard.fill);
     if stored.is_err() {
         if let Err(Unstored::Law(_) | Unstored::TooLarge) = stored {
@@ -417,97 +256,4 @@ fn room(
     }
     let head = head(engine, status, fields.clone(), length);
     engine.store.reserve(&head, length.unwrap_or(0)).ok_or(Unstored::NoRoom)
-}
-
-impl Fetched {
-    /// The entry that it becomes once its body is whole.
-    fn entry(&self, engine: &Engine, retain_until: Timestamp) -> Entry {
-        let length = self.body.len();
-        // A response to which a length belongs gets it now, also when it came in chunks.
-        let head = if crate::h1::framing::bodiless(self.head.status) || self.length == length {
-            Arc::clone(&self.head)
-        } else {
-            Arc::new(head(engine, self.head.status, self.head.fields.clone(), length))
-        };
-        Entry {
-            head,
-            freshness: self.freshness,
-            retain_until,
-            vary: self.vary.clone(),
-            variant: self.variant.clone(),
-            body: Arc::clone(&self.body),
-        }
-    }
-}
-
-/// Carries a body that is not stored, at the pace of its reader.
-pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Asked, mut writer: BodyWriter) {
-    loop {
-        if !writer.room().await {
-            return;
-        }
-        match engine.hops.body(&mut asked).await {
-            Ok(Some(bytes)) => {
-                writer.append(bytes);
-                // Whole with its last byte, before its reader can have left with it.
-                if asked.is_whole() {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => return cut(&error),
-        }
-    }
-    writer.finish();
-    engine.hops.release(asked).await;
-}
-
-/// Carries a body that is stored; false if it ended badly, or became too large on the way.
-async fn keep(engine: &Engine, mut asked: Asked, mut writer: BodyWriter, plan: &Plan, fetched: &Fetched) -> bool {
-    let known = length_of(&asked.head.fields);
-    let mut kept = true;
-    loop {
-        if !writer.room().await {
-            return false;
-        }
-        match engine.hops.body(&mut asked).await {
-            Ok(Some(bytes)) => {
-                if kept && known.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
-                    kept = false;
-                    engine.store.remember_uncacheable(&plan.key);
-                    // A place that its leader has not taken by now would hold up all others.
-                    drop(fetched.take_first());
-                    writer.pass(engine.config.limits.window_bytes);
-                }
-                // What stays is copied: a slice would keep the whole receive buffer alive.
-                writer.append(if kept { Bytes::copy_from_slice(&bytes) } else { bytes });
-                if asked.is_whole() {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                cut(&error);
-                return false;
-            }
-        }
-    }
-    writer.finish();
-    engine.hops.release(asked).await;
-    kept
-}
-
-fn fits(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
-    if writer.written() + more > engine.store.limits().object_bytes_max {
-        return false;
-    }
-    writer.charge(more) || {
-        engine.store.settle();
-        writer.charge(more)
-    }
-}
-
-/// The body ends before it is whole; its writer is dropped with this.
-fn cut(error: &HopError) {
-    tracing::warn!(%error, "an answer was cut short");
 }

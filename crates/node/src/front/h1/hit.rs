@@ -14,6 +14,7 @@ use nearside_store::Entry;
 
 use super::{Connection, Next};
 use crate::clock::instant;
+use crate::h1::request::lines_end_well;
 use crate::outcome::{Outcome, Verdict};
 use crate::request::Engine;
 use crate::request::finish::{Ending, Persistence, Record, Times};
@@ -104,7 +105,7 @@ fn find<'b>(
     };
     let target = request.path?.as_bytes();
     let plain = |b: &u8| b.is_ascii_graphic() && *b != b'#';
-    if target.first() != Some(&b'/') || !target.iter().all(plain) || !ends_lines_well(head) {
+    if target.first() != Some(&b'/') || !target.iter().all(plain) || !lines_end_well(head) {
         return None;
     }
     let host = plain_host(request.headers, engine)?;
@@ -117,17 +118,6 @@ fn find<'b>(
         return None;
     }
     Some(Hit { head_only, host, target, site, entry: Arc::clone(entry) })
-}
-
-/// No bare CR or LF: as many CRLF as there are of either.
-fn ends_lines_well(head: &[u8]) -> bool {
-    let mut before = 0;
-    let mut well = true;
-    for byte in head {
-        well &= (*byte == b'\n') == (before == b'\r');
-        before = *byte;
-    }
-    well
 }
 
 /// The host of a request all of whose fields leave the answer alone.

@@ -1,0 +1,204 @@
+//! The answer of a next hop whose head has arrived: what clients are told of it, and the entry that it becomes.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use nearside_semantics::age::{self, Exchange};
+use nearside_semantics::directives::ResponseDirectives;
+use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::lifetime::{Heuristic, lifetime};
+use nearside_semantics::reuse::{Freshness, StalePolicy};
+use nearside_semantics::storable::NotStorable;
+use nearside_semantics::vary::Vary;
+use nearside_semantics::{Timestamp, date};
+use nearside_store::{Body, BodyReader, Entry, Head};
+use parking_lot::Mutex;
+
+use crate::h1::framing::{bodiless, content_length};
+use crate::h1::write;
+use crate::hop::Asked;
+use crate::outcome::{Outcome, Verdict};
+use crate::request::Engine;
+
+/// What was worked out of an answer before its value is put together.
+pub(super) struct Parts {
+    pub(super) fields: HeaderMap,
+    /// The length of the body, as the head states it.
+    pub(super) length: Option<u64>,
+    pub(super) freshness: Freshness,
+    pub(super) body: Arc<Body>,
+    pub(super) stored: Result<(), Unstored>,
+}
+
+/// Why an answer is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unstored {
+    /// HTTP says so.
+    Law(NotStorable),
+    /// Larger than the site's limit.
+    TooLarge,
+    /// Too much is on its way already.
+    NoRoom,
+    /// It came through the pass lane.
+    Passed,
+    /// The head only was asked for.
+    HeadOnly,
+}
+
+impl Unstored {
+    pub(crate) fn token(self) -> Option<&'static str> {
+        match self {
+            Self::Law(reason) => Some(reason.token()),
+            Self::TooLarge => Some("too-large"),
+            Self::NoRoom => Some("no-room"),
+            Self::HeadOnly => Some("head-only"),
+            Self::Passed => None,
+        }
+    }
+}
+
+/// A response whose head has arrived.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) head: Arc<Head>,
+    pub(crate) body: Arc<Body>,
+    pub(crate) length: Option<u64>,
+    pub(crate) freshness: Freshness,
+    pub(crate) vary: Vary,
+    pub(crate) variant: Box<[u8]>,
+    pub(crate) stored: Result<(), Unstored>,
+    pub(crate) hop: Arc<str>,
+    age_stated: bool,
+    response_time: Timestamp,
+    /// The leader's place at the start, taken before a byte can be dropped.
+    first: Mutex<Option<BodyReader>>,
+}
+
+impl Fetched {
+    /// The response that `asked` has brought, with its body still to come.
+    pub(crate) fn new(
+        engine: &Engine,
+        asked: &Asked,
+        body: Arc<Body>,
+        stored: Result<(), Unstored>,
+        request: &HeaderMap,
+    ) -> Self {
+        let fields = end_to_end(&asked.head.fields, asked.exchange);
+        let directives = ResponseDirectives::of(&fields);
+        let life =
+            lifetime(asked.head.status, &fields, &directives, asked.exchange.response_time, Heuristic::default());
+        let freshness = Freshness::of(&fields, &directives, life, asked.exchange, StalePolicy::NONE);
+        let length = length_of(&fields);
+        Self::of(engine, asked, Parts { fields, length, freshness, body, stored }, request)
+    }
+
+    /// The same, of which more is known already.
+    pub(super) fn of(engine: &Engine, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
+        let Parts { fields, length, freshness, body, stored } = parts;
+        let vary = Vary::of(&fields);
+        let mut variant = Vec::new();
+        vary.variant_key(request, &mut variant);
+        let first = Mutex::new(body.reader(0));
+        Self {
+            age_stated: age::stated(&fields).is_some(),
+            head: Arc::new(head(engine, asked.head.status, fields, length)),
+            body,
+            length,
+            freshness,
+            vary,
+            variant: variant.into(),
+            stored,
+            hop: Arc::clone(&asked.hop.name),
+            response_time: asked.exchange.response_time,
+            first,
+        }
+    }
+
+    /// The leader's reader; once.
+    pub(crate) fn take_first(&self) -> Option<BodyReader> {
+        self.first.lock().take()
+    }
+
+    /// Whether it is for a request with these fields.
+    pub(crate) fn answers(&self, request: &HeaderMap) -> bool {
+        let mut variant = Vec::with_capacity(self.variant.len());
+        self.vary.variant_key(request, &mut variant);
+        *variant == *self.variant
+    }
+
+    /// What the cache did for the one who led.
+    pub(crate) fn verdict(&self, was_stored: bool) -> Verdict {
+        match self.stored {
+            Err(Unstored::Passed) => Verdict::Bypass,
+            Err(_) => Verdict::Uncacheable,
+            Ok(()) if was_stored => Verdict::Expired,
+            Ok(()) => Verdict::Miss,
+        }
+    }
+
+    /// The outcome with what this response adds.
+    pub(crate) fn complete(&self, mut outcome: Outcome, now: Timestamp) -> Outcome {
+        match self.stored {
+            Ok(()) => {
+                outcome.stored = true;
+                outcome.ttl = Some(self.freshness.ttl(now));
+            }
+            Err(unstored) => outcome.reason = unstored.token(),
+        }
+        outcome
+    }
+
+    /// The `Age` to show: what the next hop stated, counted on; and for those who join late, what has passed.
+    pub(crate) fn age_to_show(&self, now: Timestamp) -> Option<u64> {
+        let waited = now.since(self.response_time).as_secs();
+        (self.age_stated || waited > 0).then(|| self.freshness.age(now).as_secs())
+    }
+}
+
+/// The fields that travel on: without those of the connection, with a `Date` (RFC 9110 §6.6.1).
+pub(super) fn end_to_end(fields: &HeaderMap, exchange: Exchange) -> HeaderMap {
+    let mut fields = fields.clone();
+    strip_hop_by_hop(&mut fields);
+    if !fields.contains_key(DATE)
+        && let Ok(now) = HeaderValue::from_str(&date::format(exchange.response_time))
+    {
+        fields.insert(DATE, now);
+    }
+    fields
+}
+
+pub(super) fn length_of(fields: &HeaderMap) -> Option<u64> {
+    content_length(fields).ok().flatten()
+}
+
+/// A head ready to be sent, its length stated if it is known.
+pub(super) fn head(engine: &Engine, status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> Head {
+    match length {
+        Some(length) => fields.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        None => fields.remove(CONTENT_LENGTH),
+    };
+    let wire = write::prepared(status, &fields, length, &engine.via).into();
+    Head { status, fields, wire }
+}
+
+impl Fetched {
+    /// The entry that it becomes once its body is whole.
+    pub(super) fn entry(&self, engine: &Engine, retain_until: Timestamp) -> Entry {
+        let length = self.body.len();
+        // A response to which a length belongs gets it now, also when it came in chunks.
+        let head = if bodiless(self.head.status) || self.length == length {
+            Arc::clone(&self.head)
+        } else {
+            Arc::new(head(engine, self.head.status, self.head.fields.clone(), length))
+        };
+        Entry {
+            head,
+            freshness: self.freshness,
+            retain_until,
+            vary: self.vary.clone(),
+            variant: self.variant.clone(),
+            body: Arc::clone(&self.body),
+        }
+    }
+}
