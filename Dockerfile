@@ -5,7 +5,7 @@ RUN apt-get update -qq \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin nearside && cp target/release/nearside /nearside
+RUN cargo build --release --locked --bin nearside && strip -o /nearside target/release/nearside
 
 FROM debian:bookworm-slim
 # The certificates are for origins over https.
