@@ -12,12 +12,14 @@ mod table;
 
 use std::sync::{Arc, OnceLock};
 
+use http::header::{RANGE, VIA};
 use http::{HeaderMap, Method, StatusCode};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::directives::ResponseDirectives;
 use nearside_semantics::lifetime::{Heuristic, lifetime};
 use nearside_semantics::reuse::{Freshness, StalePolicy};
 use nearside_semantics::storable::{NotStorable, StorePolicy, storable};
+use nearside_semantics::vary::Vary;
 use nearside_semantics::{Timestamp, conditional};
 use nearside_store::{Body, Charge, Entry};
 use tokio::sync::Notify;
@@ -32,6 +34,8 @@ use fetched::{Parts, end_to_end, head, length_of};
 use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
 use crate::request::Engine;
+use crate::request::admit::CDN_LOOP;
+use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// What a fill sets out to do.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) stored: Option<Arc<Entry>>,
     /// The fields of the request that leads.
     pub(crate) request: HeaderMap,
+    /// Nobody waits for it.
+    pub(crate) background: bool,
 }
 
 /// A fill that others can wait for.
@@ -61,8 +67,9 @@ pub(crate) struct Fill {
 pub(crate) enum Begun {
     /// A new response.
     Response(Arc<Fetched>),
-    /// What was stored has been validated.
-    Revalidated { entry: Arc<Entry>, hop: Arc<str> },
+    /// What was stored has been validated. `shared` says whether others than the leader may have it: a 304 can bring
+    /// what is for one client only.
+    Revalidated { entry: Arc<Entry>, hop: Arc<str>, shared: bool },
     /// No answer could be had.
     Failed(HopError),
 }
@@ -155,16 +162,18 @@ async fn not_modified(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, mut asked:
         return Some(forward);
     }
     let fields = conditional::merge(&old.head.fields, &fresh);
-    let entry_of = |verdict: &Judged| Entry {
-        head: Arc::new(head(engine, old.head.status, fields.clone(), old.body.len())),
-        freshness: verdict.freshness,
-        retain_until: verdict.retain_until,
-        vary: old.vary.clone(),
-        variant: old.variant.clone(),
-        body: Arc::clone(&old.body),
-    };
     let judged = judge(engine, plan, old.head.status, &fields, asked.exchange);
-    let entry = Arc::new(entry_of(&judged));
+    let vary = Vary::of(&fields);
+    let mut variant = Vec::new();
+    vary.variant_key(&plan.request, &mut variant);
+    let entry = Arc::new(Entry {
+        head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
+        freshness: judged.freshness,
+        retain_until: judged.retain_until,
+        vary,
+        variant: variant.into(),
+        body: Arc::clone(&old.body),
+    });
     let now = engine.clock.now();
     engine.fills.leave(fill, || match judged.storable {
         Ok(()) => engine.store.insert(&plan.key, Arc::clone(&entry), now),
@@ -175,8 +184,22 @@ async fn not_modified(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, mut asked:
     if whole {
         engine.hops.release(asked).await;
     }
-    fill.begin(Begun::Revalidated { entry, hop });
+    fill.begin(Begun::Revalidated { entry, hop, shared: judged.storable.is_ok() });
     None
+}
+
+impl Plan {
+    /// Whether the next hop gets a client's own conditions or range.
+    fn is_selective(&self) -> bool {
+        let fields = &self.forward.fields;
+        self.stored.is_none() && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
+    }
+}
+
+/// Whether a response depends on fields that this node writes anew: what the client sent says nothing about them.
+fn varies_on_rewritten(fields: &HeaderMap) -> bool {
+    let rewritten = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
+    matches!(Vary::of(fields), Vary::Fields(names) if names.iter().any(|name| rewritten.contains(name)))
 }
 
 /// What the rules say of a response.
@@ -199,7 +222,14 @@ fn judge(engine: &Engine, plan: &Plan, status: StatusCode, fields: &HeaderMap, e
     let life = lifetime(status, fields, &directives, exchange.response_time, heuristic);
     let freshness = Freshness::of(fields, &directives, life, exchange, stale);
     let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, stale);
-    let storable = storable(&plan.forward.method, &plan.request, status, fields, &directives, life, policy);
+    let storable = if plan.is_selective() && status != StatusCode::OK {
+        // 206, 304, 412 and 416 answer a condition or a range of one client.
+        Err(NotStorable::Partial)
+    } else if varies_on_rewritten(fields) {
+        Err(NotStorable::VaryAll)
+    } else {
+        storable(&plan.forward.method, &plan.request, status, fields, &directives, life, policy)
+    };
     Judged { storable, freshness, retain_until }
 }
 
@@ -221,15 +251,23 @@ async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: As
     let fetched = Arc::new(Fetched::of(engine, &asked, parts, &plan.request));
     let fill = Arc::clone(guard.fill);
     if stored.is_err() {
-        if let Err(Unstored::Law(_) | Unstored::TooLarge) = stored {
+        if matches!(stored, Err(Unstored::Law(_) | Unstored::TooLarge)) && !plan.is_selective() {
             engine.store.remember_uncacheable(&plan.key);
         }
         drop(guard);
+        if plan.background {
+            // Nobody leads: who has joined meanwhile goes forward alone, and the body is not wanted.
+            drop(fetched.take_first());
+            return fill.begin(Begun::Response(fetched));
+        }
         fill.begin(Begun::Response(fetched));
-        // Nobody but those who wait for it may hold this fill: when they are gone, so is its reader.
-        drop(fill);
-        stream(Arc::clone(engine), asked, writer).await;
+        // In a task that does not hold the fill: when those who wait for it are gone, so is its reader.
+        tokio::spawn(stream(Arc::clone(engine), asked, writer));
         return;
+    }
+    if plan.background {
+        // Its place at the start would hold up a body that turns out to be too large.
+        drop(fetched.take_first());
     }
     fill.begin(Begun::Response(Arc::clone(&fetched)));
     if keep(engine, asked, writer, plan, &fetched).await {

@@ -117,6 +117,8 @@ fn rfc9111_s3_what_may_be_stored() {
         ("GET", "", 499, "cache-control: max-age=60", Ok(())),
         ("GET", "", 206, "cache-control: max-age=60", Err(Partial)),
         ("GET", "", 304, "cache-control: max-age=60", Err(Status)),
+        ("GET", "", 412, "cache-control: max-age=60", Err(Status)),
+        ("GET", "", 416, "cache-control: max-age=60", Err(Status)),
         ("GET", "", 503, "", Err(NoFreshness)),
         ("GET", "", 200, "", Err(NoFreshness)),
         ("GET", "", 200, "etag: \"a\"", Ok(())),
@@ -239,7 +241,7 @@ fn rfc9110_s13_conditionals_against_a_stored_response() {
 
 #[test]
 fn rfc9111_s4_3_4_a_304_replaces_what_it_carries() {
-    let stored = head("etag: \"a\" | cache-control: max-age=1 | x: 1 | x: 2 | content-length: 5 | y: 9");
+    let stored = head("age: 9 | etag: \"a\" | cache-control: max-age=1 | x: 1 | x: 2 | content-length: 5 | y: 9");
     let fresh = head("etag: \"a\" | cache-control: max-age=60 | x: 3 | content-length: 0");
     assert!(conditional::selects(&fresh, &stored));
     let merged = conditional::merge(&stored, &fresh);

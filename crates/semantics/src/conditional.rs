@@ -1,7 +1,7 @@
 //! Conditional requests against a stored response, and the validation of one (RFC 9110 §13, RFC 9111 §4.3).
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_UNMODIFIED_SINCE, LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderValue};
@@ -83,6 +83,8 @@ pub fn selects(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
 #[must_use]
 pub fn merge(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut merged = stored.clone();
+    // The stored age was that of the old answer; without one of its own, the new one has none.
+    merged.remove(AGE);
     for name in not_modified.keys() {
         if [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE].contains(name) {
             continue;

@@ -32,13 +32,24 @@ pub const HOP_BY_HOP: [HeaderName; 10] = [
 
 /// Removes every hop-by-hop field and everything that `Connection` nominates.
 pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
+    strip_nominated(fields);
+    for name in &HOP_BY_HOP {
+        fields.remove(name);
+    }
+}
+
+/// Removes what `Connection` nominates, but the fields that are hop-by-hop anyway, `Connection` among them.
+///
+/// A cache does this before it looks at a request: a field that does not go forward must not select a variant either.
+pub fn strip_nominated(fields: &mut HeaderMap) {
     let nominated: Vec<HeaderName> = fields
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| members(line.as_bytes()))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| !HOP_BY_HOP.contains(name))
         .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    for name in nominated {
         fields.remove(name);
     }
 }

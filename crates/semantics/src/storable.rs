@@ -78,7 +78,8 @@ pub fn storable(
     if method != Method::GET && method != Method::HEAD {
         return Err(NotStorable::Method);
     }
-    if status.as_u16() < 200 || status == StatusCode::NOT_MODIFIED {
+    // 304, 412 and 416 speak of one client's conditions and range.
+    if status.as_u16() < 200 || matches!(status.as_u16(), 304 | 412 | 416) {
         return Err(NotStorable::Status);
     }
     if status == StatusCode::PARTIAL_CONTENT || response.contains_key(CONTENT_RANGE) && request.contains_key(RANGE) {

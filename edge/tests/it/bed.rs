@@ -251,6 +251,36 @@ pub(crate) async fn read(response: hyper::Response<Incoming>) -> hyper::Result<R
     Ok(Reply { status: head.status, fields: head.headers, body: body.to_bytes() })
 }
 
+/// An origin that answers each request with what `answer` makes of its head, after `delay`.
+pub(crate) async fn scripted(delay: Duration, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            tokio::spawn(async move {
+                let mut head = vec![0; 8192];
+                let read = socket.read(&mut head).await.unwrap_or(0);
+                let head = String::from_utf8_lossy(&head[..read]).to_lowercase();
+                if head.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(delay).await;
+                let _ = socket.write_all(answer(&head).as_bytes()).await;
+                let _ = socket.shutdown().await;
+                let _ = socket.read(&mut [0; 64]).await;
+            });
+        }
+    });
+    address
+}
+
+/// An answer with these fields and this body, on a connection that closes.
+pub(crate) fn answer(status: u16, fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n{fields}\r\n{body}", body.len())
+}
+
 /// Waits until something is so, which other tasks bring about.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..2000 {

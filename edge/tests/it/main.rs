@@ -17,4 +17,5 @@ mod failure;
 mod front;
 mod life;
 mod pass;
+mod sharing;
 mod tiers;

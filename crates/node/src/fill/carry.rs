@@ -6,7 +6,7 @@ use bytes::Bytes;
 use nearside_store::BodyWriter;
 
 use super::Plan;
-use super::fetched::{Fetched, length_of};
+use super::fetched::Fetched;
 use crate::hop::{Asked, HopError};
 use crate::request::Engine;
 
@@ -40,7 +40,6 @@ pub(super) async fn keep(
     plan: &Plan,
     fetched: &Fetched,
 ) -> bool {
-    let known = length_of(&asked.head.fields);
     let mut kept = true;
     loop {
         if !writer.room().await {
@@ -48,11 +47,9 @@ pub(super) async fn keep(
         }
         match engine.hops.body(&mut asked).await {
             Ok(Some(bytes)) => {
-                if kept && known.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
+                if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
                     engine.store.remember_uncacheable(&plan.key);
-                    // A place that its leader has not taken by now would hold up all others.
-                    drop(fetched.take_first());
                     writer.pass(engine.config.limits.window_bytes);
                 }
                 // What stays is copied: a slice would keep the whole receive buffer alive.

@@ -174,6 +174,8 @@ pub(super) fn length_of(fields: &HeaderMap) -> Option<u64> {
 
 /// A head ready to be sent, its length stated if it is known.
 pub(super) fn head(engine: &Engine, status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> Head {
+    // RFC 9110 §8.6: not in a 1xx or 204.
+    let length = length.filter(|_| status != StatusCode::NO_CONTENT && !status.is_informational());
     match length {
         Some(length) => fields.insert(CONTENT_LENGTH, HeaderValue::from(length)),
         None => fields.remove(CONTENT_LENGTH),

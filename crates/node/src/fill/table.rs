@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -16,6 +16,8 @@ const SHARDS: usize = 64;
 pub(crate) struct Fills {
     shards: Box<[Mutex<Shard>]>,
     hasher: ahash::RandomState,
+    /// Numbers the fills that nobody joins.
+    alone: AtomicU64,
 }
 
 type Shard = HashMap<Box<[u8]>, Arc<Fill>, ahash::RandomState>;
@@ -33,7 +35,7 @@ pub(crate) enum Joined {
 impl Default for Fills {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: ahash::RandomState::new() }
+        Self { shards, hasher: ahash::RandomState::new(), alone: AtomicU64::new(0) }
     }
 }
 
@@ -50,6 +52,17 @@ impl Fills {
         let fill = Arc::new(Fill::new(key, fill_key));
         shard.insert(fill_key.into(), Arc::clone(&fill));
         Joined::Leader(fill)
+    }
+
+    /// Notes a fill that nobody joins, so that a purge can overtake it too.
+    pub(crate) fn enter_alone(&self, key: &[u8]) -> Arc<Fill> {
+        let mut fill_key = key.to_vec();
+        // No name of a field begins with this byte, so that no shared fill has such a key.
+        fill_key.extend_from_slice(&[0, 0xff]);
+        fill_key.extend_from_slice(&self.alone.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        let fill = Arc::new(Fill::new(key, &fill_key));
+        self.shard(key).lock().insert(fill_key.into(), Arc::clone(&fill));
+        fill
     }
 
     /// Takes a fill out; `store` runs before anybody can lead a new one, unless a purge has overtaken it.
@@ -117,10 +130,12 @@ mod tests {
     fn a_fill_that_a_purge_has_overtaken_stores_nothing() {
         let fills = Fills::default();
         let (old, other) = (lead(&fills, b"k"), lead(&fills, b"other"));
+        let alone = fills.enter_alone(b"k");
         assert_eq!(fills.fence(b"k", || 7), 7);
         let new = lead(&fills, b"k");
         let mut stored = Vec::new();
         fills.leave(&old, || stored.push("old"));
+        fills.leave(&alone, || stored.push("alone"));
         assert_eq!(fills.len(), 2, "the new fill stays");
         fills.leave(&new, || stored.push("new"));
         fills.leave(&other, || stored.push("other"));

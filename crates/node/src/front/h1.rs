@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Method, Version};
-use nearside_semantics::fields::lists;
+use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
 use tokio::io::AsyncWriteExt;
 
@@ -109,7 +109,7 @@ impl Connection<'_> {
         }
         let start = instant();
         let head = self.buffer.split_to(end).freeze();
-        let request = match self.parse(&head) {
+        let mut request = match self.parse(&head) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(refusal, b"", b"").await,
         };
@@ -121,6 +121,7 @@ impl Connection<'_> {
                 return self.refuse_request(Refusal { status, reason: "transfer-coding" }, &request).await;
             }
         };
+        strip_nominated(&mut request.fields);
         let engine = Arc::clone(&self.worker.engine);
         let site = match admit::admit(&engine, &request) {
             Ok(site) => site,

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{AGE, COOKIE, HOST, VIA};
+use http::header::{AGE, COOKIE, EXPECT, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use nearside_semantics::fields::lists;
 use nearside_semantics::key::{Scheme, is_authority};
 use nearside_store::{BodyReader, Read};
 use tokio::sync::mpsc;
@@ -59,7 +60,11 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, worker: &Arc<Worker
     let drained = worker.drained.notified();
     tokio::pin!(drained);
     drained.as_mut().enable();
-    let mut leaving = false;
+    // It may have begun while hands were shaken.
+    let mut leaving = worker.is_draining();
+    if leaving {
+        connection.graceful_shutdown();
+    }
     loop {
         let accepted = tokio::select! {
             accepted = tokio::time::timeout(timeouts.idle, connection.accept()) => accepted,
@@ -70,6 +75,10 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, worker: &Arc<Worker
             }
         };
         match accepted {
+            // Streams that the client has reset are still being worked on, and count.
+            Ok(Some(Ok((_, mut respond)))) if open.load(Ordering::Relaxed) >= limits.h2_streams as usize => {
+                respond.send_reset(Reason::REFUSED_STREAM);
+            }
             Ok(Some(Ok((request, respond)))) => {
                 let stream = Stream { worker: Arc::clone(worker), client, _open: Open::new(&open) };
                 tokio::spawn(stream.serve(request, respond));
@@ -119,6 +128,12 @@ impl Stream {
         let start = instant();
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
+        if !body.is_end_stream() && lists(&parts.headers, &EXPECT, b"100-continue") {
+            let mut interim = http::Response::new(());
+            *interim.status_mut() = StatusCode::CONTINUE;
+            // If it cannot be sent, neither can the answer, which will tell.
+            let _ = respond.send_informational(interim);
+        }
         let (answer, request) = match self.parse(parts) {
             Ok(request) => (self.answer(&request, body).await, Some(request)),
             Err(refusal) => (respond::refusal(refusal, None), None),

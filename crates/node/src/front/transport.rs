@@ -34,6 +34,8 @@ impl Transport {
     /// Writes all of `slices`, waiting at most `stall` each time the client takes nothing.
     pub(crate) async fn write_all(&mut self, slices: &mut [IoSlice<'_>], stall: Duration) -> io::Result<()> {
         let mut rest = slices;
+        // Writing nothing but empty slices would look like a connection that takes nothing.
+        IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let written = self.write_some(rest, stall).await?;
             if written == 0 {

@@ -114,14 +114,14 @@ pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Resu
     if !target.iter().all(|b| b.is_ascii_graphic() && *b != b'#') {
         return Err(Refusal::bad("target"));
     }
+    if method == "CONNECT" {
+        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, reason: "connect" });
+    }
     if target.first() == Some(&b'/') {
         return Ok(Target { path_and_query: target, authority: None });
     }
     if target == b"*" && method == "OPTIONS" {
         return Ok(Target { path_and_query: target, authority: None });
-    }
-    if method == "CONNECT" {
-        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, reason: "connect" });
     }
     absolute(target, scheme).ok_or(Refusal::bad("target"))
 }
@@ -201,6 +201,7 @@ mod tests {
             ("GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
             ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
             ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "connect"),
+            ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "connect"),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "version"),
         ] {
             let found = gate(head).err().map(|refusal| refusal.reason);

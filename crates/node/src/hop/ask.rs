@@ -193,6 +193,7 @@ impl Hops {
     }
 
     async fn connect(&self, hop: &Arc<Hop>, pooled: bool) -> Result<Connection, HopError> {
+        hop.health.trying(instant());
         let addresses = hop.resolved.addresses(&hop.upstream).await?;
         let mut cause = String::from("it has no address");
         for address in addresses {

@@ -28,16 +28,17 @@ fn millis(now: Instant) -> u64 {
 }
 
 impl Health {
-    /// Whether it may be asked. Of those who ask when its time out has passed, one is let through as a trial; the
-    /// others go elsewhere until the trial has ended.
+    /// Whether it may be asked: it answered last time, or its time out has passed.
     pub(crate) fn is_up(&self, now: Instant) -> bool {
+        self.answered() || millis(now) >= self.out_until.load(Ordering::Relaxed)
+    }
+
+    /// It is being asked. If it was out, this is the trial, and the others go elsewhere until it has ended.
+    pub(crate) fn trying(&self, now: Instant) {
         let failures = self.failures.load(Ordering::Relaxed);
-        if failures == 0 {
-            return true;
+        if failures > 0 {
+            self.stay_out(failures, now);
         }
-        let until = self.out_until.load(Ordering::Relaxed);
-        let (now, span) = (millis(now), u64::try_from(Self::span(failures).as_millis()).unwrap_or(u64::MAX));
-        now >= until && self.out_until.compare_exchange(until, now + span, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Whether it answered last time.
@@ -54,6 +55,10 @@ impl Health {
     pub(crate) fn failed(&self, now: Instant) {
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
+        self.stay_out(failures, now);
+    }
+
+    fn stay_out(&self, failures: u32, now: Instant) {
         let span = u64::try_from(Self::span(failures).as_millis()).unwrap_or(u64::MAX);
         self.out_until.store(millis(now).saturating_add(span), Ordering::Relaxed);
     }
@@ -74,7 +79,8 @@ mod tests {
         assert!(health.is_up(at(0)));
         health.failed(at(0));
         assert!(!health.is_up(at(400)));
-        assert!(health.is_up(at(600)), "a trial");
+        assert!(health.is_up(at(600)) && health.is_up(at(600)), "looking is not trying");
+        health.trying(at(600));
         assert!(!health.is_up(at(600)), "one trial only");
         health.failed(at(600));
         assert!(!health.is_up(at(1500)), "longer after the second failure");

@@ -18,7 +18,7 @@ use nearside_store::Entry;
 use super::admit::CDN_LOOP;
 use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond};
-use crate::fill::{self, Begun, Fetched, Fill, Joined, Plan};
+use crate::fill::{self, Begun, Fetched, Joined, Plan};
 use crate::h1::request::Refusal;
 use crate::hop::Forward;
 use crate::outcome::{Outcome, Verdict};
@@ -109,7 +109,8 @@ fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outc
                 None => respond::failure(error, outcome),
             })
         }
-        Begun::Revalidated { entry, hop } => {
+        Begun::Revalidated { shared: false, .. } if !leads => Turn::Alone,
+        Begun::Revalidated { entry, hop, .. } => {
             if !entry.answers(&request.fields) {
                 return Turn::Again(None);
             }
@@ -126,6 +127,9 @@ fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outc
             if is_failure(fetched)
                 && let Some(answer) = stale(ask, request, &outcome, "upstream-error", now)
             {
+                if leads {
+                    drop(fetched.take_first());
+                }
                 return done(answer);
             }
             let reader = if leads { fetched.take_first() } else { follow(fetched) };
@@ -176,7 +180,7 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 
 /// Goes forward for one request only; the answer is stored if it may be.
 async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Answer {
-    let fill = Arc::new(Fill::new(key, key));
+    let fill = engine.fills.enter_alone(key);
     let mut plan = plan(engine, site, request, key, ask);
     // As it came: conditions and ranges are the origin's business where nothing is stored.
     plan.forward = engine.forward(site, request);
@@ -209,7 +213,8 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], ent
         vary: entry.vary.clone(),
     };
     if let Joined::Leader(fill) = join(engine, request, key, &ask) {
-        let plan = plan(engine, site, request, key, &ask);
+        let mut plan = plan(engine, site, request, key, &ask);
+        plan.background = true;
         tokio::spawn(fill::run(Arc::clone(engine), fill, plan));
     }
 }
@@ -239,7 +244,8 @@ fn plan(engine: &Engine, site: usize, request: &Request, key: &[u8], ask: &Ask) 
     if let Some(entry) = &ask.stored {
         set_validators(&mut forward.fields, &entry.head.fields);
     }
-    Plan { site, key: key.into(), forward, stored: ask.stored.clone(), request: request.fields.clone() }
+    let (stored, request) = (ask.stored.clone(), request.fields.clone());
+    Plan { site, key: key.into(), forward, stored, request, background: false }
 }
 
 /// RFC 9111 §5.2.1.7, where the site honours what clients ask.
@@ -283,8 +289,9 @@ impl Engine {
     }
 }
 
-/// The protocol that an HTTP/1.1 request wants to change to.
+/// The protocol that an HTTP/1.1 request wants to change to. Only WebSocket is passed on: others, `h2c` above all, would
+/// let a client speak to the next hop past everything that this node checks.
 pub(crate) fn upgrade_of(fields: &HeaderMap, version: Version) -> Option<HeaderValue> {
     let wants = version == Version::HTTP_11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
-    fields.get(UPGRADE).filter(|_| wants).cloned()
+    fields.get(UPGRADE).filter(|protocol| wants && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned()
 }
