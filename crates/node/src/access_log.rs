@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use nearside_config::{AccessLog, LogFormat, LogSink};
+use nearside_semantics::key::Scheme;
 use nearside_semantics::{Timestamp, date};
 use parking_lot::Mutex;
 
@@ -29,7 +30,8 @@ pub(crate) struct Log {
     /// One per serving thread, so that they do not contend.
     buffers: Vec<Mutex<Buffer>>,
     dropped: Arc<AtomicU64>,
-    node: String,
+    /// By site; the last is for requests that belong to none.
+    prefixes: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +46,12 @@ impl Log {
     /// # Errors
     ///
     /// The file cannot be opened, or the thread not started.
-    pub(crate) fn start(config: &AccessLog, node: &str, threads: usize) -> io::Result<Self> {
+    pub(crate) fn start<'s>(
+        config: &AccessLog,
+        node: &str,
+        sites: impl Iterator<Item = &'s str>,
+        threads: usize,
+    ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(BUFFERS_WAITING);
         let sink: Box<dyn Write + Send> = match (&config.format, &config.sink) {
             (LogFormat::Off, _) => Box::new(io::sink()),
@@ -55,15 +62,19 @@ impl Log {
         let lost = Arc::clone(&dropped);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&receiver, sink, &lost))?;
         let buffers = (0..threads).map(|_| Mutex::default()).collect();
-        Ok(Self { format: config.format, sender, buffers, dropped, node: node.to_owned() })
+        let prefixes = sites.chain(["none"]).map(|site| prefix(node, site)).collect();
+        Ok(Self { format: config.format, sender, buffers, dropped, prefixes })
     }
 
     /// Adds the line of a request that thread `thread` has served.
-    pub(crate) fn add(&self, thread: usize, record: &Record<'_>, now: Timestamp, site: &str) {
+    pub(crate) fn add(&self, thread: usize, record: &Record<'_>, now: Timestamp) {
         let Some(buffer) = self.buffers.get(thread).filter(|_| self.format != LogFormat::Off) else { return };
         let mut buffer = buffer.lock();
         match self.format {
-            LogFormat::Json => json(&self.node, record, now, site, &mut buffer.lines),
+            LogFormat::Json => {
+                let site = record.outcome.site.and_then(|site| self.prefixes.get(site)).or(self.prefixes.last());
+                json(site.map_or(&[], Vec::as_slice), record, now, &mut buffer.lines);
+            }
             LogFormat::Pretty => pretty(record, now, &mut buffer.lines),
             LogFormat::Off => {}
         }
@@ -114,50 +125,76 @@ fn write_all(receiver: &Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost
     }
 }
 
-/// One flat JSON object.
-fn json(node: &str, record: &Record<'_>, now: Timestamp, site: &str, out: &mut Vec<u8>) {
+/// One flat JSON object. Names and punctuation are written in as few pieces as possible: a line is part of the price of
+/// a hit.
+fn json(prefix: &[u8], record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
     let outcome = record.outcome;
     let (path, query) = split_query(record.target);
+    out.reserve(512);
     out.extend_from_slice(b"{\"ts\":");
     seconds(now.as_millis(), 1000, out);
-    text("node", node.as_bytes(), out);
-    text("site", site.as_bytes(), out);
-    name_of("client_ip", out);
+    out.extend_from_slice(prefix);
     address(record.client.ip().to_canonical(), out);
-    text("method", record.method.as_bytes(), out);
-    text("scheme", record.scheme.as_str().as_bytes(), out);
-    text("host", record.host, out);
-    text("path", path, out);
+    out.extend_from_slice(b"\",\"method\":\"");
+    // A method is a token: nothing in it needs escaping.
+    out.extend_from_slice(record.method.as_bytes());
+    out.extend_from_slice(match record.scheme {
+        Scheme::Http => b"\",\"scheme\":\"http\",\"host\":\"",
+        Scheme::Https => b"\",\"scheme\":\"https\",\"host\":\"",
+    });
+    escape(record.host, out);
+    out.extend_from_slice(b"\",\"path\":\"");
+    escape(path, out);
     // Queries carry tokens: it is told that there was one, not what it said.
-    if query {
-        out.extend_from_slice(b",\"query\":true");
-    }
-    text("proto", proto(record).as_bytes(), out);
-    number("status", u64::from(record.status.as_u16()), out);
-    number("bytes", record.bytes, out);
-    span("duration", record.times.duration(), out);
-    span("ttfb", record.times.first_byte_after(), out);
-    text("cache", outcome.verdict.as_str().as_bytes(), out);
-    if let Some(reason) = outcome.reason {
-        text("reason", reason.as_bytes(), out);
-    }
+    out.extend_from_slice(if query { b"\",\"query\":true,\"proto\":\"" } else { b"\",\"proto\":\"" });
+    out.extend_from_slice(proto(record).as_bytes());
+    out.extend_from_slice(b"\",\"status\":");
+    out.extend_from_slice(record.status.as_str().as_bytes());
+    out.extend_from_slice(b",\"bytes\":");
+    out.extend_from_slice(itoa::Buffer::new().format(record.bytes).as_bytes());
+    out.extend_from_slice(b",\"duration\":");
+    span(record.times.duration(), out);
+    out.extend_from_slice(b",\"ttfb\":");
+    span(record.times.first_byte_after(), out);
+    out.extend_from_slice(b",\"cache\":\"");
+    out.extend_from_slice(outcome.verdict.as_str().as_bytes());
+    out.push(b'"');
     if let Some(age) = record.age {
-        number("age", age, out);
+        out.extend_from_slice(b",\"age\":");
+        out.extend_from_slice(itoa::Buffer::new().format(age).as_bytes());
     }
     if let Some(ttl) = outcome.ttl {
-        name_of("ttl", out);
+        out.extend_from_slice(b",\"ttl\":");
         out.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
     }
-    if let Some(upstream) = &outcome.upstream {
-        text("upstream", upstream.as_bytes(), out);
-    }
-    if let Some(status) = outcome.forward_status {
-        number("upstream_status", u64::from(status), out);
-    }
-    if let Some(error) = record.cut {
-        text("error", error.as_bytes(), out);
+    if outcome.forward_status.is_some()
+        || outcome.upstream.is_some()
+        || outcome.reason.is_some()
+        || record.cut.is_some()
+    {
+        json_of_forward(record, out);
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// The fields that a hit has none of.
+#[cold]
+fn json_of_forward(record: &Record<'_>, out: &mut Vec<u8>) {
+    let outcome = record.outcome;
+    let texts = [("reason", outcome.reason), ("upstream", outcome.upstream.as_deref()), ("error", record.cut)];
+    for (name, value) in texts {
+        if let Some(value) = value {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":\"");
+            escape(value.as_bytes(), out);
+            out.push(b'"');
+        }
+    }
+    if let Some(status) = outcome.forward_status {
+        out.extend_from_slice(b",\"upstream_status\":");
+        out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    }
 }
 
 /// For the eye.
@@ -192,13 +229,7 @@ fn split_query(target: &[u8]) -> (&[u8], bool) {
     (end.and_then(|end| target.get(..end)).unwrap_or(target), end.is_some())
 }
 
-fn number(name: &str, value: u64, out: &mut Vec<u8>) {
-    name_of(name, out);
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn span(name: &str, value: std::time::Duration, out: &mut Vec<u8>) {
-    name_of(name, out);
+fn span(value: std::time::Duration, out: &mut Vec<u8>) {
     seconds(u64::try_from(value.as_micros()).unwrap_or(u64::MAX), 1_000_000, out);
 }
 
@@ -212,9 +243,8 @@ fn seconds(value: u64, unit: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(fraction.format(unit + value % unit).as_bytes().get(1..).unwrap_or_default());
 }
 
-/// An address as a string; the common kind without the formatting machinery, which costs more than the rest of a line.
+/// An address; the common kind without the formatting machinery, which costs more than the rest of a line.
 fn address(address: IpAddr, out: &mut Vec<u8>) {
-    out.push(b'"');
     match address {
         IpAddr::V4(address) => {
             for (place, octet) in address.octets().into_iter().enumerate() {
@@ -228,24 +258,13 @@ fn address(address: IpAddr, out: &mut Vec<u8>) {
             let _ = write!(out, "{address}");
         }
     }
-    out.push(b'"');
 }
 
-fn name_of(name: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-/// A string, escaped; bytes that are not ASCII are written as Latin-1, so that any input gives valid JSON.
-fn text(name: &str, value: &[u8], out: &mut Vec<u8>) {
-    name_of(name, out);
-    out.push(b'"');
+/// The inside of a string; bytes that are not ASCII are written as Latin-1, so that any input gives valid JSON.
+fn escape(value: &[u8], out: &mut Vec<u8>) {
     let plain = |b: &u8| (0x20..=0x7e).contains(b) && !matches!(b, b'"' | b'\\');
     if value.iter().all(plain) {
-        out.extend_from_slice(value);
-        out.push(b'"');
-        return;
+        return out.extend_from_slice(value);
     }
     for byte in value {
         match byte {
@@ -256,7 +275,18 @@ fn text(name: &str, value: &[u8], out: &mut Vec<u8>) {
             }
         }
     }
-    out.push(b'"');
+}
+
+/// What stands between the time and the client's address: the same in every line of a site.
+fn prefix(node: &str, site: &str) -> Vec<u8> {
+    let mut prefix = b",\"node\":\"".to_vec();
+    escape(node.as_bytes(), &mut prefix);
+    prefix.extend_from_slice(b"\",\"site\":\"");
+    // Not ASCII is not Latin-1 here: JSON may hold it as it is.
+    let site = serde_json::to_string(site).unwrap_or_default();
+    prefix.extend_from_slice(site.strip_prefix('"').unwrap_or_default().as_bytes());
+    prefix.extend_from_slice(b",\"client_ip\":\"");
+    prefix
 }
 
 #[cfg(test)]
@@ -264,7 +294,6 @@ mod tests {
     use std::time::Duration;
 
     use http::{StatusCode, Version};
-    use nearside_semantics::key::Scheme;
 
     use super::*;
     use crate::outcome::{Outcome, Verdict};
@@ -296,10 +325,13 @@ mod tests {
             outcome: &outcome,
         };
         let mut line = Vec::new();
-        json("edge", &record, Timestamp::from_millis(1_790_000_000_042), "www", &mut line);
+        json(&prefix("edge", "wüw\""), &record, Timestamp::from_millis(1_790_000_000_042), &mut line);
         assert!(line.ends_with(b"}\n"));
         let parsed: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(parsed["ts"], 1_790_000_000.042);
+        assert_eq!((&parsed["node"], &parsed["site"]), (&"edge".into(), &"wüw\"".into()));
+        assert_eq!((&parsed["method"], &parsed["scheme"]), (&"GET".into(), &"https".into()));
+        assert_eq!((&parsed["upstream"], &parsed["upstream_status"]), (&"http://o:1".into(), &200.into()));
         assert_eq!(parsed["host"], "ex\"ample");
         assert_eq!(parsed["path"], "/a\\\u{1}\u{ff}");
         assert_eq!(parsed["client_ip"], "192.0.2.1");

@@ -43,9 +43,7 @@ impl Worker {
     /// Ends a request at `now`: counts and logs it.
     pub(crate) fn finish(&self, record: &Record<'_>, now: Timestamp) {
         self.metrics.count(self.thread, record);
-        let site = record.outcome.site.and_then(|site| self.engine.config.sites.get(site));
-        let site = site.map_or("none", |site| site.name.as_str());
-        self.log.add(self.thread, record, now, site);
+        self.log.add(self.thread, record, now);
     }
 
     /// No new requests from now on: idle connections close, busy ones after their answer.

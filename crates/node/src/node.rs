@@ -79,7 +79,8 @@ impl Node {
         let admin_listener = config.admin.map(|address| Listener::bind(address, None)).transpose()?;
         let names = config.sites.iter().map(|site| site.name.clone());
         let metrics = Arc::new(Metrics::new(config.threads, names));
-        let log = Arc::new(Log::start(&config.access_log, config.id.as_str(), config.threads)?);
+        let sites = config.sites.iter().map(|site| site.name.as_str());
+        let log = Arc::new(Log::start(&config.access_log, config.id.as_str(), sites, config.threads)?);
         let (threads, connections, drain_max) = (config.threads, config.limits.connections, config.timeouts.drain);
         let engine = Arc::new(Engine::new(config, tier, clock));
         let (stop, stopped) = watch::channel(false);
