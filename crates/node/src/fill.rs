@@ -110,6 +110,7 @@ impl Fill {
         self.woken.notify_waiters();
     }
 }
+
 /// Runs a fill to its end.
 pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
     let guard = Leave { engine: &engine, fill: &fill };
