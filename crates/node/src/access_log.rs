@@ -243,7 +243,7 @@ fn seconds(value: u64, unit: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(fraction.format(unit + value % unit).as_bytes().get(1..).unwrap_or_default());
 }
 
-/// An address; the common kind without the formatting machinery, which costs more than the rest of a line.
+/// An address; the common kind without the formatting machinery.
 fn address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
