@@ -5,10 +5,12 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
-use crate::model::{AccessLog, Cache, Config, Limits, LogSink, Role, Site, Timeouts, TlsListener, default_id};
+use crate::model::{AccessLog, Cache, Config, Limits, LogSink, Role, Timeouts, TlsListener, default_id};
 use crate::problem::{ConfigError, Problem};
 use crate::section::{Findings, Section};
-use crate::values::{ByteSize, HostPattern, ListenAddress, Secret, Span, Upstream, ValueError};
+use crate::values::{ByteSize, ListenAddress, Secret, Span, ValueError};
+
+mod site;
 
 /// Reads and checks a file.
 ///
@@ -98,7 +100,7 @@ fn config(root: &Section<'_>) -> Option<Config> {
         limits: limits(&root.section("limits")),
         timeouts: timeouts(&root.section("timeouts")),
         access_log: access_log(&root.section("access_log")),
-        sites: sites(root),
+        sites: site::sites(root),
     };
     name.map(|_| config)
 }
@@ -211,79 +213,6 @@ fn access_log(section: &Section<'_>) -> AccessLog {
         format: section.or("format", defaults.format),
         sink: section.get::<String>("file").map_or(LogSink::Stdout, |path| LogSink::File(PathBuf::from(path))),
     }
-}
-
-fn sites(root: &Section<'_>) -> Vec<Site> {
-    let sections = root.sections("site");
-    if sections.is_empty() {
-        root.object(
-            "site",
-            "there is no site",
-            "nothing to serve",
-            "add a [[site]] table with hosts = [\"*\"] and origins = [\"http://HOST:PORT\"]",
-        );
-    }
-    let mut seen: Vec<(HostPattern, String)> = Vec::new();
-    let mut sites: Vec<Site> = Vec::new();
-    for section in &sections {
-        let site = site(section);
-        for host in &site.hosts {
-            match seen.iter().find(|(other, _)| other == host) {
-                Some((_, owner)) => section.object(
-                    "hosts",
-                    &format!("two sites answer for `{host}`"),
-                    &format!("the site `{owner}` has it already"),
-                    "a host belongs to one site: remove it from one of them",
-                ),
-                None => seen.push((host.clone(), site.name.clone())),
-            }
-        }
-        if sites.iter().any(|other| other.name == site.name) {
-            section.object("name", "two sites have one name", "used before", "names tell sites apart: choose another");
-        }
-        sites.push(site);
-    }
-    sites
-}
-
-fn site(section: &Section<'_>) -> Site {
-    let name: String =
-        section.required("name", "add name = \"www\"; it stands in logs and metrics").unwrap_or_default();
-    let hosts = section.list("hosts");
-    let origins: Vec<Upstream> = section.list("origins");
-    if hosts.is_empty() {
-        section.object(
-            "hosts",
-            "a site needs hosts",
-            "no host",
-            "add hosts = [\"www.example.com\"], or [\"*\"] for all",
-        );
-    }
-    if origins.is_empty() {
-        section.object("origins", "a site needs an origin", "no origin", "add origins = [\"https://www.example.com\"]");
-    }
-    let defaults = Site::new(&name, hosts, origins);
-    Site {
-        canonical_host: host(section, "canonical_host"),
-        origin_host: host(section, "origin_host"),
-        set_cookie: section.or("set_cookie", defaults.set_cookie),
-        honour_request_directives: section.or("honour_request_directives", defaults.honour_request_directives),
-        stale_on_error: section.or("stale_on_error", Span(defaults.stale_on_error)).0,
-        keep_for_validation: section.or("keep_for_validation", Span(defaults.keep_for_validation)).0,
-        heuristic_percent: u32::try_from(section.number("heuristic_percent", 10, 0..=100)).unwrap_or(0),
-        heuristic_cap: section.or("heuristic_cap", Span(defaults.heuristic_cap)).0,
-        server_timing: section.or("server_timing", defaults.server_timing),
-        ..defaults
-    }
-}
-
-/// A host with an optional port, as it stands in a `Host` field.
-fn host(section: &Section<'_>, key: &'static str) -> Option<String> {
-    let host: String = section.get(key)?;
-    if format!("http://{host}").parse::<Upstream>().is_err() {
-        section.object(key, "this is no host", "neither a name nor an address", "write it as \"www.example.com\"");
-    }
-    Some(host)
 }
 
 /// A number that was checked to be small, on any platform.

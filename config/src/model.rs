@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::values::{HostPattern, NodeId, Secret, Upstream, ValueError};
+use crate::values::{NodeId, Secret, Upstream, ValueError};
+
+mod site;
+
+pub use site::{Key, Languages, Normalise, SetCookie, Site};
 
 /// Everything that an edge or a shield is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,78 +218,6 @@ impl FromStr for LogFormat {
             "json" => Ok(Self::Json),
             "pretty" => Ok(Self::Pretty),
             _ => Err(ValueError("\"json\", \"pretty\" or \"off\"".to_owned())),
-        }
-    }
-}
-
-/// A site: hosts that share origins and rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// Its name in logs and metrics.
-    pub name: String,
-    /// The hosts it answers for; never empty.
-    pub hosts: Vec<HostPattern>,
-    /// Asked in this order; the next one when one cannot be reached. Never empty.
-    pub origins: Vec<Upstream>,
-    /// All hosts of the site count as this one, in the cache key and for next hops; `None`: each is its own.
-    pub canonical_host: Option<String>,
-    /// The `Host` that origins see; `None`: the client's.
-    pub origin_host: Option<String>,
-    /// What becomes of answers that set cookies.
-    pub set_cookie: SetCookie,
-    /// Whether clients may ask for something newer than what is stored.
-    pub honour_request_directives: bool,
-    /// How long past freshness an answer is served when the next hop fails and the origin named no span of its own.
-    pub stale_on_error: Duration,
-    /// How long past its use an answer with a validator is kept, to ask "changed since?".
-    pub keep_for_validation: Duration,
-    /// Guessed lifetime: percent of the time since the last modification.
-    pub heuristic_percent: u32,
-    /// The longest lifetime that is guessed.
-    pub heuristic_cap: Duration,
-    /// Whether answers tell in `Server-Timing` who answered and how, for scripts in the page.
-    pub server_timing: bool,
-}
-
-impl Site {
-    /// A site with lawful defaults.
-    #[must_use]
-    pub fn new(name: &str, hosts: Vec<HostPattern>, origins: Vec<Upstream>) -> Self {
-        let hours = |n: u64| Duration::from_secs(n * 3600);
-        Self {
-            name: name.to_owned(),
-            hosts,
-            origins,
-            canonical_host: None,
-            origin_host: None,
-            set_cookie: SetCookie::Pass,
-            honour_request_directives: false,
-            stale_on_error: hours(1),
-            keep_for_validation: hours(24),
-            heuristic_percent: 10,
-            heuristic_cap: hours(24),
-            server_timing: false,
-        }
-    }
-}
-
-/// What becomes of answers that set cookies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetCookie {
-    /// They reach their client and are not stored.
-    Pass,
-    /// They are stored with all their fields, and everybody gets the same cookie.
-    Store,
-}
-
-impl FromStr for SetCookie {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "pass" => Ok(Self::Pass),
-            "store" => Ok(Self::Store),
-            _ => Err(ValueError("\"pass\" or \"store\"".to_owned())),
         }
     }
 }

@@ -11,7 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::Problem;
-use crate::values::{ByteSize, Secret, Span};
+use crate::values::{ByteSize, Fraction, Secret, Span};
 
 /// What reading a file brings to light.
 #[derive(Debug, Default)]
@@ -81,9 +81,14 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// Whether a key is there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
     /// A value that must be there.
     pub(crate) fn required<T: Value>(&self, key: &'static str, help: &str) -> Option<T> {
-        if self.table.is_none_or(|table| !table.contains_key(key)) {
+        if !self.has(key) {
             let place =
                 if self.path.is_empty() { "at the top of the file".to_owned() } else { format!("in {}", self.path) };
             self.findings.report(
@@ -209,6 +214,10 @@ from_text!(
     crate::values::Upstream,
     crate::values::HostPattern,
     crate::values::NodeId,
+    crate::values::FieldName,
+    crate::values::CookieName,
+    crate::values::ParameterName,
+    crate::model::Languages,
     crate::model::SetCookie,
     crate::model::LogFormat,
     crate::decode::RoleName
@@ -236,6 +245,17 @@ impl Value for u64 {
             .as_integer()
             .and_then(|number| Self::from_str_radix(number.as_str(), number.radix()).ok())
             .ok_or_else(|| "a whole number".to_owned())
+    }
+}
+
+impl Value for Fraction {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = match value {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) => number.as_str(),
+            _ => "",
+        };
+        text.parse().map_err(|error: crate::values::ValueError| error.to_string())
     }
 }
 

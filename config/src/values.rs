@@ -93,6 +93,108 @@ impl fmt::Display for Span {
     }
 }
 
+/// A share between 0 and 1, in thousandths: `0.1`, `0.125`, `1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction(pub u32);
+
+impl FromStr for Fraction {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wanted = || expected("a number from 0 to 1 with at most three decimals, as in 0.1");
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        if !(1..=3).contains(&decimals.len()) || !decimals.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(wanted());
+        }
+        let decimals: u32 = format!("{decimals:0<3}").parse().map_err(|_no_number| wanted())?;
+        match whole {
+            "0" => Ok(Self(decimals)),
+            "1" if decimals == 0 => Ok(Self(1000)),
+            _ => Err(wanted()),
+        }
+    }
+}
+
+/// Whether every byte may stand in a token (RFC 9110 §5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// The name of a field, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FieldName(std::borrow::Cow<'static, str>);
+
+impl FieldName {
+    /// `CDN-Cache-Control` (RFC 9213).
+    pub const CDN_CACHE_CONTROL: Self = Self(std::borrow::Cow::Borrowed("cdn-cache-control"));
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FieldName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !is_token(text) {
+            return Err(expected("the name of a field, as in \"X-Country\""));
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+}
+
+/// The name of a cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CookieName(String);
+
+impl CookieName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CookieName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if is_token(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(expected("the name of a cookie, as in \"language\""))
+        }
+    }
+}
+
+/// The name of a query parameter, or with a `*` at its end, of all that begin so: `page`, `utm_*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ParameterName(String);
+
+impl ParameterName {
+    /// The name, with its `*`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ParameterName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name = text.strip_suffix('*').unwrap_or(text);
+        if name.contains(['*', '&', '=']) || text.is_empty() {
+            return Err(expected("the name of a query parameter as it is meant, not escaped; or \"utm_*\" for all \
+                                 that begin so"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// Where to listen: `127.0.0.1:8080`, `[::1]:8080`, or `:8080` for every address of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenAddress(pub SocketAddr);
@@ -338,6 +440,25 @@ mod tests {
         for bad in ["", "30", "s", "1.5s", "-1s", "1 week"] {
             assert!(bad.parse::<Span>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn fractions_are_exact_thousandths() {
+        for (text, thousandths) in [("0.1", 100), ("0.125", 125), ("0", 0), ("1", 1000), ("1.0", 1000), ("0.0", 0)] {
+            assert_eq!(text.parse(), Ok(Fraction(thousandths)), "{text}");
+        }
+        for bad in ["", "1.1", "2", "-0.1", "0.", ".5", "0.1234", "1e-1", "nan"] {
+            assert!(bad.parse::<Fraction>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_are_what_the_wire_can_hold() {
+        assert_eq!("X-Country".parse::<FieldName>().unwrap().as_str(), "x-country");
+        assert!("x country".parse::<FieldName>().is_err() && "".parse::<FieldName>().is_err());
+        assert!("a=b".parse::<CookieName>().is_err());
+        assert!("utm_*".parse::<ParameterName>().is_ok() && "*".parse::<ParameterName>().is_ok());
+        assert!("u*m".parse::<ParameterName>().is_err() && "".parse::<ParameterName>().is_err());
     }
 
     #[test]

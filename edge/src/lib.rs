@@ -41,6 +41,10 @@ impl Tier for Edge {
         true
     }
 
+    fn serves_caches(&self) -> bool {
+        false
+    }
+
     fn scheme(&self, _: &HeaderMap, own: Scheme) -> Scheme {
         own
     }

@@ -44,6 +44,10 @@ impl Tier for Shield {
         self.secret.is_none()
     }
 
+    fn serves_caches(&self) -> bool {
+        true
+    }
+
     fn scheme(&self, fields: &HeaderMap, own: Scheme) -> Scheme {
         match fields.get(X_FORWARDED_PROTO).map(|value| value.as_bytes()) {
             Some(b"https") => Scheme::Https,

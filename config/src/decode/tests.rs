@@ -4,7 +4,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::*;
-use crate::model::{LogFormat, SetCookie};
+use crate::model::{Key, LogFormat, SetCookie, Site};
 
 const EDGE: &str = include_str!("../../reference/edge.toml");
 const SHIELD: &str = include_str!("../../reference/shield.toml");
@@ -72,8 +72,10 @@ fn the_reference_files_state_the_defaults() {
         assert_eq!(full.timeouts, Timeouts::default());
         assert_eq!(full.access_log.format, AccessLog::default().format);
         let defaults = Site::new(&site.name, site.hosts.clone(), site.origins.clone());
-        let named = (site.canonical_host.clone(), site.origin_host.clone());
-        assert_eq!(*site, Site { canonical_host: named.0, origin_host: named.1, ..defaults });
+        // What has no default, or none that could be written, stands there as an example.
+        let key = Key { query_keep: None, query_drop: Vec::new(), ..site.key.clone() };
+        let plain = Site { canonical_host: None, origin_host: None, max_ttl: None, key, ..site.clone() };
+        assert_eq!(plain, defaults);
     }
 }
 
@@ -96,6 +98,10 @@ fn what_is_written_is_what_comes_out() {
         hosts = ["www.example.com", "*.example.org"]
         origins = "http://127.0.0.1:9000"
         set_cookie = "store"
+        heuristic_fraction = 0.25
+        targeted_fields = []
+        [site.key]
+        query_drop = ["utm_*"]
         "#
         .to_owned(),
     )
@@ -106,6 +112,8 @@ fn what_is_written_is_what_comes_out() {
     assert_eq!(config.timeouts.connect, Duration::from_millis(250));
     assert_eq!(config.access_log.format, LogFormat::Off);
     assert_eq!(config.sites[0].set_cookie, SetCookie::Store);
+    assert_eq!((config.sites[0].heuristic_thousandths, config.sites[0].targeted_fields.len()), (250, 0));
+    assert_eq!((&config.sites[0].key.query_keep, config.sites[0].key.query_drop[0].as_str()), (&None, "utm_*"));
     assert_eq!(config.sites[0].origins[0].to_string(), "http://127.0.0.1:9000");
 }
 

@@ -13,13 +13,14 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use nearside_semantics::key::{self, Scheme, is_authority};
+use nearside_semantics::key::{Scheme, is_authority};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Metrics;
 use crate::request::Engine;
+use crate::request::key::CacheKey;
 
 /// URLs in one purge.
 const URLS_MAX: usize = 1000;
@@ -123,12 +124,12 @@ async fn purge(State(admin): State<Arc<Admin>>, body: Result<Json<Purge>, JsonRe
     Json(receipt).into_response()
 }
 
-fn apply(admin: &Admin, key: &[u8], dry_run: bool) -> usize {
-    if dry_run { admin.engine.store.lookup(key).map_or(0, |slot| slot.variants()) } else { admin.engine.purge_key(key) }
+fn apply(admin: &Admin, key: &CacheKey, dry_run: bool) -> usize {
+    if dry_run { admin.engine.stored_variants(key) } else { admin.engine.purge(key, None) }
 }
 
 /// The cache key of a URL; or the code and text of what is wrong with it.
-fn key_of(engine: &Engine, url: &str) -> Result<Vec<u8>, (&'static str, String)> {
+fn key_of(engine: &Engine, url: &str) -> Result<CacheKey, (&'static str, String)> {
     let (scheme, rest) = match url.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest),
         Some(("https", rest)) => (Scheme::Https, rest),
@@ -143,9 +144,7 @@ fn key_of(engine: &Engine, url: &str) -> Result<Vec<u8>, (&'static str, String)>
     let Some(site) = engine.sites.find(authority.as_bytes()) else {
         return Err(("unknown-host", format!("no site of this node answers for {authority}")));
     };
-    let mut key = Vec::new();
-    key::write(scheme, engine.key_authority(site, authority.as_bytes()), target.as_bytes(), &mut key);
-    Ok(key)
+    Ok(engine.key_of(site, scheme, authority.as_bytes(), target.as_bytes()))
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {

@@ -12,16 +12,17 @@ mod table;
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use http::header::{RANGE, VIA};
 use http::{HeaderMap, Method, StatusCode};
 use nearside_semantics::age::Exchange;
-use nearside_semantics::directives::ResponseDirectives;
-use nearside_semantics::lifetime::{Heuristic, lifetime};
-use nearside_semantics::reuse::{Freshness, StalePolicy};
-use nearside_semantics::storable::{NotStorable, StorePolicy, storable};
-use nearside_semantics::vary::Vary;
-use nearside_semantics::{Timestamp, conditional};
-use nearside_store::{Body, Charge, Entry};
+use nearside_semantics::lifetime::lifetime;
+use nearside_semantics::reuse::Freshness;
+use nearside_semantics::storable::{Candidate, NotStorable, storable};
+use nearside_semantics::vary::{Nominee, Vary};
+use nearside_semantics::{Timestamp, conditional, groups};
+use nearside_store::{Body, Charge, Entry, Epoch, Membership};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use carry::stream;
@@ -35,18 +36,24 @@ use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
 use crate::request::Engine;
 use crate::request::admit::CDN_LOOP;
+use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
+use crate::request::key::CacheKey;
 use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// What a fill sets out to do.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) site: usize,
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: CacheKey,
+    /// As the one who leads asked for it.
+    pub(crate) target: Bytes,
     pub(crate) forward: Forward,
     /// What is validated, if anything.
     pub(crate) stored: Option<Arc<Entry>>,
     /// The fields of the request that leads.
     pub(crate) request: HeaderMap,
+    /// The answer's `Content-Location` names what was asked for.
+    pub(crate) own_location: bool,
     /// Nobody waits for it.
     pub(crate) background: bool,
 }
@@ -57,7 +64,11 @@ pub(crate) struct Fill {
     key: Box<[u8]>,
     fill_key: Box<[u8]>,
     begun: OnceLock<Begun>,
+    /// Interim answers so far, for all who wait for the head.
+    interims: Mutex<Vec<Arc<Interim>>>,
     woken: Notify,
+    /// How many purges there had been when it was sent.
+    purges: u64,
     /// A purge came after it was sent. Read and written under the table's lock.
     fenced: std::sync::atomic::AtomicBool,
 }
@@ -75,28 +86,47 @@ pub(crate) enum Begun {
 }
 
 impl Fill {
-    pub(crate) fn new(key: &[u8], fill_key: &[u8]) -> Self {
+    pub(crate) fn new(key: &[u8], fill_key: &[u8], purges: u64) -> Self {
         Self {
             key: key.into(),
             fill_key: fill_key.into(),
             begun: OnceLock::new(),
+            interims: Mutex::default(),
             woken: Notify::new(),
+            purges,
             fenced: std::sync::atomic::AtomicBool::new(false),
         }
     }
 
-    /// Waits for the head.
-    pub(crate) async fn begun(&self) -> &Begun {
+    /// Waits for the head; interim answers go to the client meanwhile.
+    pub(crate) async fn begun(&self, client: &Interims) -> &Begun {
+        let mut told = 0;
         loop {
             let notified = self.woken.notified();
             tokio::pin!(notified);
             // Registered before looking, so that the head is not missed if it comes in between.
             notified.as_mut().enable();
-            if let Some(begun) = self.begun.get() {
+            let begun = self.begun.get();
+            {
+                let interims = self.interims.lock();
+                interims.iter().skip(told).for_each(|interim| client.send(interim));
+                told = interims.len();
+            }
+            if let Some(begun) = begun {
                 return begun;
             }
             notified.await;
         }
+    }
+
+    /// An interim answer has come.
+    fn tell(&self, interim: Arc<Interim>) {
+        let mut interims = self.interims.lock();
+        if interims.len() < INTERIMS_MAX {
+            interims.push(interim);
+        }
+        drop(interims);
+        self.woken.notify_waiters();
     }
 
     /// What is known by now.
@@ -113,35 +143,49 @@ impl Fill {
 
 /// Runs a fill to its end.
 pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
-    let guard = Leave { engine: &engine, fill: &fill };
-    let to = engine.hops.candidates(plan.site, &plan.key);
-    let asked = match engine.hops.ask(&to, &plan.forward, &engine.clock).await {
+    let entered = Entered::new(&engine, Arc::clone(&fill));
+    let sent = engine.store.epoch();
+    let to = engine.hops.candidates(plan.site, &plan.key.bytes);
+    let tell = |interim| fill.tell(interim);
+    let asked = match engine.hops.ask(&to, &plan.forward, &engine.clock, &tell).await {
         Ok(asked) if asked.head.status == StatusCode::NOT_MODIFIED && plan.stored.is_some() => {
-            match not_modified(&engine, &fill, &plan, asked).await {
+            match not_modified(&engine, &fill, &plan, asked, sent).await {
                 None => return,
-                Some(unconditional) => engine.hops.ask(&to, &unconditional, &engine.clock).await,
+                Some(unconditional) => engine.hops.ask(&to, &unconditional, &engine.clock, &tell).await,
             }
         }
         asked => asked,
     };
     match asked {
-        Ok(asked) => response(&engine, guard, &plan, asked).await,
+        Ok(asked) => response(&engine, entered, &plan, asked, sent).await,
         Err(error) => {
-            drop(guard);
+            drop(entered);
             fill.begin(Begun::Failed(error));
         }
     }
 }
 
-/// Takes a fill out of the table when it ends, however it ends, and lets nobody wait for ever.
-struct Leave<'f> {
-    engine: &'f Engine,
-    fill: &'f Arc<Fill>,
+/// Brings the answer to a request that was sent in another lane, in epoch `sent`, to a fill.
+pub(crate) async fn adopt(entered: Entered, plan: Plan, asked: Asked, sent: Epoch) {
+    let engine = Arc::clone(&entered.engine);
+    response(&engine, entered, &plan, asked, sent).await;
 }
 
-impl Drop for Leave<'_> {
+/// A fill that is in the table. It is taken out when this ends, however it ends, and nobody waits for ever.
+pub(crate) struct Entered {
+    engine: Arc<Engine>,
+    pub(crate) fill: Arc<Fill>,
+}
+
+impl Entered {
+    pub(crate) fn new(engine: &Arc<Engine>, fill: Arc<Fill>) -> Self {
+        Self { engine: Arc::clone(engine), fill }
+    }
+}
+
+impl Drop for Entered {
     fn drop(&mut self) {
-        self.engine.fills.leave(self.fill, || {});
+        self.engine.fills.leave(&self.fill, || {});
         if std::thread::panicking() {
             self.fill.begin(Begun::Failed(HopError::Body));
         }
@@ -150,7 +194,13 @@ impl Drop for Leave<'_> {
 
 /// A 304 for what is stored: publishes it with the new fields. If it speaks of something else (RFC 9111 §4.3.4), the
 /// request that must be sent instead.
-async fn not_modified(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, mut asked: Asked) -> Option<Forward> {
+async fn not_modified(
+    engine: &Engine,
+    fill: &Arc<Fill>,
+    plan: &Plan,
+    mut asked: Asked,
+    sent: Epoch,
+) -> Option<Forward> {
     let old = plan.stored.as_ref()?;
     let fresh = end_to_end(&asked.head.fields, asked.exchange);
     let hop = Arc::clone(&asked.hop.name);
@@ -162,31 +212,72 @@ async fn not_modified(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, mut asked:
         forward.fields.remove(http::header::IF_MODIFIED_SINCE);
         return Some(forward);
     }
-    let fields = conditional::merge(&old.head.fields, &fresh);
-    let judged = judge(engine, plan, old.head.status, &fields, asked.exchange);
-    let vary = Vary::of(&fields);
+    let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
+    let same_key = plan.key.agrees(engine.rules(plan.site).search_variance(&entry.head.fields).as_ref());
+    store(engine, fill, plan, &entry, storable);
+    if whole {
+        engine.hops.release(asked).await;
+    }
+    fill.begin(Begun::Revalidated { entry, hop, shared: storable.is_ok() && same_key });
+    None
+}
+
+/// What is stored, with the fields that a newer answer brings (RFC 9111 §3.2), and whether that may still be stored.
+fn freshened(
+    engine: &Engine,
+    plan: &Plan,
+    old: &Arc<Entry>,
+    fresh: &HeaderMap,
+    exchange: Exchange,
+    sent: Epoch,
+) -> (Arc<Entry>, Result<(), NotStorable>) {
+    let fields = conditional::merge(&old.head.fields, fresh);
+    let judged = judge(engine, plan, old.head.status, &fields, exchange);
+    let vary = engine.rules(plan.site).vary(&fields);
     let mut variant = Vec::new();
     vary.variant_key(&plan.request, &mut variant);
-    let entry = Arc::new(Entry {
+    let groups = membership(engine, plan, &fields, sent);
+    let entry = Entry {
         head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
         freshness: judged.freshness,
         retain_until: judged.retain_until,
         vary,
         variant: variant.into(),
+        groups,
         body: Arc::clone(&old.body),
-    });
+    };
+    (Arc::new(entry), judged.storable)
+}
+
+/// Ends a fill by storing its entry under the key that the entry asks for; or by removing what it replaces, if it may
+/// not be stored.
+fn store(
+    engine: &Engine,
+    fill: &Arc<Fill>,
+    plan: &Plan,
+    entry: &Arc<Entry>,
+    storable: Result<(), NotStorable>,
+) {
     let now = engine.clock.now();
-    engine.fills.leave(fill, || match judged.storable {
-        Ok(()) => engine.store.insert(&plan.key, Arc::clone(&entry), now),
-        Err(_) => {
-            engine.store.remove(&plan.key);
-        }
-    });
-    if whole {
-        engine.hops.release(asked).await;
+    let variance = engine.rules(plan.site).search_variance(&entry.head.fields);
+    if storable.is_err() {
+        return engine.fills.leave(fill, || {
+            engine.store.remove(&plan.key.bytes);
+        });
     }
-    fill.begin(Begun::Revalidated { entry, hop, shared: judged.storable.is_ok() });
-    None
+    if plan.key.agrees(variance.as_ref()) {
+        return engine.fills.leave(fill, || engine.store.insert(&plan.key.bytes, Arc::clone(entry), now));
+    }
+    let key = plan.key.under(variance.as_ref());
+    engine.store.learn_search_variance(plan.key.path(), variance.map(Arc::new));
+    engine.fills.store_elsewhere(fill, &key, || engine.store.insert(&key, Arc::clone(entry), now));
+    engine.fills.leave(fill, || {});
+}
+
+/// The groups of a response that was asked for in epoch `sent` (RFC 9875 §2.1: groups belong to an origin).
+fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent: Epoch) -> Membership {
+    let names: Vec<_> = groups::groups(fields).iter().map(|group| plan.key.group(group)).collect();
+    engine.store.join_groups(&names, sent)
 }
 
 impl Plan {
@@ -198,9 +289,10 @@ impl Plan {
 }
 
 /// Whether a response depends on fields that this node writes anew: what the client sent says nothing about them.
-fn varies_on_rewritten(fields: &HeaderMap) -> bool {
+fn varies_on_rewritten(vary: &Vary) -> bool {
     let rewritten = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
-    matches!(Vary::of(fields), Vary::Fields(names) if names.iter().any(|name| rewritten.contains(name)))
+    let is_rewritten = |nominee: &Nominee| matches!(nominee, Nominee::Field(name) if rewritten.contains(name));
+    matches!(vary, Vary::On(nominees) if nominees.iter().any(is_rewritten))
 }
 
 /// What the rules say of a response.
@@ -211,31 +303,31 @@ struct Judged {
 }
 
 fn judge(engine: &Engine, plan: &Plan, status: StatusCode, fields: &HeaderMap, exchange: Exchange) -> Judged {
-    let site = engine.config.sites.get(plan.site);
-    let heuristic = site
-        .map_or_else(Heuristic::default, |site| Heuristic { percent: site.heuristic_percent, cap: site.heuristic_cap });
-    let stale = site.map_or(StalePolicy::NONE, |site| StalePolicy {
-        on_error: site.stale_on_error,
-        keep: site.keep_for_validation,
-    });
-    let policy = StorePolicy { set_cookie: site.is_some_and(|s| s.set_cookie == nearside_config::SetCookie::Store) };
-    let directives = ResponseDirectives::of(fields);
-    let life = lifetime(status, fields, &directives, exchange.response_time, heuristic);
-    let freshness = Freshness::of(fields, &directives, life, exchange, stale);
-    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, stale);
+    let rules = engine.rules(plan.site);
+    let control = rules.control(fields);
+    let life = lifetime(status, fields, &control, exchange.response_time, rules.lifetime);
+    let freshness = Freshness::of(fields, &control.directives, life, exchange, rules.stale);
+    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, rules.stale);
     let storable = if plan.is_selective() && status != StatusCode::OK {
         // 206, 304, 412 and 416 answer a condition or a range of one client.
         Err(NotStorable::Partial)
-    } else if varies_on_rewritten(fields) {
+    } else if varies_on_rewritten(&rules.vary(fields)) {
         Err(NotStorable::VaryAll)
     } else {
-        storable(&plan.forward.method, &plan.request, status, fields, &directives, life, policy)
+        let candidate = Candidate {
+            method: &plan.forward.method,
+            request: &plan.request,
+            status,
+            response: fields,
+            own_location: plan.own_location,
+        };
+        storable(&candidate, &control, life, rules.store)
     };
     Judged { storable, freshness, retain_until }
 }
 
 /// A new response: tells those who wait, carries the body, stores it.
-async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: Asked) {
+async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: Asked, sent: Epoch) {
     let fields = end_to_end(&asked.head.fields, asked.exchange);
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
@@ -246,16 +338,22 @@ async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: As
         Ok(charge) => (Some(charge), Ok(())),
         Err(unstored) => (None, Err(unstored)),
     };
+    if plan.forward.method == Method::HEAD {
+        freshen_by_head(engine, &entered.fill, plan, &asked, &fields, sent);
+    }
     let window = stored.err().map(|_| engine.config.limits.window_bytes);
     let (body, writer) = Body::growing(charge, window);
-    let parts = Parts { fields, length: shown, freshness: judged.freshness, body, stored };
-    let fetched = Arc::new(Fetched::of(engine, &asked, parts, &plan.request));
-    let fill = Arc::clone(guard.fill);
+    let groups = membership(engine, plan, &fields, sent);
+    let variance = engine.rules(plan.site).search_variance(&fields);
+    let only_for = (!plan.key.agrees(variance.as_ref())).then(|| plan.target.clone());
+    let parts = Parts { fields, length: shown, freshness: judged.freshness, body, stored, groups, only_for };
+    let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
+    let fill = Arc::clone(&entered.fill);
     if stored.is_err() {
         if matches!(stored, Err(Unstored::Law(_) | Unstored::TooLarge)) && !plan.is_selective() {
-            engine.store.remember_uncacheable(&plan.key);
+            engine.store.remember_uncacheable(&plan.key.bytes);
         }
-        drop(guard);
+        drop(entered);
         if plan.background {
             // Nobody leads: who has joined meanwhile goes forward alone, and the body is not wanted.
             drop(fetched.take_first());
@@ -272,9 +370,23 @@ async fn response(engine: &Arc<Engine>, guard: Leave<'_>, plan: &Plan, asked: As
     }
     fill.begin(Begun::Response(Arc::clone(&fetched)));
     if keep(engine, asked, writer, plan, &fetched).await {
-        let entry = fetched.entry(engine, judged.retain_until);
-        let now = engine.clock.now();
-        engine.fills.leave(&fill, || engine.store.insert(&plan.key, Arc::new(entry), now));
+        let entry = Arc::new(fetched.entry(engine, judged.retain_until));
+        store(engine, &fill, plan, &entry, Ok(()));
+    }
+}
+
+/// The answer to a HEAD tells of what is stored for GETs: it is freshened, or useless (RFC 9111 §4.3.5).
+fn freshen_by_head(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, asked: &Asked, fields: &HeaderMap, sent: Epoch) {
+    let Some(old) = plan.stored.as_ref().filter(|old| asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK) else {
+        return;
+    };
+    if conditional::describes(fields, &old.head.fields) {
+        let (entry, storable) = freshened(engine, plan, old, fields, asked.exchange, sent);
+        store(engine, fill, plan, &entry, storable);
+    } else {
+        engine.fills.leave(fill, || {
+            engine.store.remove(&plan.key.bytes);
+        });
     }
 }
 

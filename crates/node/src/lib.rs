@@ -17,6 +17,7 @@ mod node;
 pub mod outcome;
 mod pass;
 mod request;
+mod site;
 pub mod tier;
 
 pub use clock::Clock;

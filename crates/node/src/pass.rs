@@ -1,8 +1,9 @@
 //! The pass lane: requests that a cache does not answer (RFC 9111 §3: other methods, bodies, upgrades) go forward and
 //! their answers come back as they are.
 //!
-//! Own code on the connections of [`crate::hop`], not pingora-proxy: see ADR 0002. Nothing is stored here; a success
-//! of an unsafe method invalidates what is stored for its URI (RFC 9111 §4.4).
+//! Own code on the connections of [`crate::hop`], not pingora-proxy: see ADR 0002. A success of an unsafe method
+//! invalidates what is stored for its URI and for those that its answer names (RFC 9111 §4.4). Nothing is stored here
+//! but the answer to a POST that says that it is for later GETs (RFC 9110 §9.3.3).
 
 pub(crate) mod tunnel;
 pub(crate) mod upload;
@@ -10,12 +11,14 @@ pub(crate) mod upload;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
-use nearside_semantics::cache_status;
-use nearside_store::Body;
+use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
+use nearside_semantics::{cache_status, groups};
+use nearside_store::{Body, Epoch};
 
-use crate::fill::{Fetched, Unstored};
+use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored};
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
+use crate::request::key::CacheKey;
 use crate::request::{Answer, Engine, Request, respond};
 use upload::Upload;
 
@@ -29,32 +32,120 @@ pub(crate) enum Passed {
 
 /// Sends a request forward and brings its answer back.
 pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Passed {
-    let mut key = Vec::new();
-    engine.write_key(site, request, &mut key);
-    let forward = engine.forward(site, request);
-    let to = engine.hops.candidates(site, &key);
-    let mut outcome = Outcome::new(Verdict::Bypass, Some(site));
-    outcome.forward = Some(reason(&request.method));
-    match ask(engine, &to, &forward, upload).await {
-        Ok(asked) if asked.head.status == StatusCode::SWITCHING_PROTOCOLS => upgrade(asked, outcome).await,
-        Ok(asked) => {
-            outcome.forward_status = Some(asked.head.status.as_u16());
-            outcome.upstream = Some(Arc::clone(&asked.hop.name));
-            if invalidates(&request.method, asked.head.status) {
-                engine.purge_key(&key);
-            }
-            Passed::Answer(relay(engine, asked, request, outcome))
-        }
-        Err(error) => Passed::Answer(respond::failure(&error, outcome)),
-    }
+    let lane = Lane { engine, site, request, key: engine.key(site, request) };
+    // Entered before the request is sent, so that a purge in between overtakes what may come of it.
+    let fill = (request.method == Method::POST).then(|| engine.fills.enter_alone(&lane.key.bytes));
+    lane.pass(upload, fill.map(|fill| Entered::new(engine, fill))).await
 }
 
-async fn ask(engine: &Engine, to: &[Arc<Hop>], forward: &Forward, upload: Option<Upload>) -> Result<Asked, HopError> {
-    match upload {
-        Some(upload) => engine.hops.ask_with_body(to, forward, &engine.clock, upload).await,
-        // Without a body, safe methods may be asked again elsewhere; the others get one try.
-        None if forward.method.is_safe() => engine.hops.ask(to, forward, &engine.clock).await,
-        None => engine.hops.ask_with_body(to, forward, &engine.clock, Upload::empty()).await,
+/// A request on its way through the pass lane.
+struct Lane<'l> {
+    engine: &'l Arc<Engine>,
+    site: usize,
+    request: &'l Request,
+    key: CacheKey,
+}
+
+impl Lane<'_> {
+    async fn pass(&self, upload: Option<Upload>, entered: Option<Entered>) -> Passed {
+        let Self { engine, site, request, key } = self;
+        let forward = engine.forward(*site, request, request.target.as_ref().into());
+        let to = engine.hops.candidates(*site, &key.bytes);
+        let mut outcome = Outcome::new(Verdict::Bypass, Some(*site));
+        outcome.forward = Some(reason(&request.method));
+        let sent = engine.store.epoch();
+        match self.ask(&to, &forward, upload).await {
+            Ok(asked) if asked.head.status == StatusCode::SWITCHING_PROTOCOLS => upgrade(asked, outcome).await,
+            Ok(asked) => {
+                outcome.forward_status = Some(asked.head.status.as_u16());
+                outcome.upstream = Some(Arc::clone(&asked.hop.name));
+                self.invalidate(&asked, entered.as_ref().map(|entered| &entered.fill));
+                let adopts = entered.filter(|_| is_own_location(&self.target(), &asked.head.fields));
+                Passed::Answer(match adopts {
+                    Some(entered) => self.adopt(entered, forward, asked, sent, outcome).await,
+                    None => self.relay(asked, outcome),
+                })
+            }
+            Err(error) => Passed::Answer(respond::failure(&error, outcome)),
+        }
+    }
+
+    async fn ask(&self, to: &[Arc<Hop>], forward: &Forward, upload: Option<Upload>) -> Result<Asked, HopError> {
+        let Engine { hops, clock, .. } = &**self.engine;
+        let tell = |interim| self.request.interims.send(&interim);
+        match upload {
+            Some(upload) => hops.ask_with_body(to, forward, clock, upload, &tell).await,
+            // Without a body, safe methods may be asked again elsewhere; the others get one try.
+            None if forward.method.is_safe() => hops.ask(to, forward, clock, &tell).await,
+            None => hops.ask_with_body(to, forward, clock, Upload::empty(), &tell).await,
+        }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            scheme: self.engine.client_scheme(self.request),
+            authority: self.request.authority.as_bytes(),
+            path_and_query: &self.request.target,
+        }
+    }
+
+    /// What the answer makes useless (RFC 9111 §4.4, RFC 9875 §3); `but` may store what it brings itself.
+    fn invalidate(&self, asked: &Asked, but: Option<&Arc<Fill>>) {
+        let (method, fields) = (&self.request.method, &asked.head.fields);
+        for group in groups::invalidated(method, fields) {
+            self.engine.store.invalidate_group(&self.key.group(&group));
+        }
+        if !invalidates(method, asked.head.status) {
+            return;
+        }
+        self.engine.purge(&self.key, but);
+        let target = self.target();
+        for other in locations(&target, fields) {
+            let key = self.engine.key_of(self.site, target.scheme, target.authority, &other);
+            self.engine.purge(&key, but);
+        }
+    }
+
+    /// The answer to a POST that may answer later GETs (RFC 9110 §9.3.3): a fill of its own.
+    async fn adopt(
+        &self,
+        entered: Entered,
+        forward: Forward,
+        asked: Asked,
+        sent: Epoch,
+        mut outcome: Outcome,
+    ) -> Answer {
+        let plan = Plan {
+            site: self.site,
+            key: self.key.clone(),
+            target: self.request.target.clone(),
+            forward,
+            stored: None,
+            request: self.request.fields.clone(),
+            own_location: true,
+            background: false,
+        };
+        let fill = Arc::clone(&entered.fill);
+        tokio::spawn(fill::adopt(entered, plan, asked, sent));
+        let now = self.engine.clock.now();
+        match fill.begun(&self.request.interims).await {
+            Begun::Response(fetched) => {
+                outcome.stored = fetched.stored.is_ok();
+                respond::fetched_whole(fetched, fetched.take_first(), self.request, outcome, now)
+            }
+            Begun::Revalidated { .. } => respond::failure(&HopError::Body, outcome),
+            Begun::Failed(error) => respond::failure(error, outcome),
+        }
+    }
+
+    /// The answer, with its body passing through a window.
+    fn relay(&self, asked: Asked, outcome: Outcome) -> Answer {
+        let (body, writer) = Body::growing(None, Some(self.engine.config.limits.window_bytes));
+        let fetched =
+            Fetched::new(self.engine, self.site, &asked, body, Err(Unstored::Passed), &self.request.fields);
+        let reader = fetched.body.reader(0);
+        tokio::spawn(fill::stream(Arc::clone(self.engine), asked, writer));
+        respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())
     }
 }
 
@@ -66,11 +157,6 @@ fn reason(method: &Method) -> cache_status::Forward {
     }
 }
 
-/// "a non-error response to an unsafe request method" (RFC 9111 §4.4); unknown methods count as unsafe.
-fn invalidates(method: &Method, status: StatusCode) -> bool {
-    !method.is_safe() && (status.is_success() || status.is_redirection())
-}
-
 async fn upgrade(asked: Asked, mut outcome: Outcome) -> Passed {
     let head = asked.head.fields.clone();
     outcome.forward_status = Some(101);
@@ -79,13 +165,4 @@ async fn upgrade(asked: Asked, mut outcome: Outcome) -> Passed {
         Some(stream) => Passed::Upgraded { head, stream, outcome },
         None => Passed::Answer(respond::failure(&HopError::Body, outcome)),
     }
-}
-
-/// The answer, with its body passing through a window.
-fn relay(engine: &Arc<Engine>, asked: Asked, request: &Request, outcome: Outcome) -> Answer {
-    let (body, writer) = Body::growing(None, Some(engine.config.limits.window_bytes));
-    let fetched = Fetched::new(engine, &asked, body, Err(Unstored::Passed), &request.fields);
-    let reader = fetched.body.reader(0);
-    tokio::spawn(crate::fill::stream(Arc::clone(engine), asked, writer));
-    respond::fetched_whole(&fetched, reader, request, outcome, engine.clock.now())
 }

@@ -8,8 +8,10 @@
 pub(crate) mod admit;
 pub(crate) mod finish;
 pub(crate) mod forward;
+pub(crate) mod interim;
 pub(crate) mod key;
 pub(crate) mod lookup;
+pub(crate) mod parts;
 pub(crate) mod respond;
 
 use std::net::SocketAddr;
@@ -19,13 +21,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
 use nearside_semantics::key::Scheme;
-use nearside_store::{BodyReader, Head, Store};
+use nearside_store::{Head, Store};
 
 use crate::clock::Clock;
-use crate::fill::Fills;
+use crate::fill::{Fill, Fills};
 use crate::hop::Hops;
 use crate::outcome::Outcome;
+use crate::site::Rules;
 use crate::tier::Tier;
+use interim::Interims;
+use key::CacheKey;
+use parts::AnswerReader;
 
 /// A request that has passed the gate of its front.
 #[derive(Debug)]
@@ -40,6 +46,7 @@ pub(crate) struct Request {
     /// All fields, `Host` too.
     pub(crate) fields: HeaderMap,
     pub(crate) client: SocketAddr,
+    pub(crate) interims: Interims,
 }
 
 /// What is sent to a client.
@@ -79,7 +86,7 @@ pub(crate) enum AnswerBody {
     /// A few bytes of our own.
     Bytes(Bytes),
     /// From a cursor on; `length` bytes, or up to the end where that is not known.
-    Reader { reader: BodyReader, length: Option<u64> },
+    Reader { reader: AnswerReader, length: Option<u64> },
 }
 
 /// What all requests of a node share.
@@ -87,6 +94,9 @@ pub(crate) struct Engine {
     pub(crate) config: Config,
     pub(crate) tier: Box<dyn Tier>,
     pub(crate) sites: admit::Sites,
+    rules: Vec<Rules>,
+    /// Some site lets clients ask for something newer than what is stored.
+    pub(crate) honours_requests: bool,
     pub(crate) store: Store,
     pub(crate) fills: Fills,
     pub(crate) hops: Hops,
@@ -107,6 +117,8 @@ impl Engine {
         };
         Self {
             sites: admit::Sites::new(&config.sites),
+            rules: config.sites.iter().map(Rules::new).collect(),
+            honours_requests: config.sites.iter().any(|site| site.honour_request_directives),
             store: Store::new(limits),
             fills: Fills::default(),
             hops: Hops::new(&config, &*tier),
@@ -118,9 +130,25 @@ impl Engine {
         }
     }
 
-    /// Removes what is stored under a key, and keeps fills that are under way from storing what they bring. Returns
-    /// how many variants there were.
-    pub(crate) fn purge_key(&self, key: &[u8]) -> usize {
-        self.fills.fence(key, || self.store.remove(key))
+    /// The rules of the site at `place`.
+    #[expect(clippy::expect_used, reason = "places come from the list that the rules are made of")]
+    pub(crate) fn rules(&self, place: usize) -> &Rules {
+        self.rules.get(place).expect("invariant: a site's place is one of the list of sites")
+    }
+
+    /// How many variants are stored for a URL.
+    pub(crate) fn stored_variants(&self, key: &CacheKey) -> usize {
+        let variants = |key: &[u8]| self.store.lookup(key).map_or(0, |slot| slot.variants());
+        variants(&key.bytes) + if key.variance.is_some() { variants(&key.exact) } else { 0 }
+    }
+
+    /// Removes what is stored for a URL, and keeps fills that are under way from storing what they bring; `but` the one
+    /// that brings it about. Returns how many variants there were.
+    pub(crate) fn purge(&self, key: &CacheKey, but: Option<&Arc<Fill>>) -> usize {
+        let removed = self.fills.fence(&key.bytes, but, || self.store.remove(&key.bytes));
+        if key.variance.is_none() {
+            return removed;
+        }
+        removed + self.fills.fence(&key.exact, but, || self.store.remove(&key.exact))
     }
 }

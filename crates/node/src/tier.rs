@@ -41,6 +41,9 @@ pub trait Tier: Send + Sync + 'static {
     /// Whether every request may come in and is taken as it stands, so that a hit needs no further look.
     fn takes_all(&self) -> bool;
 
+    /// Whether those who ask are caches of ours, so that a 304 is to tell them all there is to keep.
+    fn serves_caches(&self) -> bool;
+
     /// The scheme that the client used, where the connection's own is `own`.
     fn scheme(&self, fields: &HeaderMap, own: Scheme) -> Scheme;
 

@@ -1,4 +1,6 @@
 //! Conditional requests against a stored response, and the validation of one (RFC 9110 §13, RFC 9111 §4.3).
+//!
+//! Entity tags are opaque: one that is malformed is compared byte by byte, and validates as it stands.
 
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
@@ -40,9 +42,19 @@ pub fn evaluate(request: &HeaderMap, stored: &HeaderMap, now: Timestamp) -> Cond
             Conditional::Full
         };
     }
-    match (one_date(request, &IF_MODIFIED_SINCE, now), one_date(stored, &LAST_MODIFIED, now)) {
+    match (one_date(request, &IF_MODIFIED_SINCE, now), modified(stored, now)) {
         (Some(since), Some(modified)) if modified <= since => Conditional::NotModified,
         _ => Conditional::Full,
+    }
+}
+
+/// `Last-Modified`, or where there is none, `Date`: "a cache recipient … SHOULD use the Date field value" (RFC 9111
+/// §4.3.2).
+fn modified(stored: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    if stored.contains_key(LAST_MODIFIED) {
+        one_date(stored, &LAST_MODIFIED, now)
+    } else {
+        crate::age::date(stored, now)
     }
 }
 
@@ -68,14 +80,27 @@ pub fn set_validators(request: &mut HeaderMap, stored: &HeaderMap) {
     }
 }
 
-/// Whether a 304 speaks of this stored response (RFC 9111 §4.3.4): an entity tag that it carries must be the stored one.
+/// Whether a 304 speaks of this stored response (RFC 9111 §4.3.4): the validator that it carries must be the stored one.
 #[must_use]
 pub fn selects(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
     match (not_modified.get(ETAG), stored.get(ETAG)) {
-        (Some(new), Some(old)) => opaque(new.as_bytes()) == opaque(old.as_bytes()),
-        (Some(_), None) => false,
-        (None, _) => true,
+        (Some(new), Some(old)) => return opaque(new.as_bytes()) == opaque(old.as_bytes()),
+        (Some(_), None) => return false,
+        (None, _) => {}
     }
+    match (not_modified.get(LAST_MODIFIED), stored.get(LAST_MODIFIED)) {
+        (Some(new), Some(old)) => new == old,
+        _ => true,
+    }
+}
+
+/// Whether a 200 to a HEAD describes this stored response (RFC 9111 §4.3.5): every validator that it carries, and its
+/// length, must be the stored ones.
+#[must_use]
+pub fn describes(head: &HeaderMap, stored: &HeaderMap) -> bool {
+    let told = [ETAG, LAST_MODIFIED, CONTENT_LENGTH].into_iter().filter(|name| head.contains_key(name));
+    let mut agrees = told.map(|name| head.get(&name) == stored.get(&name)).peekable();
+    agrees.peek().is_some() && agrees.all(|equal| equal)
 }
 
 /// The stored fields after a 304 (RFC 9111 §3.2): every field that it carries replaces the stored one, but those that

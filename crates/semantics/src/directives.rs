@@ -7,6 +7,8 @@
 //! Departure: `no-cache="field"` and `private="field"` are read as the unqualified directives. §5.2.2.4 and §5.2.2.7
 //! allow it, and it is the safe side.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
 
@@ -29,6 +31,12 @@ impl Seconds {
             Self::Valid(span) => span,
             Self::Invalid => DeltaSeconds::ZERO,
         }
+    }
+
+    /// Whether `span` is within it; nothing is within a malformed one.
+    #[must_use]
+    pub fn covers(self, span: Duration) -> bool {
+        matches!(self, Self::Valid(limit) if span <= limit.as_duration())
     }
 }
 
@@ -93,8 +101,10 @@ pub struct RequestDirectives {
     pub max_age: Option<Seconds>,
     /// `min-fresh`
     pub min_fresh: Option<Seconds>,
-    /// `max-stale`; the inner `None` means "however stale"
-    pub max_stale: Option<Option<Seconds>>,
+    /// `max-stale`; without an argument the longest span there is
+    pub max_stale: Option<Seconds>,
+    /// `stale-if-error` (RFC 5861 §4)
+    pub stale_if_error: Option<Seconds>,
     /// `no-cache`, or `Pragma: no-cache` where there is no `Cache-Control` (§5.4)
     pub no_cache: bool,
     /// `no-store`
@@ -122,10 +132,11 @@ impl RequestDirectives {
             "min-fresh" => first(&mut self.min_fresh, argument),
             "max-stale" if self.max_stale.is_none() => {
                 self.max_stale = Some(match argument {
-                    Argument::Absent => None,
-                    present => Some(present.seconds()),
+                    Argument::Absent => Seconds::Valid(DeltaSeconds::MAX),
+                    present => present.seconds(),
                 });
             }
+            "stale-if-error" => first(&mut self.stale_if_error, argument),
             "no-cache" => self.no_cache = true,
             "no-store" => self.no_store = true,
             "only-if-cached" => self.only_if_cached = true,
@@ -253,6 +264,6 @@ mod tests {
         fields.append(CACHE_CONTROL, "max-stale".parse().unwrap());
         let found = RequestDirectives::of(&fields);
         assert!(!found.no_cache);
-        assert_eq!(found.max_stale, Some(None));
+        assert_eq!(found.max_stale, Some(Valid(DeltaSeconds::MAX)));
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Normalised only as far as RFC 9110 §4.2.3 makes two URIs equal for every origin: case of the host, the default
 //! port, a trailing dot of the host (the root label), an empty path. Path and query bytes stand as they came:
-//! `/a/../b`, `/%2e`, `/A` and `?b&a` are keys of their own.
+//! `/a/../b`, `/%2e`, `/A` and `?b&a` are keys of their own. What a site or a response says of the query
+//! ([`crate::query`]) is applied to the target before; what else of a request selects is a matter of variants
+//! ([`crate::vary`]), so that all of them share one key and go together.
 
 /// The scheme of a request, as the client used it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,8 @@
 //! How long a response may be reused (RFC 9111 §4.2.1, §4.2.2).
 //!
-//! For a shared cache: `s-maxage`, else `max-age`, else `Expires` − `Date`, else a heuristic for statuses that allow
-//! one. A field that is there but malformed means "stale already", never "use the next rule".
+//! For a shared cache: `s-maxage`, else `max-age`, else `Expires` − `Date` (unless a targeted field governs, RFC 9213
+//! §2.2), else a heuristic for statuses that allow one. A field that is there but malformed means "stale already", never
+//! "use the next rule".
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::age;
 use crate::date;
-use crate::directives::ResponseDirectives;
+use crate::control::Control;
 use crate::time::{DeltaSeconds, Timestamp};
 
 /// Where a lifetime comes from.
@@ -48,16 +49,25 @@ impl Lifetime {
 /// The heuristic of RFC 9111 §4.2.2: a share of `Date` − `Last-Modified`, up to a cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heuristic {
-    /// In percent of the time since the last modification; 10 is what §4.2.2 calls typical.
-    pub percent: u32,
+    /// In thousandths of the time since the last modification; 100 is what §4.2.2 calls typical.
+    pub thousandths: u32,
     /// The longest lifetime that is ever guessed.
     pub cap: Duration,
 }
 
 impl Default for Heuristic {
     fn default() -> Self {
-        Self { percent: 10, cap: Duration::from_secs(24 * 3600) }
+        Self { thousandths: 100, cap: Duration::from_secs(24 * 3600) }
     }
+}
+
+/// What a site decides about lifetimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LifetimePolicy {
+    /// For responses that state none.
+    pub heuristic: Heuristic,
+    /// The longest that anything is fresh, whatever its origin says; `None`: as long as that says.
+    pub max: Option<Duration>,
 }
 
 /// The lifetime of a response that arrived at `response_time`.
@@ -65,10 +75,22 @@ impl Default for Heuristic {
 pub fn lifetime(
     status: StatusCode,
     fields: &HeaderMap,
-    directives: &ResponseDirectives,
+    control: &Control,
+    response_time: Timestamp,
+    policy: LifetimePolicy,
+) -> Lifetime {
+    let stated = uncapped(status, fields, control, response_time, policy.heuristic);
+    Lifetime { span: policy.max.map_or(stated.span, |max| stated.span.min(max)), ..stated }
+}
+
+fn uncapped(
+    status: StatusCode,
+    fields: &HeaderMap,
+    control: &Control,
     response_time: Timestamp,
     heuristic: Heuristic,
 ) -> Lifetime {
+    let directives = &control.directives;
     let explicit = |seconds: DeltaSeconds, source| Lifetime { span: seconds.as_duration(), source };
     if let Some(seconds) = directives.s_maxage {
         return explicit(seconds.or_zero(), Source::SMaxage);
@@ -76,7 +98,7 @@ pub fn lifetime(
     if let Some(seconds) = directives.max_age {
         return explicit(seconds.or_zero(), Source::MaxAge);
     }
-    if fields.contains_key(EXPIRES) {
+    if !control.targeted && fields.contains_key(EXPIRES) {
         return Lifetime { span: until_expires(fields, response_time), source: Source::Expires };
     }
     if (heuristically_cacheable(status) || directives.public)
@@ -104,7 +126,7 @@ fn guess(fields: &HeaderMap, response_time: Timestamp, heuristic: Heuristic) -> 
     let modified = date::parse(fields.get(LAST_MODIFIED)?.as_bytes(), response_time)?;
     let birth = age::date(fields, response_time).unwrap_or(response_time);
     let unchanged = birth.since(modified);
-    Some((unchanged / 100).saturating_mul(heuristic.percent).min(heuristic.cap))
+    Some((unchanged / 1000).saturating_mul(heuristic.thousandths).min(heuristic.cap))
 }
 
 /// "status codes that are defined as heuristically cacheable" (RFC 9110 §15.1).

@@ -27,6 +27,8 @@ pub struct Freshness {
     pub error_until: Timestamp,
     /// The response said `no-cache`: every use asks.
     pub no_cache: bool,
+    /// The response forbids every use while it is stale.
+    pub never_stale: bool,
 }
 
 /// How long a site keeps and serves what is no longer fresh.
@@ -60,6 +62,8 @@ pub enum Stale {
 pub enum Reuse {
     /// Answer with it.
     Fresh,
+    /// It is stale, and the client accepts that (`max-stale`): answer with it.
+    StaleAccepted,
     /// Answer with it and refresh it behind the client's back.
     WhileRevalidate,
     /// Ask the next hop first; if that fails, `on_error` says whether it may be served all the same.
@@ -83,18 +87,20 @@ impl Freshness {
     ) -> Self {
         let age = age::initial(fields, exchange);
         let born = exchange.response_time.before(age);
+        let never = |fresh_until, no_cache| Self {
+            born,
+            fresh_until,
+            revalidate_until: fresh_until,
+            error_until: fresh_until,
+            no_cache,
+            never_stale: true,
+        };
         if directives.no_cache {
-            return Self { born, fresh_until: born, revalidate_until: born, error_until: born, no_cache: true };
+            return never(born, true);
         }
         let fresh_until = born.after(lifetime.span);
         if forbids_stale(directives) {
-            return Self {
-                born,
-                fresh_until,
-                revalidate_until: fresh_until,
-                error_until: fresh_until,
-                no_cache: false,
-            };
+            return never(fresh_until, false);
         }
         let window = |seconds: Seconds| fresh_until.after(seconds.or_zero().as_duration());
         Self {
@@ -103,6 +109,7 @@ impl Freshness {
             revalidate_until: directives.stale_while_revalidate.map_or(fresh_until, window),
             error_until: directives.stale_if_error.map_or_else(|| fresh_until.after(policy.on_error), window),
             no_cache: false,
+            never_stale: false,
         }
     }
 
@@ -130,7 +137,9 @@ impl Freshness {
     #[must_use]
     pub fn reuse(&self, now: Timestamp, request: Option<&RequestDirectives>) -> Reuse {
         let because = if self.no_cache { Stale::NoCache } else { Stale::Expired };
-        let on_error = now < self.error_until;
+        let staleness = now.since(self.fresh_until);
+        let accepted = |limit: Option<Seconds>| !self.never_stale && limit.is_some_and(|s| s.covers(staleness));
+        let on_error = now < self.error_until || accepted(request.and_then(|asked| asked.stale_if_error));
         if let Some(request) = request
             && self.refused_by(now, request)
         {
@@ -140,18 +149,21 @@ impl Freshness {
             Reuse::Fresh
         } else if now < self.revalidate_until {
             Reuse::WhileRevalidate
+        } else if accepted(request.and_then(|asked| asked.max_stale)) {
+            Reuse::StaleAccepted
         } else {
             Reuse::Validate { because, on_error }
         }
     }
 
-    /// RFC 9111 §5.2.1: the client wants something newer than this. `max-stale` is never granted: it would only add
-    /// staleness that the origin did not allow.
+    /// RFC 9111 §5.2.1: the client wants something newer than this. Parts of a second count, so that `max-age=0` asks.
     fn refused_by(&self, now: Timestamp, request: &RequestDirectives) -> bool {
         let age = self.age(now);
         let left = self.fresh_until.since(now);
+        // `max-stale` beside `max-age` allows for that much more (§5.2.1.2).
+        let grace = request.max_stale.filter(|_| !self.never_stale).map_or(Duration::ZERO, |s| s.or_zero().as_duration());
         request.no_cache
-            || request.max_age.is_some_and(|s| age > s.or_zero().as_duration())
+            || request.max_age.is_some_and(|s| age > s.or_zero().as_duration().saturating_add(grace))
             || request.min_fresh.is_some_and(|s| left < s.or_zero().as_duration())
     }
 }

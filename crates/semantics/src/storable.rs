@@ -3,14 +3,15 @@
 use http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::directives::ResponseDirectives;
+use crate::control::Control;
+use crate::directives::{RequestDirectives, ResponseDirectives};
 use crate::lifetime::Lifetime;
 use crate::vary::Vary;
 
 /// Why a response is not stored. Its [`token`](Self::token) is what logs, metrics and `Cache-Status` show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotStorable {
-    /// Only answers to GET and HEAD are stored.
+    /// Only answers to GET and HEAD are stored, and to a POST whose answer says that it is for later GETs.
     Method,
     /// An interim or unknown status class.
     Status,
@@ -18,6 +19,8 @@ pub enum NotStorable {
     Partial,
     /// `no-store`
     NoStore,
+    /// `no-store` in the request, where the site honours that (§5.2.1.5).
+    RequestNoStore,
     /// `private`
     Private,
     /// `must-understand` with a status that this cache does not implement (§5.2.2.3).
@@ -43,6 +46,7 @@ impl NotStorable {
             Self::Status => "status",
             Self::Partial => "partial",
             Self::NoStore => "no-store",
+            Self::RequestNoStore => "request-no-store",
             Self::Private => "private",
             Self::NotUnderstood => "not-understood",
             Self::Authorization => "authorization",
@@ -59,6 +63,23 @@ impl NotStorable {
 pub struct StorePolicy {
     /// Store answers that carry `Set-Cookie`. RFC 9111 §7.3 warns; off unless a site asks for it.
     pub set_cookie: bool,
+    /// Obey `no-store` in requests.
+    pub request_directives: bool,
+}
+
+/// A response, and the request that it answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'c> {
+    /// Of the request.
+    pub method: &'c Method,
+    /// Of the request.
+    pub request: &'c HeaderMap,
+    /// Of the response.
+    pub status: StatusCode,
+    /// Of the response.
+    pub response: &'c HeaderMap,
+    /// `Content-Location` names the URI that was asked ([`crate::invalidation::is_own_location`]).
+    pub own_location: bool,
 }
 
 /// Whether the response to a request may be stored.
@@ -67,15 +88,14 @@ pub struct StorePolicy {
 ///
 /// The first reason against it.
 pub fn storable(
-    method: &Method,
-    request: &HeaderMap,
-    status: StatusCode,
-    response: &HeaderMap,
-    directives: &ResponseDirectives,
+    candidate: &Candidate<'_>,
+    control: &Control,
     lifetime: Lifetime,
     policy: StorePolicy,
 ) -> Result<(), NotStorable> {
-    if method != Method::GET && method != Method::HEAD {
+    let Candidate { method, request, status, response, .. } = *candidate;
+    let directives = &control.directives;
+    if method != Method::GET && method != Method::HEAD && !post_for_later_gets(candidate, lifetime) {
         return Err(NotStorable::Method);
     }
     // 304, 412 and 416 speak of one client's conditions and range.
@@ -86,16 +106,29 @@ pub fn storable(
         return Err(NotStorable::Partial);
     }
     directives_allow(status, directives)?;
+    if policy.request_directives && RequestDirectives::of(request).no_store {
+        return Err(NotStorable::RequestNoStore);
+    }
     if request.contains_key(AUTHORIZATION) && !shares_authorized(directives) {
         return Err(NotStorable::Authorization);
     }
     if response.contains_key(SET_COOKIE) && !policy.set_cookie {
         return Err(NotStorable::SetCookie);
     }
-    if Vary::of(response) == Vary::All {
+    if Vary::of(response, &[]) == Vary::All {
         return Err(NotStorable::VaryAll);
     }
     reusable_one_day(status, response, directives, lifetime)
+}
+
+/// "Responses to POST requests are only cacheable when they include explicit freshness information and a
+/// Content-Location header field that has the same value as the POST's target URI" (RFC 9110 §9.3.3).
+fn post_for_later_gets(candidate: &Candidate<'_>, lifetime: Lifetime) -> bool {
+    candidate.method == Method::POST
+        && candidate.status == StatusCode::OK
+        && candidate.own_location
+        && lifetime.is_explicit()
+        && !lifetime.span.is_zero()
 }
 
 fn directives_allow(status: StatusCode, directives: &ResponseDirectives) -> Result<(), NotStorable> {

@@ -9,6 +9,7 @@ use nearside_semantics::reuse::Freshness;
 use nearside_semantics::vary::Vary;
 
 use crate::body::Body;
+use crate::groups::Membership;
 
 /// What an entry costs beyond its head and body, estimated from the sizes of its parts: entry, slot, body and their
 /// reference counts about 500 bytes, moka's node, deques, timer and sketch about 400.
@@ -34,10 +35,12 @@ pub struct Entry {
     pub freshness: Freshness,
     /// The moment from which on nothing can be done with it.
     pub retain_until: Timestamp,
-    /// Which request fields it depends on.
+    /// What of a request it depends on.
     pub vary: Vary,
-    /// The values of these fields in the request that it answered, as [`Vary::variant_key`] writes them.
+    /// That part of the request that it answered, as [`Vary::variant_key`] writes them.
     pub variant: Box<[u8]>,
+    /// The groups it belongs to.
+    pub groups: Membership,
     /// The body, shared with everything that reads it.
     pub body: Arc<Body>,
 }
@@ -46,7 +49,14 @@ impl Entry {
     /// What it takes from the memory tier, in bytes.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.body.len().unwrap_or(0) + head_weight(&self.head) + self.variant.len() as u64 + ENTRY_OVERHEAD_BYTES
+        let own = self.variant.len() as u64 + self.groups.weight() + ENTRY_OVERHEAD_BYTES;
+        self.body.len().unwrap_or(0) + head_weight(&self.head) + own
+    }
+
+    /// Whether something can still be done with it at `now`.
+    #[must_use]
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        now < self.retain_until && !self.groups.is_invalidated()
     }
 
     /// Whether it answers a request with these fields.

@@ -12,11 +12,13 @@
 pub mod body;
 pub mod budget;
 pub mod entry;
+pub mod groups;
 pub mod memory;
 pub mod slot;
 
 pub use body::{Body, BodyReader, BodyWriter, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
+pub use groups::{Epoch, Membership};
 pub use memory::{Limits, Store};
 pub use slot::Slot;

@@ -7,15 +7,17 @@
 //! never exceed [`Limits::memory_bytes`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::ops::compute::{CompResult, Op};
 use moka::sync::Cache;
 use nearside_semantics::Timestamp;
+use nearside_semantics::query::SearchVariance;
 
 use crate::budget::{Budget, Charge};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
+use crate::groups::{Epoch, Groups, Membership};
 use crate::slot::Slot;
 
 /// How large the store may become.
@@ -45,6 +47,11 @@ impl Limits {
 pub struct Store {
     slots: Cache<Box<[u8]>, Kept, ahash::RandomState>,
     uncacheable: Cache<Box<[u8]>, (), ahash::RandomState>,
+    /// By scheme, host and path.
+    search: Cache<Box<[u8]>, Arc<SearchVariance>, ahash::RandomState>,
+    /// Something was put into `search`, ever: until then, nobody need look.
+    searches: AtomicBool,
+    groups: Groups,
     budget: Arc<Budget>,
     limits: Limits,
     /// Bytes stored since moka last made room.
@@ -78,6 +85,8 @@ impl moka::Expiry<Box<[u8]>, Kept> for Retention {
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
 /// Room for such keys, in bytes of keys.
 const UNCACHEABLE_BYTES: u64 = 4 << 20;
+/// Room for what is known of the queries of paths, in bytes of paths and rules.
+const SEARCH_BYTES: u64 = 8 << 20;
 /// The longest that moka is asked to keep anything; its timer wheels overflow far beyond.
 const RETAIN_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 
@@ -98,9 +107,16 @@ impl Store {
             .weigher(move |key: &Box<[u8]>, ()| weight(key.len() as u64 + 64))
             .time_to_live(UNCACHEABLE_FOR)
             .build_with_hasher(ahash::RandomState::new());
+        let search = Cache::builder()
+            .max_capacity(SEARCH_BYTES)
+            .weigher(move |path: &Box<[u8]>, _: &Arc<SearchVariance>| weight(path.len() as u64 + 256))
+            .build_with_hasher(ahash::RandomState::new());
         Self {
             slots,
             uncacheable,
+            search,
+            searches: AtomicBool::new(false),
+            groups: Groups::default(),
             budget: Budget::new(limits.memory_bytes),
             limits,
             unsettled: AtomicU64::new(0),
@@ -162,6 +178,42 @@ impl Store {
     #[must_use]
     pub fn is_uncacheable(&self, key: &[u8]) -> bool {
         self.uncacheable.contains_key(key)
+    }
+
+    /// What the last response for a path (scheme, host, path) said of its queries.
+    #[must_use]
+    pub fn search_variance(&self, path: &[u8]) -> Option<Arc<SearchVariance>> {
+        // Relaxed: who does not see it yet asks for itself, as before.
+        if self.searches.load(Ordering::Relaxed) { self.search.get(path) } else { None }
+    }
+
+    /// Remembers what the last response for a path said of its queries.
+    pub fn learn_search_variance(&self, path: &[u8], variance: Option<Arc<SearchVariance>>) {
+        match variance {
+            Some(variance) => {
+                self.searches.store(true, Ordering::Relaxed);
+                self.search.insert(path.into(), variance);
+            }
+            None if self.searches.load(Ordering::Relaxed) => self.search.invalidate(path),
+            None => {}
+        }
+    }
+
+    /// The epoch of what is asked for now.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.groups.epoch()
+    }
+
+    /// The membership in groups of a response that was asked for at `asked`.
+    #[must_use]
+    pub fn join_groups(&self, names: &[Vec<u8>], asked: Epoch) -> Membership {
+        self.groups.join(names, asked)
+    }
+
+    /// Makes useless all that belongs to a group, also what is on its way.
+    pub fn invalidate_group(&self, name: &[u8]) {
+        self.groups.invalidate(name);
     }
 
     /// Evicts what does not fit and what is of no use any more.

@@ -49,7 +49,7 @@ pub(super) async fn keep(
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
-                    engine.store.remember_uncacheable(&plan.key);
+                    engine.store.remember_uncacheable(&plan.key.bytes);
                     writer.pass(engine.config.limits.window_bytes);
                 }
                 // What stays is copied: a slice would keep the whole receive buffer alive.

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use nearside_semantics::age::{self, Exchange};
-use nearside_semantics::directives::ResponseDirectives;
 use nearside_semantics::fields::strip_hop_by_hop;
-use nearside_semantics::lifetime::{Heuristic, lifetime};
-use nearside_semantics::reuse::{Freshness, StalePolicy};
+use nearside_semantics::lifetime::lifetime;
+use nearside_semantics::reuse::Freshness;
 use nearside_semantics::storable::NotStorable;
 use nearside_semantics::vary::Vary;
 use nearside_semantics::{Timestamp, date};
-use nearside_store::{Body, BodyReader, Entry, Head};
+use nearside_store::{Body, BodyReader, Entry, Head, Membership};
 use parking_lot::Mutex;
 
 use crate::h1::framing::{bodiless, content_length};
 use crate::h1::write;
 use crate::hop::Asked;
 use crate::outcome::{Outcome, Verdict};
-use crate::request::Engine;
+use crate::request::{Engine, Request};
 
 /// What was worked out of an answer before its value is put together.
 pub(super) struct Parts {
@@ -29,6 +29,8 @@ pub(super) struct Parts {
     pub(super) freshness: Freshness,
     pub(super) body: Arc<Body>,
     pub(super) stored: Result<(), Unstored>,
+    pub(super) groups: Membership,
+    pub(super) only_for: Option<Bytes>,
 }
 
 /// Why an answer is not stored.
@@ -69,6 +71,9 @@ pub(crate) struct Fetched {
     pub(crate) variant: Box<[u8]>,
     pub(crate) stored: Result<(), Unstored>,
     pub(crate) hop: Arc<str>,
+    groups: Membership,
+    /// It is for this target only: those who wait under the same key were told to by a rule that no longer holds.
+    only_for: Option<Bytes>,
     age_stated: bool,
     response_time: Timestamp,
     /// The leader's place at the start, taken before a byte can be dropped.
@@ -79,24 +84,27 @@ impl Fetched {
     /// The response that `asked` has brought, with its body still to come.
     pub(crate) fn new(
         engine: &Engine,
+        site: usize,
         asked: &Asked,
         body: Arc<Body>,
         stored: Result<(), Unstored>,
         request: &HeaderMap,
     ) -> Self {
         let fields = end_to_end(&asked.head.fields, asked.exchange);
-        let directives = ResponseDirectives::of(&fields);
-        let life =
-            lifetime(asked.head.status, &fields, &directives, asked.exchange.response_time, Heuristic::default());
-        let freshness = Freshness::of(&fields, &directives, life, asked.exchange, StalePolicy::NONE);
+        let rules = engine.rules(site);
+        let control = rules.control(&fields);
+        let life = lifetime(asked.head.status, &fields, &control, asked.exchange.response_time, rules.lifetime);
+        let freshness = Freshness::of(&fields, &control.directives, life, asked.exchange, rules.stale);
         let length = length_of(&fields);
-        Self::of(engine, asked, Parts { fields, length, freshness, body, stored }, request)
+        let groups = Membership::default();
+        let parts = Parts { fields, length, freshness, body, stored, groups, only_for: None };
+        Self::of(engine, site, asked, parts, request)
     }
 
     /// The same, of which more is known already.
-    pub(super) fn of(engine: &Engine, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
-        let Parts { fields, length, freshness, body, stored } = parts;
-        let vary = Vary::of(&fields);
+    pub(super) fn of(engine: &Engine, site: usize, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
+        let Parts { fields, length, freshness, body, stored, groups, only_for } = parts;
+        let vary = engine.rules(site).vary(&fields);
         let mut variant = Vec::new();
         vary.variant_key(request, &mut variant);
         let first = Mutex::new(body.reader(0));
@@ -110,6 +118,8 @@ impl Fetched {
             variant: variant.into(),
             stored,
             hop: Arc::clone(&asked.hop.name),
+            groups,
+            only_for,
             response_time: asked.exchange.response_time,
             first,
         }
@@ -120,11 +130,11 @@ impl Fetched {
         self.first.lock().take()
     }
 
-    /// Whether it is for a request with these fields.
-    pub(crate) fn answers(&self, request: &HeaderMap) -> bool {
+    /// Whether it is for a request.
+    pub(crate) fn answers(&self, request: &Request) -> bool {
         let mut variant = Vec::with_capacity(self.variant.len());
-        self.vary.variant_key(request, &mut variant);
-        *variant == *self.variant
+        self.vary.variant_key(&request.fields, &mut variant);
+        *variant == *self.variant && self.only_for.as_ref().is_none_or(|target| *target == request.target)
     }
 
     /// What the cache did for the one who led.
@@ -200,6 +210,7 @@ impl Fetched {
             retain_until,
             vary: self.vary.clone(),
             variant: self.variant.clone(),
+            groups: self.groups.clone(),
             body: Arc::clone(&self.body),
         }
     }

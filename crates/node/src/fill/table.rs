@@ -18,6 +18,8 @@ pub(crate) struct Fills {
     hasher: ahash::RandomState,
     /// Numbers the fills that nobody joins.
     alone: AtomicU64,
+    /// Counts purges, of any key; changed only under the lock of the purged key's shard.
+    purges: AtomicU64,
 }
 
 type Shard = HashMap<Box<[u8]>, Arc<Fill>, ahash::RandomState>;
@@ -35,7 +37,7 @@ pub(crate) enum Joined {
 impl Default for Fills {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: ahash::RandomState::new(), alone: AtomicU64::new(0) }
+        Self { shards, hasher: ahash::RandomState::new(), alone: AtomicU64::new(0), purges: AtomicU64::new(0) }
     }
 }
 
@@ -49,7 +51,7 @@ impl Fills {
         if stored() {
             return Joined::Stored;
         }
-        let fill = Arc::new(Fill::new(key, fill_key));
+        let fill = Arc::new(Fill::new(key, fill_key, self.purges.load(Ordering::Acquire)));
         shard.insert(fill_key.into(), Arc::clone(&fill));
         Joined::Leader(fill)
     }
@@ -60,7 +62,7 @@ impl Fills {
         // No name of a field begins with this byte, so that no shared fill has such a key.
         fill_key.extend_from_slice(&[0, 0xff]);
         fill_key.extend_from_slice(&self.alone.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-        let fill = Arc::new(Fill::new(key, &fill_key));
+        let fill = Arc::new(Fill::new(key, &fill_key, self.purges.load(Ordering::Acquire)));
         self.shard(key).lock().insert(fill_key.into(), Arc::clone(&fill));
         fill
     }
@@ -76,12 +78,22 @@ impl Fills {
         }
     }
 
-    /// Fences all fills of a key: they serve those who wait, but store nothing, and nobody joins them any more. `purge`
-    /// runs before a fill of this key can store anything.
-    pub(crate) fn fence<T>(&self, key: &[u8], purge: impl FnOnce() -> T) -> T {
+    /// Runs `store` for a fill whose answer belongs under another key than the one it was entered with: only if nothing
+    /// at all was purged since then, because a purge of that other key did not meet the fill.
+    pub(crate) fn store_elsewhere(&self, fill: &Fill, key: &[u8], store: impl FnOnce()) {
+        let _shard = self.shard(key).lock();
+        if self.purges.load(Ordering::Acquire) == fill.purges {
+            store();
+        }
+    }
+
+    /// Fences all fills of a key but one: they serve those who wait, but store nothing, and nobody joins them any more.
+    /// `purge` runs before a fill of this key can store anything.
+    pub(crate) fn fence<T>(&self, key: &[u8], but: Option<&Arc<Fill>>, purge: impl FnOnce() -> T) -> T {
         let mut shard = self.shard(key).lock();
+        self.purges.fetch_add(1, Ordering::AcqRel);
         shard.retain(|_, fill| {
-            let concerned = *fill.key == *key;
+            let concerned = *fill.key == *key && but.is_none_or(|but| !Arc::ptr_eq(but, fill));
             if concerned {
                 fill.fenced.store(true, Ordering::Relaxed);
             }
@@ -131,7 +143,7 @@ mod tests {
         let fills = Fills::default();
         let (old, other) = (lead(&fills, b"k"), lead(&fills, b"other"));
         let alone = fills.enter_alone(b"k");
-        assert_eq!(fills.fence(b"k", || 7), 7);
+        assert_eq!(fills.fence(b"k", None, || 7), 7);
         let new = lead(&fills, b"k");
         let mut stored = Vec::new();
         fills.leave(&old, || stored.push("old"));
@@ -140,5 +152,27 @@ mod tests {
         fills.leave(&new, || stored.push("new"));
         fills.leave(&other, || stored.push("other"));
         assert_eq!(stored, ["new", "other"]);
+    }
+
+    #[test]
+    fn an_answer_that_belongs_elsewhere_is_stored_only_if_nothing_was_purged_meanwhile() {
+        let fills = Fills::default();
+        let fill = lead(&fills, b"k");
+        let mut stored = 0;
+        fills.store_elsewhere(&fill, b"other", || stored += 1);
+        fills.fence(b"unrelated", None, || ());
+        fills.store_elsewhere(&fill, b"other", || stored += 1);
+        assert_eq!(stored, 1);
+    }
+
+    #[test]
+    fn a_purge_spares_the_fill_that_brought_it_about() {
+        let fills = Fills::default();
+        let (own, other) = (fills.enter_alone(b"k"), fills.enter_alone(b"k"));
+        fills.fence(b"k", Some(&own), || ());
+        let mut stored = Vec::new();
+        fills.leave(&other, || stored.push("other"));
+        fills.leave(&own, || stored.push("own"));
+        assert_eq!(stored, ["own"]);
     }
 }

@@ -18,6 +18,7 @@ use http::{HeaderValue, Method, Version};
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 
 use super::Worker;
 use super::transport::Transport;
@@ -25,8 +26,10 @@ use super::watchdog::Watchdog;
 use crate::clock::instant;
 use crate::h1::framing::{Framing, FramingError};
 use crate::h1::request::{self, FIELDS_MAX, Refusal};
+use crate::h1::write;
 use crate::pass::{self, Passed};
 use crate::request::finish::Persistence;
+use crate::request::interim::{Interim, Interims};
 use crate::request::{Request, admit, forward, respond};
 use receive::{Body, Received};
 
@@ -109,8 +112,8 @@ impl Connection<'_> {
         }
         let start = instant();
         let head = self.buffer.split_to(end).freeze();
-        let mut request = match self.parse(&head) {
-            Ok(request) => request,
+        let (mut request, mut interims) = match self.parse(&head) {
+            Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal, b"", b"").await,
         };
         let framing = match Framing::of_request(&request.fields, request.version) {
@@ -135,21 +138,32 @@ impl Connection<'_> {
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         let bodiless = matches!(framing, Framing::None | Framing::Length(0));
         if plain && bodiless && forward::upgrade_of(&request.fields, request.version).is_none() {
-            let answer = Box::pin(forward::answer(&engine, site, &request)).await;
+            engine.rules(site).normalise(&mut request.fields);
+            let mut work = Box::pin(forward::answer(&engine, site, &request));
+            let answer = loop {
+                tokio::select! {
+                    biased;
+                    Some(interim) = interims.recv() => self.interim(&interim).await,
+                    answer = &mut work => break answer,
+                }
+            };
+            drop(work);
+            self.interims_left(&mut interims).await;
             let persistence = self.persistence(&request);
             return self.send(answer, &request, start, persistence, None).await;
         }
-        self.pass(site, &request, framing, start).await
+        self.pass(site, &request, framing, start, interims).await
     }
 
-    fn parse(&self, head: &[u8]) -> Result<Request, Refusal> {
+    fn parse(&self, head: &[u8]) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
         let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let raw = request::parse(head, &mut lines, self.worker.engine.config.limits.fields)?;
         let target = request::target(raw.target, raw.method, self.scheme)?;
         let fields = request::to_map(raw.fields)?;
         let host = request::host(&fields)?;
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
-        Ok(Request {
+        let (interims, receiver) = Interims::channel(raw.version);
+        let request = Request {
             method: request::method(raw.method)?,
             scheme: self.scheme,
             authority: authority.map_err(|_no_value| Refusal::bad("host"))?,
@@ -157,11 +171,38 @@ impl Connection<'_> {
             version: raw.version,
             fields,
             client: self.client,
-        })
+            interims,
+        };
+        Ok((request, receiver))
+    }
+
+    /// Passes an interim answer on. If the client is gone, the final one will tell.
+    async fn interim(&mut self, interim: &Interim) {
+        let mut head = Vec::with_capacity(256);
+        write::status_line(interim.status, &mut head);
+        for (name, value) in &interim.fields {
+            write::field(name.as_str(), value.as_bytes(), &mut head);
+        }
+        head.extend_from_slice(b"\r\n");
+        let _ = self.io.write_all(&mut [IoSlice::new(&head)], self.worker.engine.config.timeouts.stall).await;
+    }
+
+    /// Those that came together with the final answer.
+    async fn interims_left(&mut self, interims: &mut mpsc::Receiver<Arc<Interim>>) {
+        while let Ok(interim) = interims.try_recv() {
+            self.interim(&interim).await;
+        }
     }
 
     /// A request that goes through the pass lane, with its body if it has one.
-    async fn pass(&mut self, site: usize, request: &Request, framing: Framing, start: Instant) -> Next {
+    async fn pass(
+        &mut self,
+        site: usize,
+        request: &Request,
+        framing: Framing,
+        start: Instant,
+        mut interims: mpsc::Receiver<Arc<Interim>>,
+    ) -> Next {
         let limit = self.worker.engine.config.limits.body_bytes;
         if matches!(framing, Framing::Length(length) if length > limit) {
             let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
@@ -176,10 +217,23 @@ impl Connection<'_> {
         }
         let (mut body, upload) = Body::new(framing, limit);
         let passed = {
-            let pass = Box::pin(pass::pass(&engine, site, request, upload));
+            let mut pass = Box::pin(pass::pass(&engine, site, request, upload));
             let stall = engine.config.timeouts.stall;
-            body.pump_until(pass, &mut self.io, &mut self.buffer, stall).await
+            loop {
+                let step = Box::pin(async {
+                    tokio::select! {
+                        biased;
+                        Some(interim) = interims.recv() => Err(interim),
+                        passed = &mut pass => Ok(passed),
+                    }
+                });
+                match body.pump_until(step, &mut self.io, &mut self.buffer, stall).await {
+                    Ok(passed) => break passed,
+                    Err(interim) => self.interim(&interim).await,
+                }
+            }
         };
+        self.interims_left(&mut interims).await;
         match passed {
             Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,
             Passed::Answer(_) if body.too_large() => {

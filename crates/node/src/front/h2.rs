@@ -15,7 +15,7 @@ use http::header::{AGE, COOKIE, EXPECT, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::fields::lists;
 use nearside_semantics::key::{Scheme, is_authority};
-use nearside_store::{BodyReader, Read};
+use nearside_store::Read;
 use tokio::sync::mpsc;
 
 use super::Worker;
@@ -27,6 +27,8 @@ use crate::h1::write::{CACHE_STATUS, via_line};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
 use crate::request::finish::{Record, Times};
+use crate::request::interim::{Interim, Interims};
+use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, admit, forward, respond};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -134,8 +136,24 @@ impl Stream {
             // If it cannot be sent, neither can the answer, which will tell.
             let _ = respond.send_informational(interim);
         }
-        let (answer, request) = match self.parse(parts) {
-            Ok(request) => (self.answer(&request, body).await, Some(request)),
+        let (interims, mut receiver) = Interims::channel(Version::HTTP_2);
+        let (answer, request) = match self.parse(parts, interims) {
+            Ok(mut request) => {
+                let answer = {
+                    let mut work = Box::pin(self.answer(&mut request, body));
+                    loop {
+                        tokio::select! {
+                            biased;
+                            Some(interim) = receiver.recv() => inform(&mut respond, &interim),
+                            answer = &mut work => break answer,
+                        }
+                    }
+                };
+                while let Ok(interim) = receiver.try_recv() {
+                    inform(&mut respond, &interim);
+                }
+                (answer, Some(request))
+            }
             Err(refusal) => (respond::refusal(refusal, None), None),
         };
         let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
@@ -159,7 +177,7 @@ impl Stream {
     }
 
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
-    fn parse(&self, parts: http::request::Parts) -> Result<Request, Refusal> {
+    fn parse(&self, parts: http::request::Parts, interims: Interims) -> Result<Request, Refusal> {
         let mut fields = parts.headers;
         let authority = match (parts.uri.authority(), fields.get(HOST)) {
             (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
@@ -183,10 +201,11 @@ impl Stream {
             version: Version::HTTP_2,
             fields,
             client: self.client,
+            interims,
         })
     }
 
-    async fn answer(&self, request: &Request, body: RecvStream) -> Answer {
+    async fn answer(&self, request: &mut Request, body: RecvStream) -> Answer {
         let engine = &self.worker.engine;
         let site = match admit::admit(engine, request) {
             Ok(site) => site,
@@ -194,6 +213,7 @@ impl Stream {
         };
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         if plain && body.is_end_stream() {
+            engine.rules(site).normalise(&mut request.fields);
             return forward::answer(engine, site, request).await;
         }
         let length = content_length(&request.fields).ok().flatten();
@@ -272,7 +292,7 @@ impl Stream {
 
     async fn stream(
         &self,
-        mut reader: BodyReader,
+        mut reader: AnswerReader,
         mut left: Option<u64>,
         stream: &mut SendStream<Bytes>,
         sent: &mut Sent,
@@ -313,6 +333,14 @@ impl Stream {
             }
         }
     }
+}
+
+/// Passes an interim answer on. If it cannot be sent, neither can the final one, which will tell.
+fn inform(respond: &mut SendResponse<Bytes>, interim: &Interim) {
+    let mut response = http::Response::new(());
+    *response.status_mut() = interim.status;
+    *response.headers_mut() = interim.fields.clone();
+    let _ = respond.send_informational(response);
 }
 
 fn too_large(site: usize) -> Answer {

@@ -18,7 +18,11 @@ use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
 use crate::h1::write;
 use crate::pass::upload::{Sending, Upload, UploadEnd};
+use crate::request::interim::Interim;
 use crate::tier::SECRET;
+
+/// Takes the interim answers that come before the final one.
+pub(crate) type Tell<'t> = &'t (dyn Fn(Arc<Interim>) + Send + Sync);
 
 /// An answer whose head has arrived and whose body is still to be read.
 pub(crate) struct Asked {
@@ -69,10 +73,16 @@ struct Failed {
 
 impl Hops {
     /// Asks the candidates in turn until one answers. Only requests without a body come here.
-    pub(crate) async fn ask(&self, to: &[Arc<Hop>], forward: &Forward, clock: &Clock) -> Result<Asked, HopError> {
+    pub(crate) async fn ask(
+        &self,
+        to: &[Arc<Hop>],
+        forward: &Forward,
+        clock: &Clock,
+        tell: Tell<'_>,
+    ) -> Result<Asked, HopError> {
         let mut last = None;
         for hop in to {
-            match self.ask_one(hop, forward, clock).await {
+            match self.ask_one(hop, forward, clock, tell).await {
                 Ok(asked) => return Ok(asked),
                 Err(Failed { error, silent: true, .. }) => last = Some(error),
                 Err(Failed { error, .. }) => return Err(error),
@@ -82,11 +92,17 @@ impl Hops {
     }
 
     /// One hop; a connection from the pool that turns out to be dead is replaced by a new one, once.
-    async fn ask_one(&self, hop: &Arc<Hop>, forward: &Forward, clock: &Clock) -> Result<Asked, Failed> {
+    async fn ask_one(
+        &self,
+        hop: &Arc<Hop>,
+        forward: &Forward,
+        clock: &Clock,
+        tell: Tell<'_>,
+    ) -> Result<Asked, Failed> {
         let mut pooled = true;
         loop {
             let connection = self.connect(hop, pooled).await.map_err(|error| self.note(hop, error))?;
-            let sent = self.send(hop, connection, forward, clock).await;
+            let sent = self.send(hop, connection, forward, clock, tell).await;
             match sent {
                 Err(Failed { silent: true, reused: true, .. }) if pooled => pooled = false,
                 Err(Failed { error, silent: true, .. }) => return Err(self.note(hop, error)),
@@ -111,6 +127,7 @@ impl Hops {
         connection: Connection,
         forward: &Forward,
         clock: &Clock,
+        tell: Tell<'_>,
     ) -> Result<Asked, Failed> {
         let Connection { stream, reused, pool_key } = connection;
         let (read, mut writer) = tokio::io::split(stream);
@@ -130,7 +147,7 @@ impl Hops {
             writer.flush().await
         };
         self.within(hop, self.timeouts.between_bytes, write).await.map_err(|e| fail_or(e, |io| fail(io, false)))?;
-        let answer = final_head(&mut reader, forward);
+        let answer = final_head(&mut reader, forward, tell);
         let head = self.within(hop, self.timeouts.first_byte, answer).await;
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
@@ -147,6 +164,7 @@ impl Hops {
         forward: &Forward,
         clock: &Clock,
         upload: Upload,
+        tell: Tell<'_>,
     ) -> Result<Asked, HopError> {
         let (hop, connection) = self.connect_any(to).await?;
         let (read, writer) = tokio::io::split(connection.stream);
@@ -159,7 +177,7 @@ impl Hops {
         head.extend_from_slice(b"\r\n");
         let mut sending = Sending::start(writer, head, upload, self.timeouts.between_bytes);
         let head = {
-            let answer = final_head(&mut reader, forward);
+            let answer = final_head(&mut reader, forward, tell);
             tokio::pin!(answer);
             let early = tokio::select! {
                 head = &mut answer => Some(head),
@@ -297,10 +315,11 @@ fn no_hop() -> HopError {
     HopError::Connect { hop: "any next hop".into(), cause: "none is left".to_owned() }
 }
 
-/// The first head that is not interim. A 101 counts as final where an upgrade was asked for, else as no HTTP.
+/// The first head that is not interim; those before it are told. A 101 counts as final where an upgrade was asked for, else as no HTTP.
 async fn final_head(
     reader: &mut ResponseReader<ReadHalf<Stream>>,
     forward: &Forward,
+    tell: Tell<'_>,
 ) -> Result<ResponseHead, ResponseError> {
     loop {
         let head = reader.head(&forward.method).await?;
@@ -310,6 +329,9 @@ async fn final_head(
         }
         if !head.status.is_informational() {
             return Ok(head);
+        }
+        if let Some(interim) = Interim::of(head) {
+            tell(interim);
         }
     }
 }

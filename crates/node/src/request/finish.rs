@@ -91,7 +91,7 @@ impl Engine {
     }
 
     pub(crate) fn shows_timing(&self, outcome: &Outcome) -> bool {
-        outcome.site.and_then(|site| self.config.sites.get(site)).is_some_and(|site| site.server_timing)
+        outcome.site.is_some_and(|site| self.rules(site).server_timing)
     }
 
     /// `cdn-cache;desc=HIT, edge;desc="edge-nrt (Tokyo)"`: what a script in the page can read of its own response.

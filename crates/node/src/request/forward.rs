@@ -16,6 +16,7 @@ use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 
 use super::admit::CDN_LOOP;
+use super::key::CacheKey;
 use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond};
 use crate::fill::{self, Begun, Fetched, Joined, Plan};
@@ -29,33 +30,35 @@ const ROUNDS_MAX: usize = 3;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
-    let mut key = Vec::new();
-    engine.write_key(site, request, &mut key);
+    let key = engine.key(site, request);
     let mut learned = None;
     for _ in 0..ROUNDS_MAX {
         let now = engine.clock.now();
-        let mut ask = match lookup(engine, site, &key, request, now) {
+        let mut ask = match lookup(engine, site, &key.bytes, request, now) {
             Found::Usable(entry) => {
-                return respond::stored(&entry, request, Outcome::new(Verdict::Hit, Some(site)), now);
+                return respond::stored(engine, &entry, request, Outcome::new(Verdict::Hit, Some(site)), now);
             }
             Found::Refresh(entry) => {
                 refresh(engine, site, request, &key, &entry);
-                return respond::stored(&entry, request, Outcome::new(Verdict::Updating, Some(site)), now);
+                return respond::stored(engine, &entry, request, Outcome::new(Verdict::Updating, Some(site)), now);
             }
             Found::Ask(ask) => ask,
         };
         if only_if_cached(engine, site, request) {
             return respond::not_cached(site);
         }
-        if engine.store.is_uncacheable(&key) && ask.stored.is_none() {
-            return alone(engine, site, request, &key, &ask).await;
+        if ask.stored.is_some() && request.method == Method::HEAD {
+            return head(engine, site, request, key, &ask).await;
+        }
+        if engine.store.is_uncacheable(&key.bytes) && ask.stored.is_none() {
+            return alone(engine, site, request, key, &ask).await;
         }
         if let Some(vary) = learned.take() {
             ask.vary = vary;
         }
         match together(engine, site, request, &key, &ask).await {
             Turn::Answer(answer) => return *answer,
-            Turn::Alone => return alone(engine, site, request, &key, &ask).await,
+            Turn::Alone => return alone(engine, site, request, key, &ask).await,
             Turn::Again(fetched) => learned = fetched.map(|fetched| fetched.vary.clone()),
         }
     }
@@ -65,7 +68,7 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
         on_error: false,
         vary: nearside_semantics::vary::Vary::None,
     };
-    alone(engine, site, request, &key, &ask).await
+    alone(engine, site, request, key, &ask).await
 }
 
 /// How a round ended.
@@ -77,19 +80,22 @@ enum Turn {
     Alone,
 }
 
-async fn together(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Turn {
-    let (fill, leads) = match join(engine, request, key, ask) {
+async fn together(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey, ask: &Ask) -> Turn {
+    let (fill, leads) = match join(engine, request, &key.bytes, ask) {
         Joined::Leader(fill) => {
-            let plan = plan(engine, site, request, key, ask);
+            let plan = plan(engine, site, request, key.clone(), ask);
             tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
             (fill, true)
         }
         Joined::Follower(fill) => (fill, false),
         Joined::Stored => return Turn::Again(None),
     };
-    let late = !leads && fill.begun_already().is_some();
-    let begun = fill.begun().await;
-    if !leads && late && !still_fresh(engine, begun) {
+    let late = if leads { None } else { fill.begun_already() };
+    let begun = match late {
+        Some(begun) => begun,
+        None => fill.begun(&request.interims).await,
+    };
+    if late.is_some() && !still_fresh(engine, begun) {
         return Turn::Alone;
     }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
@@ -104,7 +110,7 @@ fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outc
     match begun {
         Begun::Failed(error) => {
             outcome.upstream = error.hop();
-            done(match stale(ask, request, &outcome, error.reason(), now) {
+            done(match stale(engine, ask, request, &outcome, error.reason(), now) {
                 Some(answer) => answer,
                 None => respond::failure(error, outcome),
             })
@@ -119,13 +125,13 @@ fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outc
             if leads {
                 outcome.verdict = Verdict::Revalidated;
             }
-            done(respond::stored(entry, request, outcome, now))
+            done(respond::stored(engine, entry, request, outcome, now))
         }
         Begun::Response(fetched) => {
             outcome.upstream = Some(Arc::clone(&fetched.hop));
             outcome.forward_status = Some(fetched.head.status.as_u16());
             if is_failure(fetched)
-                && let Some(answer) = stale(ask, request, &outcome, "upstream-error", now)
+                && let Some(answer) = stale(engine, ask, request, &outcome, "upstream-error", now)
             {
                 if leads {
                     drop(fetched.take_first());
@@ -134,13 +140,13 @@ fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outc
             }
             let reader = if leads { fetched.take_first() } else { follow(fetched) };
             match reader {
-                _ if !leads && !fetched.answers(&request.fields) => Turn::Again(Some(Arc::clone(fetched))),
+                _ if !leads && !fetched.answers(request) => Turn::Again(Some(Arc::clone(fetched))),
                 None => Turn::Alone,
                 reader => {
                     if leads {
                         outcome.verdict = fetched.verdict(ask.stored.is_some());
                     }
-                    done(respond::fetched(fetched, reader, request, outcome, now))
+                    done(respond::fetched(engine, fetched, reader, request, outcome, now))
                 }
             }
         }
@@ -159,6 +165,7 @@ fn is_failure(fetched: &Fetched) -> bool {
 
 /// What is stored, if it may be served although the next hop failed.
 fn stale(
+    engine: &Engine,
     ask: &Ask,
     request: &Request,
     outcome: &Outcome,
@@ -167,7 +174,7 @@ fn stale(
 ) -> Option<Answer> {
     let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
     let outcome = Outcome { verdict: Verdict::Stale, reason: Some(reason), ..outcome.clone() };
-    Some(respond::stored(entry, request, outcome, now))
+    Some(respond::stored(engine, entry, request, outcome, now))
 }
 
 /// Whether one who comes after the head may still share the answer without asking.
@@ -179,17 +186,31 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 }
 
 /// Goes forward for one request only; the answer is stored if it may be.
-async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Answer {
-    let fill = engine.fills.enter_alone(key);
+async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
     let mut plan = plan(engine, site, request, key, ask);
     // As it came: conditions and ranges are the origin's business where nothing is stored.
-    plan.forward = engine.forward(site, request);
+    plan.forward = engine.forward(site, request, engine.target(site, request));
     plan.stored = None;
+    run_alone(engine, request, plan, ask).await
+}
+
+/// Asks for the head of what is stored and stale; the answer tells whether that still holds (RFC 9111 §4.3.5).
+async fn head(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
+    let mut plan = plan(engine, site, request, key, ask);
+    plan.forward.method = Method::HEAD;
+    run_alone(engine, request, plan, ask).await
+}
+
+/// Runs a fill that nobody joins.
+async fn run_alone(engine: &Arc<Engine>, request: &Request, plan: Plan, ask: &Ask) -> Answer {
+    let site = plan.site;
+    let fill = engine.fills.enter_alone(&plan.key.bytes);
     tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
-    let begun = fill.begun().await;
+    let begun = fill.begun(&request.interims).await;
     if let Begun::Response(fetched) = begun
+        && !(is_failure(fetched) && ask.on_error)
         && fetched.head.status != http::StatusCode::OK
     {
         // Conditions and ranges have been answered.
@@ -205,15 +226,15 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8],
 }
 
 /// Refreshes behind the client's back, unless somebody does already.
-fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &[u8], entry: &Arc<Entry>) {
+fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey, entry: &Arc<Entry>) {
     let ask = Ask {
         because: nearside_semantics::cache_status::Forward::Stale,
         stored: Some(Arc::clone(entry)),
         on_error: true,
         vary: entry.vary.clone(),
     };
-    if let Joined::Leader(fill) = join(engine, request, key, &ask) {
-        let mut plan = plan(engine, site, request, key, &ask);
+    if let Joined::Leader(fill) = join(engine, request, &key.bytes, &ask) {
+        let mut plan = plan(engine, site, request, key.clone(), &ask);
         plan.background = true;
         tokio::spawn(fill::run(Arc::clone(engine), fill, plan));
     }
@@ -234,8 +255,8 @@ fn join(engine: &Engine, request: &Request, key: &[u8], ask: &Ask) -> Joined {
     })
 }
 
-fn plan(engine: &Engine, site: usize, request: &Request, key: &[u8], ask: &Ask) -> Plan {
-    let mut forward = engine.forward(site, request);
+fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
+    let mut forward = engine.forward(site, request, engine.target(site, request));
     for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
         forward.fields.remove(name);
     }
@@ -244,19 +265,33 @@ fn plan(engine: &Engine, site: usize, request: &Request, key: &[u8], ask: &Ask) 
     if let Some(entry) = &ask.stored {
         set_validators(&mut forward.fields, &entry.head.fields);
     }
-    let (stored, request) = (ask.stored.clone(), request.fields.clone());
-    Plan { site, key: key.into(), forward, stored, request, background: false }
+    Plan {
+        site,
+        key,
+        target: request.target.clone(),
+        forward,
+        stored: ask.stored.clone(),
+        request: request.fields.clone(),
+        own_location: false,
+        background: false,
+    }
 }
 
 /// RFC 9111 §5.2.1.7, where the site honours what clients ask.
 fn only_if_cached(engine: &Engine, site: usize, request: &Request) -> bool {
-    engine.config.sites.get(site).is_some_and(|site| site.honour_request_directives)
-        && RequestDirectives::of(&request.fields).only_if_cached
+    engine.rules(site).honours_requests && RequestDirectives::of(&request.fields).only_if_cached
 }
 
 impl Engine {
+    /// The target as the site's recipe has it: what is not in the cache key is not sent forward either.
+    fn target(&self, site: usize, request: &Request) -> Box<[u8]> {
+        let mut target = Vec::with_capacity(request.target.len());
+        self.rules(site).query.write(&request.target, &mut target);
+        target.into()
+    }
+
     /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
-    pub(crate) fn forward(&self, site: usize, request: &Request) -> Forward {
+    pub(crate) fn forward(&self, site: usize, request: &Request, target: Box<[u8]>) -> Forward {
         let mut fields = request.fields.clone();
         let upgrade = upgrade_of(&fields, request.version);
         strip_hop_by_hop(&mut fields);
@@ -277,13 +312,12 @@ impl Engine {
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             fields.insert(UPGRADE, protocol);
         }
-        let authority = HeaderValue::from_bytes(self.key_authority(site, request.authority.as_bytes()));
-        let site = self.config.sites.get(site);
+        let rules = self.rules(site);
         Forward {
             method: request.method.clone(),
-            target: request.target.as_ref().into(),
-            authority: authority.unwrap_or_else(|_| request.authority.clone()),
-            origin_host: site.and_then(|s| s.origin_host.as_deref()).and_then(|h| HeaderValue::from_str(h).ok()),
+            target,
+            authority: rules.canonical_host.as_ref().unwrap_or(&request.authority).clone(),
+            origin_host: rules.origin_host.clone(),
             fields,
         }
     }

@@ -39,15 +39,15 @@ pub(crate) fn lookup(engine: &Engine, site: usize, key: &[u8], request: &Request
         return Found::Ask(Ask { because: Forward::UriMiss, stored: None, on_error: false, vary: Vary::None });
     };
     let vary = slot.newest().map_or(Vary::None, |entry| entry.vary.clone());
-    let Some(entry) = slot.select(&request.fields).filter(|entry| now < entry.retain_until) else {
-        let because = if vary == Vary::None { Forward::UriMiss } else { Forward::VaryMiss };
+    let selected = slot.select(&request.fields);
+    let Some(entry) = selected.filter(|entry| entry.is_alive(now)) else {
+        let because = if selected.is_none() { Forward::VaryMiss } else { Forward::UriMiss };
         return Found::Ask(Ask { because, stored: None, on_error: false, vary });
     };
-    let honoured = engine.config.sites.get(site).is_some_and(|site| site.honour_request_directives);
-    let directives = honoured.then(|| RequestDirectives::of(&request.fields));
+    let directives = engine.rules(site).honours_requests.then(|| RequestDirectives::of(&request.fields));
     let entry = Arc::clone(entry);
     match entry.freshness.reuse(now, directives.as_ref()) {
-        Reuse::Fresh => Found::Usable(entry),
+        Reuse::Fresh | Reuse::StaleAccepted => Found::Usable(entry),
         Reuse::WhileRevalidate => Found::Refresh(entry),
         Reuse::Validate { because, on_error } => {
             let because = if because == Stale::Request { Forward::Request } else { Forward::Stale };

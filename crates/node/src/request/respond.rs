@@ -10,10 +10,11 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{self, Conditional};
-use nearside_semantics::range::{self, Part};
+use nearside_semantics::range::{self, Part, Span};
 use nearside_store::{Body, BodyReader, Entry, Head};
 
-use super::{Answer, AnswerBody, AnswerHead, Request};
+use super::parts::{AnswerReader, Parts};
+use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::fill::Fetched;
 use crate::h1::request::Refusal;
 use crate::hop::HopError;
@@ -26,11 +27,20 @@ struct Source<'s> {
     /// The length of the body, where it is known already.
     length: Option<u64>,
     now: Timestamp,
+    /// Who asks keeps what it gets, and is told all there is to keep.
+    for_cache: bool,
 }
 
 /// The answer from a stored response.
-pub(crate) fn stored(entry: &Entry, request: &Request, mut outcome: Outcome, now: Timestamp) -> Answer {
-    let source = Source { head: &entry.head, body: &entry.body, length: entry.body.len(), now };
+pub(crate) fn stored(
+    engine: &Engine,
+    entry: &Entry,
+    request: &Request,
+    mut outcome: Outcome,
+    now: Timestamp,
+) -> Answer {
+    let for_cache = engine.tier.serves_caches();
+    let source = Source { head: &entry.head, body: &entry.body, length: entry.body.len(), now, for_cache };
     outcome.ttl = Some(entry.freshness.ttl(now));
     let mut answer = selected(&source, None, request, outcome);
     answer.age = Some(entry.freshness.age(now).as_secs());
@@ -39,6 +49,7 @@ pub(crate) fn stored(entry: &Entry, request: &Request, mut outcome: Outcome, now
 
 /// The answer from a fill that is on its way.
 pub(crate) fn fetched(
+    engine: &Engine,
     fetched: &Fetched,
     reader: Option<BodyReader>,
     request: &Request,
@@ -48,7 +59,8 @@ pub(crate) fn fetched(
     if fetched.stored.is_err() {
         return fetched_whole(fetched, reader, request, outcome, now);
     }
-    let source = Source { head: &fetched.head, body: &fetched.body, length: fetched.length, now };
+    let for_cache = engine.tier.serves_caches();
+    let source = Source { head: &fetched.head, body: &fetched.body, length: fetched.length, now, for_cache };
     let age = fetched.age_to_show(now);
     let mut answer = selected(&source, reader, request, fetched.complete(outcome, now));
     answer.age = age;
@@ -75,7 +87,7 @@ pub(crate) fn fetched_whole(
 fn body(reader: Option<BodyReader>, length: Option<u64>, request: &Request, status: StatusCode) -> AnswerBody {
     match reader {
         Some(reader) if request.method != Method::HEAD && !crate::h1::framing::bodiless(status) => {
-            AnswerBody::Reader { reader, length }
+            AnswerBody::Reader { reader: AnswerReader::Body(reader), length }
         }
         _ => AnswerBody::None,
     }
@@ -109,40 +121,89 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
                 outcome,
             }
         }
-        Part::Range { start, end } => partial(source, start, end, outcome),
+        Part::Range(span) => partial(source, span, outcome),
+        Part::Ranges(spans) => multipart(source, &spans, outcome),
         Part::Unsatisfiable => unsatisfiable(source, outcome),
     }
 }
 
-/// 304 with everything but the description of bytes that are not sent (RFC 9110 §15.4.5).
+/// 304 without the description of bytes that are not sent (RFC 9110 §15.4.5); a cache gets what it is to keep of it.
 fn not_modified(source: &Source<'_>, outcome: Outcome) -> Answer {
     let mut fields = source.head.fields.clone();
-    let dated = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES];
-    for name in dated {
+    for name in [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE] {
         fields.remove(name);
     }
-    if fields.contains_key(ETAG) {
-        fields.remove(LAST_MODIFIED);
+    if !source.for_cache {
+        for name in [CONTENT_TYPE, CONTENT_LANGUAGE, ACCEPT_RANGES] {
+            fields.remove(name);
+        }
+        if fields.contains_key(ETAG) {
+            fields.remove(LAST_MODIFIED);
+        }
     }
     let head = AnswerHead::Own(fields);
     Answer { status: StatusCode::NOT_MODIFIED, head, body: AnswerBody::None, age: None, outcome }
 }
 
-fn partial(source: &Source<'_>, start: u64, end: u64, outcome: Outcome) -> Answer {
-    let length = source.length.unwrap_or(end);
-    let Some(reader) = source.body.reader(start) else {
+fn partial(source: &Source<'_>, span: Span, outcome: Outcome) -> Answer {
+    let Some(reader) = source.body.reader(span.start) else {
         return synth(StatusCode::BAD_GATEWAY, "range-gone", outcome);
     };
+    let length = span.end - span.start;
     let mut fields = source.head.fields.clone();
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
-    set_content_range(&mut fields, &format!("bytes {start}-{}/{length}", end.saturating_sub(1)));
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    set_content_range(&mut fields, &content_range(span, source.length));
     Answer {
         status: StatusCode::PARTIAL_CONTENT,
         head: AnswerHead::Own(fields),
-        body: AnswerBody::Reader { reader, length: Some(end - start) },
+        body: AnswerBody::Reader { reader: AnswerReader::Body(reader), length: Some(length) },
         age: None,
         outcome,
     }
+}
+
+/// Several parts (RFC 9110 §14.6), each with its own place and the type of the whole.
+fn multipart(source: &Source<'_>, spans: &[Span], outcome: Outcome) -> Answer {
+    let mut fields = source.head.fields.clone();
+    let boundary = boundary();
+    let content_type = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut parts = Parts::default();
+    for (place, span) in spans.iter().enumerate() {
+        let Some(reader) = source.body.reader(span.start) else {
+            return synth(StatusCode::BAD_GATEWAY, "range-gone", outcome);
+        };
+        let mut head = format!("{}--{boundary}\r\n", if place == 0 { "" } else { "\r\n" });
+        if let Some(content_type) = &content_type {
+            head += &format!("content-type: {content_type}\r\n");
+        }
+        head += &format!("content-range: {}\r\n\r\n", content_range(*span, source.length));
+        parts.push_text(head);
+        parts.push_span(reader, span.end - span.start);
+    }
+    parts.push_text(format!("\r\n--{boundary}--\r\n"));
+    let length = parts.length();
+    fields.remove(CONTENT_RANGE);
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(value) = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}")) {
+        fields.insert(CONTENT_TYPE, value);
+    }
+    Answer {
+        status: StatusCode::PARTIAL_CONTENT,
+        head: AnswerHead::Own(fields),
+        body: AnswerBody::Reader { reader: AnswerReader::Parts(parts), length: Some(length) },
+        age: None,
+        outcome,
+    }
+}
+
+/// A line that no body contains unless it was made by someone who can guess 128 random bits.
+fn boundary() -> String {
+    let random = || ahash::RandomState::new().hash_one(0_u8);
+    format!("nearside-{:016x}{:016x}", random(), random())
+}
+
+fn content_range(span: Span, length: Option<u64>) -> String {
+    format!("bytes {}-{}/{}", span.start, span.end.saturating_sub(1), length.unwrap_or(span.end))
 }
 
 fn unsatisfiable(source: &Source<'_>, outcome: Outcome) -> Answer {

@@ -14,7 +14,7 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<E
     if !vary.is_empty() {
         fields.insert("vary", vary.parse().unwrap());
     }
-    let vary = Vary::of(&fields);
+    let vary = Vary::of(&fields, &[]);
     let mut variant = Vec::new();
     vary.variant_key(&map(request), &mut variant);
     let until = NOW.after(Duration::from_secs(60));
@@ -26,10 +26,12 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<E
             revalidate_until: until,
             error_until: until,
             no_cache: false,
+            never_stale: false,
         },
         retain_until: until,
         vary,
         variant: variant.into(),
+        groups: Membership::default(),
         body,
     })
 }

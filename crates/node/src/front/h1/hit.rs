@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use http::{StatusCode, Version};
-use nearside_semantics::key::{self, Scheme, is_authority};
+use nearside_semantics::key::{Scheme, is_authority};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 
@@ -110,9 +110,9 @@ fn find<'b>(
     }
     let host = plain_host(request.headers, engine)?;
     let site = engine.sites.find(host)?;
-    key::write(scheme, engine.key_authority(site, host), target, key);
+    engine.write_key(site, scheme, host, target, key);
     let slot = engine.store.lookup(key)?;
-    let entry = slot.sole()?;
+    let entry = slot.sole().filter(|entry| entry.is_alive(now))?;
     let fits = entry.body.chunks().is_some_and(|chunks| chunks.len() <= CHUNKS);
     if !fits || entry.head.status != StatusCode::OK || entry.freshness.reuse(now, None) != Reuse::Fresh {
         return None;
@@ -165,5 +165,5 @@ fn judge(field: &httparse::Header<'_>, engine: &Engine) -> Field {
 }
 
 fn honours_requests(engine: &Engine) -> bool {
-    engine.config.sites.iter().any(|site| site.honour_request_directives)
+    engine.honours_requests
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, StatusCode, Version};
-use nearside_store::{BodyReader, Read};
+use nearside_store::Read;
 
 use super::receive::Body;
 use super::{Connection, Next};
@@ -18,6 +18,7 @@ use crate::hop::UpgradeStream;
 use crate::outcome::Outcome;
 use crate::pass::tunnel;
 use crate::request::finish::{Ending, Persistence, Record, Times};
+use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 
 /// What one write hands to the kernel at most: enough to fill its buffer, little enough to be fair to others.
@@ -277,7 +278,7 @@ enum Frame {
 
 /// A body on its way to a client.
 struct Stream<'s> {
-    reader: BodyReader,
+    reader: AnswerReader,
     /// Bytes still to be sent, where the number is known.
     left: Option<u64>,
     delimiter: Delimiter,

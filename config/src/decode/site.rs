@@ -1,0 +1,105 @@
+//! The sites of a file.
+
+use crate::model::{Key, Normalise, Site};
+use crate::section::Section;
+use crate::values::{FieldName, Fraction, HostPattern, Span, Upstream};
+
+pub(super) fn sites(root: &Section<'_>) -> Vec<Site> {
+    let sections = root.sections("site");
+    if sections.is_empty() {
+        root.object(
+            "site",
+            "there is no site",
+            "nothing to serve",
+            "add a [[site]] table with hosts = [\"*\"] and origins = [\"http://HOST:PORT\"]",
+        );
+    }
+    let mut seen: Vec<(HostPattern, String)> = Vec::new();
+    let mut sites: Vec<Site> = Vec::new();
+    for section in &sections {
+        let site = site(section);
+        for host in &site.hosts {
+            match seen.iter().find(|(other, _)| other == host) {
+                Some((_, owner)) => section.object(
+                    "hosts",
+                    &format!("two sites answer for `{host}`"),
+                    &format!("the site `{owner}` has it already"),
+                    "a host belongs to one site: remove it from one of them",
+                ),
+                None => seen.push((host.clone(), site.name.clone())),
+            }
+        }
+        if sites.iter().any(|other| other.name == site.name) {
+            section.object("name", "two sites have one name", "used before", "names tell sites apart: choose another");
+        }
+        sites.push(site);
+    }
+    sites
+}
+
+fn site(section: &Section<'_>) -> Site {
+    let name: String =
+        section.required("name", "add name = \"www\"; it stands in logs and metrics").unwrap_or_default();
+    let hosts = section.list("hosts");
+    let origins: Vec<Upstream> = section.list("origins");
+    if hosts.is_empty() {
+        section.object(
+            "hosts",
+            "a site needs hosts",
+            "no host",
+            "add hosts = [\"www.example.com\"], or [\"*\"] for all",
+        );
+    }
+    if origins.is_empty() {
+        section.object("origins", "a site needs an origin", "no origin", "add origins = [\"https://www.example.com\"]");
+    }
+    let defaults = Site::new(&name, hosts, origins);
+    let targeted: Vec<FieldName> = section.list("targeted_fields");
+    Site {
+        canonical_host: host(section, "canonical_host"),
+        origin_host: host(section, "origin_host"),
+        set_cookie: section.or("set_cookie", defaults.set_cookie),
+        honour_request_directives: section.or("honour_request_directives", defaults.honour_request_directives),
+        serve_stale_on_error: section.or("serve_stale_on_error", Span(defaults.serve_stale_on_error)).0,
+        keep_for_validation: section.or("keep_for_validation", Span(defaults.keep_for_validation)).0,
+        heuristic_thousandths: section.or("heuristic_fraction", Fraction(defaults.heuristic_thousandths)).0,
+        heuristic_cap: section.or("heuristic_cap", Span(defaults.heuristic_cap)).0,
+        max_ttl: section.get("max_ttl").map(|Span(span)| span),
+        targeted_fields: if section.has("targeted_fields") { targeted } else { defaults.targeted_fields },
+        no_vary_search: section.or("no_vary_search", defaults.no_vary_search),
+        key: key(&section.section("key")),
+        normalise: normalise(&section.section("normalise")),
+        server_timing: section.or("server_timing", defaults.server_timing),
+        name: defaults.name,
+        hosts: defaults.hosts,
+        origins: defaults.origins,
+    }
+}
+
+fn key(section: &Section<'_>) -> Key {
+    let keep = section.list("query_keep");
+    Key {
+        query_keep: section.has("query_keep").then_some(keep),
+        query_drop: section.list("query_drop"),
+        query_sort: section.or("query_sort", false),
+        fields: section.list("fields"),
+        cookies: section.list("cookies"),
+    }
+}
+
+fn normalise(section: &Section<'_>) -> Normalise {
+    let defaults = Normalise::default();
+    Normalise {
+        accept_encoding: section.or("accept_encoding", defaults.accept_encoding),
+        accept_language: section.or("accept_language", defaults.accept_language),
+    }
+}
+
+/// A host with an optional port, as it stands in a `Host` field.
+fn host(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let host: String = section.get(key)?;
+    if format!("http://{host}").parse::<Upstream>().is_err() {
+        section.object(key, "this is no host", "neither a name nor an address", "write it as \"www.example.com\"");
+    }
+    Some(host)
+}

@@ -1,0 +1,56 @@
+//! Interim answers (RFC 9110 §15.2): 102 and 103 reach the clients that wait, at once and with their fields, and leave no
+//! trace in the final answer or in what is stored.
+//!
+//! 100 is not among them (each hop has its own), nor 101 (that is an upgrade).
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::{StatusCode, Version};
+use nearside_semantics::fields::strip_hop_by_hop;
+use tokio::sync::mpsc;
+
+use crate::h1::response::ResponseHead;
+
+/// Interim answers that are passed on for one request; there is hardly ever more than one.
+pub(crate) const INTERIMS_MAX: usize = 16;
+
+/// An interim answer.
+#[derive(Debug)]
+pub(crate) struct Interim {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+}
+
+impl Interim {
+    /// What a next hop sent, if it is for the client.
+    pub(crate) fn of(head: ResponseHead) -> Option<Arc<Self>> {
+        let ResponseHead { status, mut fields, .. } = head;
+        if status == StatusCode::CONTINUE {
+            return None;
+        }
+        strip_hop_by_hop(&mut fields);
+        fields.remove(CONTENT_LENGTH);
+        Some(Arc::new(Self { status, fields }))
+    }
+}
+
+/// The way of interim answers to one client.
+#[derive(Debug, Clone)]
+pub(crate) struct Interims(Option<mpsc::Sender<Arc<Interim>>>);
+
+impl Interims {
+    /// For a client that speaks `version`, and where they come out.
+    pub(crate) fn channel(version: Version) -> (Self, mpsc::Receiver<Arc<Interim>>) {
+        let (sender, receiver) = mpsc::channel(INTERIMS_MAX);
+        // "A server MUST NOT send a 1xx response to an HTTP/1.0 client" (RFC 9110 §15.2).
+        (Self((version != Version::HTTP_10).then_some(sender)), receiver)
+    }
+
+    /// Hands one over; it is dropped if the client does not take what it was sent before.
+    pub(crate) fn send(&self, interim: &Arc<Interim>) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(Arc::clone(interim));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The rules of a site, in the form in which the engine and `semantics` use them; made once from the configuration.
+
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
+use nearside_config::{FieldName, SetCookie, Site};
+use nearside_semantics::control::Control;
+use nearside_semantics::lifetime::{Heuristic, LifetimePolicy};
+use nearside_semantics::negotiate::{self, Languages};
+use nearside_semantics::query::{ParameterName, QueryRecipe, SearchVariance};
+use nearside_semantics::reuse::StalePolicy;
+use nearside_semantics::storable::StorePolicy;
+use nearside_semantics::vary::{Nominee, Vary};
+
+/// The rules of one site.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) lifetime: LifetimePolicy,
+    pub(crate) stale: StalePolicy,
+    pub(crate) store: StorePolicy,
+    /// Clients may ask for something newer than what is stored.
+    pub(crate) honours_requests: bool,
+    pub(crate) query: QueryRecipe,
+    /// All hosts of the site count as this one.
+    pub(crate) canonical_host: Option<HeaderValue>,
+    /// The host that origins see.
+    pub(crate) origin_host: Option<HeaderValue>,
+    pub(crate) server_timing: bool,
+    targets: Vec<HeaderName>,
+    nominees: Vec<Nominee>,
+    no_vary_search: bool,
+    accept_encoding: bool,
+    languages: Languages,
+}
+
+impl Rules {
+    pub(crate) fn new(site: &Site) -> Self {
+        let value = |text: &Option<String>| text.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let parameter = |name: &nearside_config::ParameterName| ParameterName::new(name.as_str());
+        let fields = site.key.fields.iter().filter_map(field).map(Nominee::Field);
+        let cookies = site.key.cookies.iter().map(|cookie| Nominee::Cookie(cookie.as_str().into()));
+        Self {
+            lifetime: LifetimePolicy {
+                heuristic: Heuristic { thousandths: site.heuristic_thousandths, cap: site.heuristic_cap },
+                max: site.max_ttl,
+            },
+            stale: StalePolicy { on_error: site.serve_stale_on_error, keep: site.keep_for_validation },
+            store: StorePolicy {
+                set_cookie: site.set_cookie == SetCookie::Store,
+                request_directives: site.honour_request_directives,
+            },
+            honours_requests: site.honour_request_directives,
+            query: QueryRecipe {
+                keep: site.key.query_keep.as_ref().map(|names| names.iter().map(parameter).collect()),
+                drop: site.key.query_drop.iter().map(parameter).collect(),
+                sort: site.key.query_sort,
+            },
+            canonical_host: value(&site.canonical_host),
+            origin_host: value(&site.origin_host),
+            server_timing: site.server_timing,
+            targets: site.targeted_fields.iter().filter_map(field).collect(),
+            nominees: fields.chain(cookies).collect(),
+            no_vary_search: site.no_vary_search,
+            accept_encoding: site.normalise.accept_encoding,
+            languages: match site.normalise.accept_language {
+                nearside_config::Languages::Off => Languages::AsSent,
+                nearside_config::Languages::Case => Languages::Case,
+                nearside_config::Languages::Order => Languages::Order,
+            },
+        }
+    }
+
+    /// The directives that govern a response.
+    pub(crate) fn control(&self, response: &HeaderMap) -> Control {
+        Control::of(response, &self.targets)
+    }
+
+    /// What a response depends on.
+    pub(crate) fn vary(&self, response: &HeaderMap) -> Vary {
+        Vary::of(response, &self.nominees)
+    }
+
+    /// What a response says of the queries that it answers.
+    pub(crate) fn search_variance(&self, response: &HeaderMap) -> Option<SearchVariance> {
+        if self.no_vary_search { SearchVariance::of(response) } else { None }
+    }
+
+    /// Brings the fields that the site says to their one form: what then selects a variant is what next hops see.
+    pub(crate) fn normalise(&self, request: &mut HeaderMap) {
+        if self.accept_encoding {
+            negotiate::accept_encoding(request);
+        }
+        negotiate::accept_language(request, self.languages);
+    }
+}
+
+fn field(name: &FieldName) -> Option<HeaderName> {
+    HeaderName::from_bytes(name.as_str().as_bytes()).ok()
+}

@@ -1,0 +1,89 @@
+//! What a request makes unusable (RFC 9111 §4.4).
+//!
+//! A success of an unsafe method, or of one that is not known, invalidates the URI that it was for, and the URIs in
+//! `Location` and `Content-Location` if they have the same origin.
+
+use fluent_uri::{Uri, UriRef};
+use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::key::{Scheme, split_port};
+
+/// The target of a request, against which references in its response are resolved.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'t> {
+    /// As the client used it.
+    pub scheme: Scheme,
+    /// A valid authority.
+    pub authority: &'t [u8],
+    /// Path and query.
+    pub path_and_query: &'t [u8],
+}
+
+/// "A cache MUST invalidate the target URI when it receives a non-error status code in response to an unsafe request
+/// method (including methods whose safety is unknown)."
+#[must_use]
+pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+    !method.is_safe() && (status.is_success() || status.is_redirection())
+}
+
+/// Path and query of the other URIs that a non-error response invalidates: those of the same origin in `Location` and
+/// `Content-Location`. The target's own is not among them.
+#[must_use]
+pub fn locations(target: &Target<'_>, response: &HeaderMap) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for name in [LOCATION, CONTENT_LOCATION] {
+        if let Some(other) = reference(target, response, &name)
+            && other != target.path_and_query
+            && !found.contains(&other)
+        {
+            found.push(other);
+        }
+    }
+    found
+}
+
+/// Whether `Content-Location` names the target itself, so that the response to a POST may answer a later GET
+/// (RFC 9110 §9.3.3).
+#[must_use]
+pub fn is_own_location(target: &Target<'_>, response: &HeaderMap) -> bool {
+    reference(target, response, &CONTENT_LOCATION).is_some_and(|own| own == target.path_and_query)
+}
+
+/// Path and query of the one URI in a field, if it has the target's origin.
+fn reference(target: &Target<'_>, response: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut lines = response.get_all(name).iter();
+    let (Some(only), None) = (lines.next(), lines.next()) else { return None };
+    let reference = UriRef::parse(only.to_str().ok()?).ok()?;
+    let authority = std::str::from_utf8(target.authority).ok()?;
+    let base = format!("{}://{authority}{}", target.scheme.as_str(), rooted(target.path_and_query)?);
+    let resolved = reference.resolve_against(&Uri::parse(base.as_str()).ok()?).ok()?;
+    if !resolved.scheme().as_str().eq_ignore_ascii_case(target.scheme.as_str())
+        || !same_host(resolved.authority()?.as_str().as_bytes(), target)
+    {
+        return None;
+    }
+    let path = Some(resolved.path().as_str()).filter(|path| !path.is_empty()).unwrap_or("/");
+    let mut found = path.as_bytes().to_vec();
+    if let Some(query) = resolved.query() {
+        found.push(b'?');
+        found.extend_from_slice(query.as_str().as_bytes());
+    }
+    Some(found)
+}
+
+/// A target as the path of a URI. The query counts for nothing when a reference is resolved, unless that is empty or a
+/// fragment; of the bytes that a client may send but no URI holds, those in the path keep it from being a base.
+fn rooted(target: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(target).ok()?;
+    Some(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") })
+}
+
+fn same_host(authority: &[u8], target: &Target<'_>) -> bool {
+    let parts = |authority| {
+        let (host, port) = split_port(authority);
+        let port = if port.is_empty() { target.scheme.default_port().as_bytes() } else { port };
+        (host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase(), port.to_vec())
+    };
+    parts(authority) == parts(target.authority)
+}
