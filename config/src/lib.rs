@@ -14,9 +14,11 @@ mod values;
 
 pub use decode::{load, parse};
 pub use model::{
-    AccessLog, Cache, Config, Key, Languages, Limits, LogFormat, LogSink, Normalise, Role, SetCookie, Site, Timeouts, TlsListener, default_id,
+    AccessLog, Cache, Config, Key, Languages, Limits, LogFormat, LogSink, Normalise, Role, SetCookie, Site, Timeouts,
+    TlsListener, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{
-    ByteSize, CookieName, FieldName, Fraction, HostPattern, ListenAddress, NodeId, ParameterName, Secret, Span, Upstream, ValueError,
+    ByteSize, CookieName, FieldName, Fraction, HostPattern, ListenAddress, NodeId, ParameterName, Secret, Span,
+    Upstream, ValueError,
 };

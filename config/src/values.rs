@@ -188,8 +188,10 @@ impl FromStr for ParameterName {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let name = text.strip_suffix('*').unwrap_or(text);
         if name.contains(['*', '&', '=']) || text.is_empty() {
-            return Err(expected("the name of a query parameter as it is meant, not escaped; or \"utm_*\" for all \
-                                 that begin so"));
+            return Err(expected(
+                "the name of a query parameter as it is meant, not escaped; or \"utm_*\" for all \
+                                 that begin so",
+            ));
         }
         Ok(Self(text.to_owned()))
     }

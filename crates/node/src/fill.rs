@@ -251,13 +251,7 @@ fn freshened(
 
 /// Ends a fill by storing its entry under the key that the entry asks for; or by removing what it replaces, if it may
 /// not be stored.
-fn store(
-    engine: &Engine,
-    fill: &Arc<Fill>,
-    plan: &Plan,
-    entry: &Arc<Entry>,
-    storable: Result<(), NotStorable>,
-) {
+fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, storable: Result<(), NotStorable>) {
     let now = engine.clock.now();
     let variance = engine.rules(plan.site).search_variance(&entry.head.fields);
     if storable.is_err() {
@@ -377,7 +371,9 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: As
 
 /// The answer to a HEAD tells of what is stored for GETs: it is freshened, or useless (RFC 9111 §4.3.5).
 fn freshen_by_head(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, asked: &Asked, fields: &HeaderMap, sent: Epoch) {
-    let Some(old) = plan.stored.as_ref().filter(|old| asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK) else {
+    let Some(old) =
+        plan.stored.as_ref().filter(|old| asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK)
+    else {
         return;
     };
     if conditional::describes(fields, &old.head.fields) {

@@ -10,8 +10,8 @@ use http::header::{EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, StatusCode};
 
 use crate::age;
-use crate::date;
 use crate::control::Control;
+use crate::date;
 use crate::time::{DeltaSeconds, Timestamp};
 
 /// Where a lifetime comes from.

@@ -56,9 +56,8 @@ impl QueryRecipe {
     /// Writes `target` behind `out`, its query as the recipe sees it.
     pub fn write(&self, target: &[u8], out: &mut Vec<u8>) {
         let covered = |names: &[ParameterName], name: &[u8]| names.iter().any(|pattern| pattern.covers(name));
-        let counts = |name: &[u8]| {
-            self.keep.as_ref().is_none_or(|kept| covered(kept, name)) && !covered(&self.drop, name)
-        };
+        let counts =
+            |name: &[u8]| self.keep.as_ref().is_none_or(|kept| covered(kept, name)) && !covered(&self.drop, name);
         write(target, counts, self.sort, out);
     }
 }

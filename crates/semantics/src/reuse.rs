@@ -161,7 +161,8 @@ impl Freshness {
         let age = self.age(now);
         let left = self.fresh_until.since(now);
         // `max-stale` beside `max-age` allows for that much more (§5.2.1.2).
-        let grace = request.max_stale.filter(|_| !self.never_stale).map_or(Duration::ZERO, |s| s.or_zero().as_duration());
+        let grace =
+            request.max_stale.filter(|_| !self.never_stale).map_or(Duration::ZERO, |s| s.or_zero().as_duration());
         request.no_cache
             || request.max_age.is_some_and(|s| age > s.or_zero().as_duration().saturating_add(grace))
             || request.min_fresh.is_some_and(|s| left < s.or_zero().as_duration())

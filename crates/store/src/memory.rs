@@ -83,6 +83,8 @@ impl moka::Expiry<Box<[u8]>, Kept> for Retention {
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
+/// How often room is made before a response is given up.
+const SETTLE_TRIES: usize = 8;
 /// Room for such keys, in bytes of keys.
 const UNCACHEABLE_BYTES: u64 = 4 << 20;
 /// Room for what is known of the queries of paths, in bytes of paths and rules.
@@ -139,8 +141,14 @@ impl Store {
         }
         let bytes = body_bytes + head_weight(head) + ENTRY_OVERHEAD_BYTES;
         self.budget.take(bytes).or_else(|| {
-            self.settle();
-            self.budget.take(bytes)
+            // A thread that was interrupted while it looked into moka keeps evicted bytes alive until it goes on.
+            (0..SETTLE_TRIES).find_map(|_| {
+                self.settle();
+                self.budget.take(bytes).or_else(|| {
+                    std::thread::yield_now();
+                    None
+                })
+            })
         })
     }
 
@@ -220,6 +228,11 @@ impl Store {
     pub fn settle(&self) {
         self.unsettled.store(0, Ordering::Relaxed);
         self.slots.run_pending_tasks();
+        // What moka evicts, it leaves to epochs to drop; until these move on, its bytes are held. Two steps free what is
+        // there now.
+        for _ in 0..3 {
+            crossbeam_epoch::pin().flush();
+        }
     }
 
     /// The number of cache keys with something stored.

@@ -92,13 +92,7 @@ impl Hops {
     }
 
     /// One hop; a connection from the pool that turns out to be dead is replaced by a new one, once.
-    async fn ask_one(
-        &self,
-        hop: &Arc<Hop>,
-        forward: &Forward,
-        clock: &Clock,
-        tell: Tell<'_>,
-    ) -> Result<Asked, Failed> {
+    async fn ask_one(&self, hop: &Arc<Hop>, forward: &Forward, clock: &Clock, tell: Tell<'_>) -> Result<Asked, Failed> {
         let mut pooled = true;
         loop {
             let connection = self.connect(hop, pooled).await.map_err(|error| self.note(hop, error))?;
