@@ -85,6 +85,7 @@ fn thousandths(text: &str) -> Option<u16> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "one of the forms that `rewrite` takes")]
 fn codings(ranges: Vec<Weighted>) -> Option<String> {
     let weight = |name: &str| ranges.iter().find(|range| range.name.eq_ignore_ascii_case(name)).map(|r| r.weight);
     let rest = weight("*");

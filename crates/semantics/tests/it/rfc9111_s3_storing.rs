@@ -1,0 +1,154 @@
+//! What may be stored: RFC 9111 §3, §3.3, §3.5, §5.2.2.3–§5.2.2.7, §7.3; RFC 9110 §9.3.3.
+
+use nearside_semantics::storable::NotStorable::{self, *};
+use nearside_semantics::storable::StorePolicy;
+
+use crate::heads::{store, store_with};
+
+#[test]
+fn directives() {
+    let table = [
+        ("GET", "cache-control: max-age=60", Ok(())),
+        ("HEAD", "cache-control: max-age=60", Ok(())),
+        ("GET", "cache-control: no-store, max-age=60", Err(NoStore)),
+        ("GET", "cache-control: No-Store", Err(NoStore)),
+        ("GET", "cache-control: NO-STORE, public, s-maxage=60", Err(NoStore)),
+        ("GET", "cache-control: max-age=60 | cache-control: no-store", Err(NoStore)),
+        ("GET", "cache-control: extension=\"no-store\", max-age=60", Ok(())),
+        ("GET", "cache-control: Private, max-age=60", Err(Private)),
+        ("GET", "cache-control: private=\"x\", max-age=60", Err(Private)),
+        ("GET", "cache-control: no-cache=\"x\", max-age=60 | etag: \"a\"", Ok(())),
+        ("GET", "cache-control: no-cache", Err(Useless)),
+        ("GET", "cache-control: no-cache | etag: \"a\"", Ok(())),
+        ("GET", "cache-control: max-age=0", Err(Useless)),
+        ("GET", "cache-control: max-age=x", Err(Useless)),
+        ("GET", "cache-control: max-age=0, stale-while-revalidate=5", Ok(())),
+        ("GET", "cache-control: max-age=0, stale-if-error=5", Ok(())),
+        ("GET", "expires: $now+60", Ok(())),
+        ("GET", "expires: 0 | last-modified: $now-60", Ok(())),
+        ("GET", "", Err(NoFreshness)),
+        ("GET", "etag: \"a\"", Ok(())),
+        ("GET", "cache-control: public | etag: \"a\"", Ok(())),
+    ];
+    for (method, response, expected) in table {
+        assert_eq!(store(method, "", 200, response), expected, "{method} {response}");
+    }
+}
+
+#[test]
+fn any_final_status_with_explicit_freshness() {
+    for status in
+        [200, 201, 203, 204, 299, 302, 303, 307, 308, 400, 403, 404, 410, 418, 429, 499, 500, 502, 503, 504, 599]
+    {
+        assert_eq!(store("GET", "", status, "cache-control: max-age=60"), Ok(()), "{status}");
+        assert_eq!(store("GET", "", status, "expires: $now+60"), Ok(()), "{status}");
+    }
+    for status in [201, 202, 302, 403, 429, 500, 502, 503, 504, 599] {
+        assert_eq!(store("GET", "", status, "last-modified: $now-1000"), Err(NoFreshness), "{status}");
+    }
+    for (status, reason) in [(206, Partial), (304, Status), (412, Status), (416, Status), (103, Status)] {
+        assert_eq!(store("GET", "", status, "cache-control: max-age=60"), Err(reason), "{status}");
+    }
+}
+
+#[test]
+fn s3_3_parts_are_not_stored() {
+    let response = "cache-control: max-age=60 | content-range: bytes 0-4/10";
+    assert_eq!(store("GET", "range: bytes=0-4", 206, response), Err(Partial));
+    assert_eq!(store("GET", "range: bytes=0-4", 200, response), Err(Partial));
+    assert_eq!(store("GET", "", 200, response), Ok(()), "an unknown field on a whole answer");
+}
+
+#[test]
+fn s3_5_authorised_requests() {
+    let table: [(&str, Result<(), NotStorable>); 6] = [
+        ("cache-control: max-age=60", Err(Authorization)),
+        ("expires: $now+60", Err(Authorization)),
+        ("cache-control: max-age=60, public", Ok(())),
+        ("cache-control: s-maxage=60", Ok(())),
+        ("cache-control: max-age=60, must-revalidate", Ok(())),
+        ("cache-control: max-age=60, proxy-revalidate", Err(Authorization)),
+    ];
+    for (response, expected) in table {
+        assert_eq!(store("GET", "authorization: Basic x", 200, response), expected, "{response}");
+    }
+}
+
+#[test]
+fn s5_2_2_3_must_understand_overrides_no_store_for_known_statuses_only() {
+    let response = "cache-control: no-store, must-understand, max-age=60";
+    for status in [200, 203, 204, 301, 308, 404, 410, 501] {
+        assert_eq!(store("GET", "", status, response), Ok(()), "{status}");
+    }
+    for status in [299, 499, 599, 999] {
+        assert_eq!(store("GET", "", status, response), Err(NotUnderstood), "{status}");
+        assert_eq!(store("GET", "", status, "cache-control: must-understand, max-age=60"), Err(NotUnderstood));
+    }
+}
+
+#[test]
+fn rfc9110_s9_3_3_a_post_is_stored_if_it_says_that_it_is_for_later_gets() {
+    let fresh = "cache-control: max-age=60";
+    let table = [
+        (200, format!("{fresh} | content-location: /own"), Ok(())),
+        (200, "expires: $now+60 | content-location: /own".to_owned(), Ok(())),
+        (200, format!("{fresh} | content-location: /other"), Err(Method)),
+        (200, fresh.to_owned(), Err(Method)),
+        (201, format!("{fresh} | content-location: /own"), Err(Method)),
+        (200, "last-modified: $now-1000 | content-location: /own".to_owned(), Err(Method)),
+        (200, "cache-control: max-age=0 | etag: \"a\" | content-location: /own".to_owned(), Err(Method)),
+        (200, format!("{fresh}, no-store | content-location: /own"), Err(NoStore)),
+    ];
+    for (status, response, expected) in table {
+        assert_eq!(store("POST", "", status, &response), expected, "{status} {response}");
+    }
+    for method in ["PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "FROB"] {
+        let response = format!("{fresh} | content-location: /own");
+        assert_eq!(store(method, "", 200, &response), Err(Method), "{method}");
+    }
+}
+
+#[test]
+fn what_a_site_decides() {
+    let cookie = "cache-control: max-age=60 | set-cookie: a=1";
+    assert_eq!(store("GET", "", 200, cookie), Err(SetCookie));
+    let shares = StorePolicy { set_cookie: true, ..StorePolicy::default() };
+    assert_eq!(store_with("GET", "", 200, cookie, shares), Ok(()));
+    assert_eq!(store("GET", "cookie: a=1", 200, "cache-control: max-age=60"), Ok(()), "a cookie alone changes nothing");
+
+    let honours = StorePolicy { request_directives: true, ..StorePolicy::default() };
+    assert_eq!(store("GET", "cache-control: no-store", 200, "cache-control: max-age=60"), Ok(()));
+    let refused = store_with("GET", "cache-control: no-store", 200, "cache-control: max-age=60", honours);
+    assert_eq!(refused, Err(RequestNoStore));
+}
+
+#[test]
+fn vary_all_is_never_stored() {
+    for vary in ["*", "a, *", "* | vary: a", "a | vary: *"] {
+        let response = format!("cache-control: max-age=60 | vary: {vary}");
+        assert_eq!(store("GET", "", 200, &response), Err(VaryAll), "{vary}");
+    }
+    assert_eq!(store("GET", "", 200, "cache-control: max-age=60 | vary: a"), Ok(()));
+}
+
+#[test]
+fn every_reason_has_a_token_of_its_own() {
+    let all = [
+        Method,
+        Status,
+        Partial,
+        NoStore,
+        RequestNoStore,
+        Private,
+        NotUnderstood,
+        Authorization,
+        SetCookie,
+        VaryAll,
+        NoFreshness,
+        Useless,
+    ];
+    let tokens: std::collections::BTreeSet<_> = all.iter().map(|reason| reason.token()).collect();
+    assert_eq!(tokens.len(), all.len());
+    let is_token = |t: &&str| t.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    assert!(tokens.iter().all(is_token), "an RFC 9651 token: {tokens:?}");
+}
