@@ -61,6 +61,9 @@ pub(crate) fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// All ways to speak.
+pub(crate) const SPEECHES: [Speech; 3] = [Speech::H1, Speech::H1Tls, Speech::H2];
+
 /// A configuration for tests: silent, on free ports, for any host.
 pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
     Config {
@@ -101,6 +104,27 @@ impl Bed {
         Self::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), change)
     }
 
+    /// A bed whose origin answers each request with what `script` makes of its head.
+    pub(crate) async fn scripted(
+        script: impl Fn(&str) -> String + Send + Sync + 'static,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::scripted_by(Clock::manual(), script, change).await
+    }
+
+    /// The same, by a clock that others go by too.
+    pub(crate) async fn scripted_by(
+        clock: Clock,
+        script: impl Fn(&str) -> String + Send + Sync + 'static,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let origin = scripted(Duration::ZERO, script).await;
+        Self::before(OriginSim::start(loopback()).await.unwrap(), clock, |config| {
+            config.sites[0].origins = vec![upstream(origin)];
+            change(config);
+        })
+    }
+
     /// An edge in front of an origin, by a clock.
     pub(crate) fn before(origin: OriginSim, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(edge_role(), vec![upstream(origin.address())]);
@@ -118,13 +142,22 @@ impl Bed {
 
     /// A bed whose edge also speaks TLS, with a certificate that its clients trust.
     pub(crate) async fn with_tls() -> Self {
+        Self::tls_with(|_| {}).await
+    }
+
+    /// The same, configured otherwise.
+    pub(crate) async fn tls_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).unwrap();
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&cert, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let listener = TlsListener { address: loopback(), cert, key };
-        let mut bed = Self::with(|config| config.listen_tls = vec![listener]).await;
+        let mut bed = Self::with(|config| {
+            config.listen_tls = vec![listener];
+            change(config);
+        })
+        .await;
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -176,7 +209,7 @@ impl Bed {
         }
     }
 
-    async fn tls(&self, protocol: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
+    pub(crate) async fn tls(&self, protocol: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut config = (**self.tls.as_ref().expect("Bed::with_tls")).clone();
         config.alpn_protocols = vec![protocol.to_vec()];
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

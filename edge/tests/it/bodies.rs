@@ -8,10 +8,9 @@ use nearside_origin_sim::body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::bed::{Bed, Speech, get, get_with, read};
+use crate::bed::{Bed, SPEECHES, Speech, get, read};
 
 const SIZES: [u64; 8] = [0, 1, 1024, 16_384, 65_535, 65_536, 65_537, 1 << 20];
-const SPEECHES: [Speech; 3] = [Speech::H1, Speech::H1Tls, Speech::H2];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_size_arrives_byte_for_byte_on_every_protocol_as_miss_and_as_hit() {
@@ -130,33 +129,6 @@ async fn an_object_larger_than_the_cache_streams_through_in_bounded_memory() {
         let text = String::from_utf8(metrics.body.to_vec()).unwrap();
         let bytes = text.lines().find_map(|line| line.strip_prefix("nearside_cache_bytes ")).unwrap();
         assert!(bytes.parse::<u64>().unwrap() <= 8 << 20, "{bytes}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ranges_of_stored_and_of_growing_bodies_are_the_right_bytes() {
-    let bed = Bed::with_tls().await;
-    for (n, speech) in SPEECHES.into_iter().enumerate() {
-        for fresh in ["", "&rate=400000"] {
-            let path = format!("/range{n}?cc=max-age%3D60&size=100000&seed=2&etag=a{fresh}");
-            for (range, start, end) in [
-                ("bytes=0-0", 0, 1),
-                ("bytes=100-199", 100, 200),
-                ("bytes=99990-", 99_990, 100_000),
-                ("bytes=-5", 99_995, 100_000),
-            ] {
-                let reply = bed.ask(speech, get_with(&path, &[("range", range)])).await;
-                assert_eq!(reply.status, 206, "{speech:?} {range}");
-                assert_eq!(reply.body, body::bytes(2, start, end), "{speech:?} {range}");
-                assert_eq!(reply.field("content-range"), format!("bytes {start}-{}/100000", end - 1));
-                assert_eq!(reply.field("content-length"), (end - start).to_string());
-            }
-            let none = bed.ask(speech, get_with(&path, &[("range", "bytes=100000-")])).await;
-            assert_eq!((none.status.as_u16(), none.field("content-range")), (416, "bytes */100000"));
-            let other = bed.ask(speech, get_with(&path, &[("range", "bytes=0-0"), ("if-range", "\"b\"")])).await;
-            assert_eq!((other.status.as_u16(), other.body.len()), (200, 100_000));
-            assert_eq!(bed.asked(&path), 1);
-        }
     }
 }
 
