@@ -55,6 +55,6 @@ fn only_node_names_pingora_and_only_store_names_moka() {
 #[test]
 fn semantics_does_no_input_or_output() {
     let used = &dependencies()["semantics"];
-    let pure = ["http", "httpdate", "itoa"];
+    let pure = ["fluent-uri", "http", "httpdate", "itoa", "sfv"];
     assert!(used.iter().all(|used| pure.contains(&used.as_str())), "{used:?}");
 }

@@ -6,6 +6,7 @@
 mod heads;
 mod key;
 mod no_vary_search;
+mod pingora_parser;
 mod properties;
 mod rfc5861_stale;
 mod rfc9110_s12_5_negotiation;
