@@ -25,6 +25,7 @@ pub(crate) const HOST: &str = "www.example.org";
 pub(crate) struct Bed {
     pub(crate) origin: OriginSim,
     pub(crate) edge: Node,
+    config: Config,
     clock: Clock,
     ahead: Duration,
     tls: Option<Arc<rustls::ClientConfig>>,
@@ -129,8 +130,15 @@ impl Bed {
     pub(crate) fn before(origin: OriginSim, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(edge_role(), vec![upstream(origin.address())]);
         change(&mut config);
-        let edge = nearside_edge::start(config, clock.clone()).unwrap();
-        Self { origin, edge, clock, ahead: Duration::ZERO, tls: None, _folder: tempfile::tempdir().unwrap() }
+        let edge = nearside_edge::start(config.clone(), clock.clone()).unwrap();
+        Self { origin, edge, config, clock, ahead: Duration::ZERO, tls: None, _folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// The same with another edge, configured like this one but for `change`, in its place.
+    pub(crate) fn again(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { origin, clock, mut config, .. } = self;
+        change(&mut config);
+        Self::before(origin, clock, |new| *new = config)
     }
 
     /// Moves the time of all: the caches' clock, and the dates of the origin.

@@ -1,12 +1,15 @@
 //! Two tiers: what travels through both, who is asked, and who may enter.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nearside_config::{Cache, Role};
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
 
-use crate::bed::{Bed, Reply, config, get_from, loopback, secret, upstream};
+use crate::bed::{Bed, Reply, Speech, answer, config, eventually, get, get_from, loopback, scripted, secret, upstream};
 
 struct Tiers {
     bed: Bed,
@@ -17,19 +20,41 @@ impl Tiers {
     /// Two shields in front of the origin of an edge that knows both.
     async fn new() -> Self {
         let origin = OriginSim::start(loopback()).await.unwrap();
+        let address = origin.address();
+        Self::before(origin, address)
+    }
+
+    /// The same before an origin that answers what `script` makes of a head.
+    async fn scripted(script: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        let origin = scripted(Duration::ZERO, script).await;
+        Self::before(OriginSim::start(loopback()).await.unwrap(), origin)
+    }
+
+    fn before(sim: OriginSim, origin: SocketAddr) -> Self {
         let clock = Clock::manual();
         let shield = |id: &str| {
-            let mut config = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin.address())]);
+            let mut config = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin)]);
             config.id = id.parse().unwrap();
             config.cache = Cache::of(16 << 20);
             nearside_shield::start(config, clock.clone()).unwrap()
         };
         let shields = vec![shield("shield-a"), shield("shield-b")];
         let addresses: Vec<_> = shields.iter().map(|shield| upstream(shield.addresses()[0])).collect();
-        let bed = Bed::before(origin, clock, |config| {
+        let bed = Bed::before(sim, clock, |config| {
+            config.sites[0].origins = vec![upstream(origin)];
             config.role = Role::Edge { shields: addresses, secret: Some(secret()) };
         });
         Self { bed, shields: shields.into_iter().map(Some).collect() }
+    }
+
+    /// The same with a new edge that knows the first shield only.
+    fn with_one_shield(mut self) -> Self {
+        self.shields.truncate(1);
+        let only = upstream(self.address(0));
+        self.bed = self.bed.again(|config| {
+            config.role = Role::Edge { shields: vec![only], secret: Some(secret()) };
+        });
+        self
     }
 
     fn address(&self, shield: usize) -> SocketAddr {
@@ -170,4 +195,129 @@ async fn http_and_https_are_different_keys_on_both_tiers() {
     assert!(ask("http").await.cache().contains("uri-miss"));
     assert!(ask("https").await.cache().contains("uri-miss"));
     assert!(ask("http").await.cache().contains("; hit") && ask("https").await.cache().contains("; hit"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_304_with_new_fields_reaches_the_client_and_later_hits_through_both_tiers() {
+    let version = Arc::new(AtomicUsize::new(1));
+    let now = Arc::clone(&version);
+    let script = move |head: &str| {
+        let version = now.load(Ordering::SeqCst);
+        let fields = format!(
+            "etag: \"a\"\r\ncache-control: max-age=60\r\nx-version: {version}\r\ncontent-type: text/v{version}\r\n"
+        );
+        if head.contains("if-none-match: \"a\"") { answer(304, &fields, "") } else { answer(200, &fields, "page") }
+    };
+    let mut tiers = Tiers::scripted(script).await;
+    tiers.bed.get("/").await;
+    version.store(2, Ordering::SeqCst);
+    tiers.bed.advance(100);
+    for round in ["validated", "a hit"] {
+        let reply = tiers.bed.get("/").await;
+        assert_eq!((reply.field("x-version"), reply.field("content-type")), ("2", "text/v2"), "{round}");
+        assert_eq!((&reply.body[..], reply.cache().contains("; hit")), (&b"page"[..], round == "a hit"), "{round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_of_the_edge_is_answered_by_what_the_shield_has() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let script = move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+        answer(200, "etag: \"a\"\r\ncache-control: max-age=60\r\ncdn-cache-control: max-age=600\r\n", "page")
+    };
+    let mut tiers = Tiers::scripted(script).await;
+    // The edge goes by Cache-Control alone, so that what it has is stale while the shield's is fresh.
+    tiers.bed = tiers.bed.again(|config| config.sites[0].targeted_fields = Vec::new());
+    tiers.bed.get("/").await;
+    tiers.bed.advance(100);
+    let validated = tiers.bed.get("/").await;
+    assert_eq!((validated.status.as_u16(), &validated.body[..]), (200, &b"page"[..]));
+    assert!(validated.cache().contains("edge; fwd=stale; fwd-status=304"), "{}", validated.cache());
+    assert_eq!((validated.field("age"), asked.load(Ordering::SeqCst)), ("100", 1), "its age goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_windows_are_not_added_up() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let script = move |_: &str| {
+        let version = count.fetch_add(1, Ordering::SeqCst);
+        answer(
+            200,
+            &format!("cache-control: max-age=60, stale-while-revalidate=30\r\nx-version: {version}\r\n"),
+            "page",
+        )
+    };
+    let mut tiers = Tiers::scripted(script).await;
+    tiers.bed.get("/").await;
+    // The edge forgets it; the shield may serve it stale until 90 seconds, and so may an edge that got it from there.
+    tiers.bed.advance(80);
+    tiers.bed.purge("/").await;
+    let from_shield = tiers.bed.get("/").await;
+    assert_eq!((from_shield.field("x-version"), from_shield.field("age")), ("0", "80"));
+    eventually("the shield refreshes", || asked.load(Ordering::SeqCst) == 2).await;
+    tiers.bed.advance(20);
+    let after = tiers.bed.get("/").await;
+    assert_eq!(after.field("x-version"), "1", "100 seconds are too old anywhere: {}", after.cache());
+    // And never on error beyond the origin's own word.
+    let script = |head: &str| match head.contains("get /") {
+        true if head.contains("if-none-match") => String::new(),
+        _ => answer(200, "cache-control: max-age=60, stale-if-error=30\r\netag: \"a\"\r\n", "page"),
+    };
+    let mut tiers = Tiers::scripted(script).await;
+    tiers.bed.get("/").await;
+    tiers.bed.advance(89);
+    let stale = tiers.bed.get("/").await;
+    assert_eq!((stale.status.as_u16(), stale.field("age")), (200, "89"), "{}", stale.cache());
+    tiers.bed.advance(1);
+    assert_eq!(tiers.bed.get("/").await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_post_invalidates_is_gone_on_both_tiers() {
+    let version = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&version);
+    let script = move |head: &str| {
+        if head.starts_with("post") {
+            now.fetch_add(1, Ordering::SeqCst);
+            return answer(200, "cache-group-invalidation: \"g\"\r\n", "");
+        }
+        let version = now.load(Ordering::SeqCst);
+        answer(200, &format!("cache-control: max-age=600\r\ncache-groups: \"g\"\r\nx-version: {version}\r\n"), "page")
+    };
+    // One shield: what a POST names at another shield waits for purges that reach all nodes.
+    let tiers = Tiers::scripted(script).await.with_one_shield();
+    for path in ["/target", "/member"] {
+        assert_eq!(tiers.bed.get(path).await.field("x-version"), "0");
+    }
+    let mut post = get("/target");
+    *post.method_mut() = http::Method::POST;
+    tiers.bed.ask(Speech::H1, post).await;
+    for path in ["/target", "/member"] {
+        let reply = tiers.bed.get(path).await;
+        assert_eq!(reply.field("x-version"), "1", "{path}: {}", reply.cache());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_answers_parts_and_rules_about_queries_pass_through_both_tiers() {
+    let script = |head: &str| {
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        let fields = "cache-control: max-age=600\r\nno-vary-search: params=(\"utm\")\r\n";
+        format!("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}", answer(200, fields, target))
+    };
+    // One shield: a path whose rule is new to the edge may have been asked for at another owner before.
+    let tiers = Tiers::scripted(script).await.with_one_shield();
+    let raw = tiers.bed.raw(b"GET /a?x=1&utm=1 HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n").await;
+    assert!(raw.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n"), "{raw}");
+    assert!(raw.contains("shield-") && raw.ends_with("/a?x=1&utm=1"), "{raw}");
+    let hit = tiers.bed.get("/a?utm=7&x=1").await;
+    assert!(hit.cache().contains("edge; hit") && hit.body == "/a?x=1&utm=1", "{}", hit.cache());
+    tiers.bed.purge("/a?x=1").await;
+    let from_shield = tiers.bed.get("/a?x=1&utm=9").await;
+    assert!(from_shield.cache().contains("; hit") && from_shield.body == "/a?x=1&utm=1", "{}", from_shield.cache());
+    let part = tiers.bed.get_with("/a?x=1", &[("range", "bytes=0-1,-2")]).await;
+    assert!(part.status == 206 && part.field("content-type").starts_with("multipart/byteranges"));
 }
