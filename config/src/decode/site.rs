@@ -76,13 +76,25 @@ fn site(section: &Section<'_>) -> Site {
     }
 }
 
+/// What nodes write themselves when they ask a next hop.
+const REWRITTEN: [&str; 6] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via", "cdn-loop", "host"];
+
 fn key(section: &Section<'_>) -> Key {
     let keep = section.list("query_keep");
+    let fields: Vec<FieldName> = section.list("fields");
+    if let Some(own) = fields.iter().find(|field| REWRITTEN.contains(&field.as_str())) {
+        section.object(
+            "fields",
+            &format!("`{}` cannot tell answers apart", own.as_str()),
+            "every node writes it anew",
+            "name a field that clients send and that reaches the origin as it came",
+        );
+    }
     Key {
         query_keep: section.has("query_keep").then_some(keep),
         query_drop: section.list("query_drop"),
         query_sort: section.or("query_sort", false),
-        fields: section.list("fields"),
+        fields,
         cookies: section.list("cookies"),
     }
 }

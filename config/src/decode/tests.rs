@@ -176,3 +176,16 @@ fn what_is_missing_is_told_with_what_to_write() {
             .contains("/does/not/exist")
     );
 }
+
+#[test]
+fn a_key_cannot_hang_on_what_nodes_write_themselves() {
+    let text = |field: &str| {
+        format!(
+            "role = \"edge\"\nlisten = [\":8080\"]\n[[site]]\nname = \"a\"\nhosts = [\"*\"]\norigins = [\"http://o\"]\n[site.key]\nfields = [\"{field}\"]"
+        )
+    };
+    assert_eq!(problems_of(&text("X-Country")), "");
+    let shown = problems_of(&text("X-Forwarded-For"));
+    assert!(shown.contains("`x-forwarded-for` cannot tell answers apart"), "{shown}");
+    assert!(problems_of(&text("X Country")).contains("the name of a field"));
+}

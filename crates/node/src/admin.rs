@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::Metrics;
 use crate::request::Engine;
-use crate::request::key::CacheKey;
 
 /// URLs in one purge.
 const URLS_MAX: usize = 1000;
@@ -124,12 +123,12 @@ async fn purge(State(admin): State<Arc<Admin>>, body: Result<Json<Purge>, JsonRe
     Json(receipt).into_response()
 }
 
-fn apply(admin: &Admin, key: &CacheKey, dry_run: bool) -> usize {
+fn apply(admin: &Admin, key: &[u8], dry_run: bool) -> usize {
     if dry_run { admin.engine.stored_variants(key) } else { admin.engine.purge(key, None) }
 }
 
 /// The cache key of a URL; or the code and text of what is wrong with it.
-fn key_of(engine: &Engine, url: &str) -> Result<CacheKey, (&'static str, String)> {
+fn key_of(engine: &Engine, url: &str) -> Result<Box<[u8]>, (&'static str, String)> {
     let (scheme, rest) = match url.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest),
         Some(("https", rest)) => (Scheme::Https, rest),
@@ -144,7 +143,7 @@ fn key_of(engine: &Engine, url: &str) -> Result<CacheKey, (&'static str, String)
     let Some(site) = engine.sites.find(authority.as_bytes()) else {
         return Err(("unknown-host", format!("no site of this node answers for {authority}")));
     };
-    Ok(engine.key_of(site, scheme, authority.as_bytes(), target.as_bytes()))
+    Ok(engine.exact_key(site, scheme, authority.as_bytes(), target.as_bytes()))
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {

@@ -12,7 +12,6 @@ mod table;
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use http::header::{RANGE, VIA};
 use http::{HeaderMap, Method, StatusCode};
 use nearside_semantics::age::Exchange;
@@ -45,8 +44,6 @@ use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 pub(crate) struct Plan {
     pub(crate) site: usize,
     pub(crate) key: CacheKey,
-    /// As the one who leads asked for it.
-    pub(crate) target: Bytes,
     pub(crate) forward: Forward,
     /// What is validated, if anything.
     pub(crate) stored: Option<Arc<Entry>>,
@@ -83,6 +80,17 @@ pub(crate) enum Begun {
     Revalidated { entry: Arc<Entry>, hop: Arc<str>, shared: bool },
     /// No answer could be had.
     Failed(HopError),
+}
+
+impl Begun {
+    /// Whether a group that it belongs to was invalidated since it was asked for.
+    pub(crate) fn is_invalidated(&self) -> bool {
+        match self {
+            Self::Response(fetched) => fetched.groups.is_invalidated(),
+            Self::Revalidated { entry, .. } => entry.groups.is_invalidated(),
+            Self::Failed(_) => false,
+        }
+    }
 }
 
 impl Fill {
@@ -145,7 +153,7 @@ impl Fill {
 pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
     let entered = Entered::new(&engine, Arc::clone(&fill));
     let sent = engine.store.epoch();
-    let to = engine.hops.candidates(plan.site, &plan.key.bytes);
+    let to = engine.hops.candidates(plan.site, &plan.key.exact);
     let tell = |interim| fill.tell(interim);
     let asked = match engine.hops.ask(&to, &plan.forward, &engine.clock, &tell).await {
         Ok(asked) if asked.head.status == StatusCode::NOT_MODIFIED && plan.stored.is_some() => {
@@ -214,7 +222,7 @@ async fn not_modified(
     }
     let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
     let same_key = plan.key.agrees(engine.rules(plan.site).search_variance(&entry.head.fields).as_ref());
-    store(engine, fill, plan, &entry, storable);
+    replace(engine, fill, plan, old, &entry, storable);
     if whole {
         engine.hops.release(asked).await;
     }
@@ -249,23 +257,56 @@ fn freshened(
     (Arc::new(entry), judged.storable)
 }
 
-/// Ends a fill by storing its entry under the key that the entry asks for; or by removing what it replaces, if it may
-/// not be stored.
-fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, storable: Result<(), NotStorable>) {
+/// Ends a fill by storing its entry under the key that the entry asks for.
+fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>) {
+    store_if(engine, fill, plan, entry, |_| true);
+}
+
+/// The same, if `still` says so of the key under the lock that stores.
+fn store_if(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, still: impl Fn(&[u8]) -> bool) {
     let now = engine.clock.now();
     let variance = engine.rules(plan.site).search_variance(&entry.head.fields);
-    if storable.is_err() {
-        return engine.fills.leave(fill, || {
-            engine.store.remove(&plan.key.bytes);
-        });
+    let key = engine.storage_key(&plan.key, variance.as_ref());
+    let insert = || {
+        if still(&key) && !entry.groups.is_invalidated() {
+            engine.store.insert(&key, Arc::clone(entry), now);
+        }
+    };
+    if key == plan.key.bytes {
+        return engine.fills.leave(fill, insert);
     }
-    if plan.key.agrees(variance.as_ref()) {
-        return engine.fills.leave(fill, || engine.store.insert(&plan.key.bytes, Arc::clone(entry), now));
-    }
-    let key = plan.key.under(variance.as_ref());
-    engine.store.learn_search_variance(plan.key.path(), variance.map(Arc::new));
-    engine.fills.store_elsewhere(fill, &key, || engine.store.insert(&key, Arc::clone(entry), now));
+    engine.fills.store_elsewhere(fill, &key, insert);
     engine.fills.leave(fill, || {});
+}
+
+/// Ends a fill that has freshened `old`: publishes the new entry in its place, or takes `old` away if that may not be
+/// stored. What somebody else has stored since is newer, and stays.
+fn replace(
+    engine: &Engine,
+    fill: &Arc<Fill>,
+    plan: &Plan,
+    old: &Arc<Entry>,
+    entry: &Arc<Entry>,
+    storable: Result<(), NotStorable>,
+) {
+    match storable {
+        Ok(()) => store_if(engine, fill, plan, entry, |key| {
+            let slot = engine.store.lookup(key);
+            let stored = slot.as_ref().and_then(|slot| slot.select(&plan.request));
+            stored.is_none_or(|stored| Arc::ptr_eq(stored, old))
+        }),
+        // It is one client's own request that forbids it.
+        Err(NotStorable::RequestNoStore | NotStorable::Authorization) => engine.fills.leave(fill, || {}),
+        Err(_) => forget(engine, fill, plan, old),
+    }
+}
+
+/// Ends a fill by removing what it has found to be of no use.
+fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
+    engine.fills.leave(fill, || {
+        engine.store.remove_entry(&plan.key.bytes, old);
+        engine.store.remove_entry(&plan.key.exact, old);
+    });
 }
 
 /// The groups of a response that was asked for in epoch `sent` (RFC 9875 §2.1: groups belong to an origin).
@@ -279,6 +320,19 @@ impl Plan {
     fn is_selective(&self) -> bool {
         let fields = &self.forward.fields;
         self.stored.is_none() && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
+    }
+}
+
+impl Plan {
+    /// Whether the answers for its key are not worth waiting for: not stored, for a reason that is not one client's own.
+    fn shows_uncacheable(&self, stored: Result<(), Unstored>) -> bool {
+        let own = [NotStorable::RequestNoStore, NotStorable::Authorization, NotStorable::Partial];
+        let lasting = match stored {
+            Err(Unstored::Law(reason)) => !own.contains(&reason),
+            Err(Unstored::TooLarge) => true,
+            _ => false,
+        };
+        lasting && self.forward.method == Method::GET && !self.is_selective()
     }
 }
 
@@ -339,12 +393,18 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: As
     let (body, writer) = Body::growing(charge, window);
     let groups = membership(engine, plan, &fields, sent);
     let variance = engine.rules(plan.site).search_variance(&fields);
-    let only_for = (!plan.key.agrees(variance.as_ref())).then(|| plan.target.clone());
-    let parts = Parts { fields, length: shown, freshness: judged.freshness, body, stored, groups, only_for };
+    let agrees = plan.key.agrees(variance.as_ref());
+    if stored.is_ok() && !agrees {
+        // Known from now on, so that those who come while the body does look under the right key.
+        engine.storage_key(&plan.key, variance.as_ref());
+    }
+    let only_for = (!agrees).then(|| plan.key.exact.clone());
+    let by_head = plan.forward.method == Method::HEAD;
+    let parts = Parts { fields, length: shown, freshness: judged.freshness, body, stored, groups, by_head, only_for };
     let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {
-        if matches!(stored, Err(Unstored::Law(_) | Unstored::TooLarge)) && !plan.is_selective() {
+        if plan.shows_uncacheable(stored) {
             engine.store.remember_uncacheable(&plan.key.bytes);
         }
         drop(entered);
@@ -365,7 +425,7 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: As
     fill.begin(Begun::Response(Arc::clone(&fetched)));
     if keep(engine, asked, writer, plan, &fetched).await {
         let entry = Arc::new(fetched.entry(engine, judged.retain_until));
-        store(engine, &fill, plan, &entry, Ok(()));
+        store(engine, &fill, plan, &entry);
     }
 }
 
@@ -378,11 +438,9 @@ fn freshen_by_head(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, asked: &Asked
     };
     if conditional::describes(fields, &old.head.fields) {
         let (entry, storable) = freshened(engine, plan, old, fields, asked.exchange, sent);
-        store(engine, fill, plan, &entry, storable);
+        replace(engine, fill, plan, old, &entry, storable);
     } else {
-        engine.fills.leave(fill, || {
-            engine.store.remove(&plan.key.bytes);
-        });
+        forget(engine, fill, plan, old);
     }
 }
 

@@ -50,7 +50,7 @@ impl Lane<'_> {
     async fn pass(&self, upload: Option<Upload>, entered: Option<Entered>) -> Passed {
         let Self { engine, site, request, key } = self;
         let forward = engine.forward(*site, request, request.target.as_ref().into());
-        let to = engine.hops.candidates(*site, &key.bytes);
+        let to = engine.hops.candidates(*site, &key.exact);
         let mut outcome = Outcome::new(Verdict::Bypass, Some(*site));
         outcome.forward = Some(reason(&request.method));
         let sent = engine.store.epoch();
@@ -60,7 +60,11 @@ impl Lane<'_> {
                 outcome.forward_status = Some(asked.head.status.as_u16());
                 outcome.upstream = Some(Arc::clone(&asked.hop.name));
                 self.invalidate(&asked, entered.as_ref().map(|entered| &entered.fill));
-                let adopts = entered.filter(|_| is_own_location(&self.target(), &asked.head.fields));
+                // A target that the site's recipe would change went forward with what is not in the key.
+                let adopts = entered.filter(|_| {
+                    *engine.target(*site, request) == *request.target
+                        && is_own_location(&self.target(), &asked.head.fields)
+                });
                 Passed::Answer(match adopts {
                     Some(entered) => self.adopt(entered, forward, asked, sent, outcome).await,
                     None => self.relay(asked, outcome),
@@ -85,6 +89,7 @@ impl Lane<'_> {
         Target {
             scheme: self.engine.client_scheme(self.request),
             authority: self.request.authority.as_bytes(),
+            alias: self.engine.rules(self.site).canonical_host.as_ref().map(|host| host.as_bytes()),
             path_and_query: &self.request.target,
         }
     }
@@ -98,10 +103,10 @@ impl Lane<'_> {
         if !invalidates(method, asked.head.status) {
             return;
         }
-        self.engine.purge(&self.key, but);
+        self.engine.purge(&self.key.exact, but);
         let target = self.target();
         for other in locations(&target, fields) {
-            let key = self.engine.key_of(self.site, target.scheme, target.authority, &other);
+            let key = self.engine.exact_key(self.site, target.scheme, target.authority, &other);
             self.engine.purge(&key, but);
         }
     }
@@ -118,7 +123,6 @@ impl Lane<'_> {
         let plan = Plan {
             site: self.site,
             key: self.key.clone(),
-            target: self.request.target.clone(),
             forward,
             stored: None,
             request: self.request.fields.clone(),

@@ -30,7 +30,6 @@ use crate::outcome::Outcome;
 use crate::site::Rules;
 use crate::tier::Tier;
 use interim::Interims;
-use key::CacheKey;
 use parts::AnswerReader;
 
 /// A request that has passed the gate of its front.
@@ -136,19 +135,18 @@ impl Engine {
         self.rules.get(place).expect("invariant: a site's place is one of the list of sites")
     }
 
-    /// How many variants are stored for a URL.
-    pub(crate) fn stored_variants(&self, key: &CacheKey) -> usize {
+    /// How many variants are stored for a URL, of which this is the exact key.
+    pub(crate) fn stored_variants(&self, exact: &[u8]) -> usize {
         let variants = |key: &[u8]| self.store.lookup(key).map_or(0, |slot| slot.variants());
-        variants(&key.bytes) + if key.variance.is_some() { variants(&key.exact) } else { 0 }
+        variants(exact) + self.varied_key(exact).map_or(0, |(key, _)| variants(&key))
     }
 
-    /// Removes what is stored for a URL, and keeps fills that are under way from storing what they bring; `but` the one
-    /// that brings it about. Returns how many variants there were.
-    pub(crate) fn purge(&self, key: &CacheKey, but: Option<&Arc<Fill>>) -> usize {
-        let removed = self.fills.fence(&key.bytes, but, || self.store.remove(&key.bytes));
-        if key.variance.is_none() {
-            return removed;
-        }
-        removed + self.fills.fence(&key.exact, but, || self.store.remove(&key.exact))
+    /// Removes what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing
+    /// what they bring; `but` the one that brings it about. Returns how many variants there were.
+    pub(crate) fn purge(&self, exact: &[u8], but: Option<&Arc<Fill>>) -> usize {
+        let removed = self.fills.fence(exact, but, || self.store.remove(exact));
+        // Looked up after the fence: a fill that has stored under a rule's key before it had made the rule known.
+        let varied = self.varied_key(exact);
+        removed + varied.map_or(0, |(key, _)| self.fills.fence(&key, but, || self.store.remove(&key)))
     }
 }

@@ -16,6 +16,8 @@ pub struct Target<'t> {
     pub scheme: Scheme,
     /// A valid authority.
     pub authority: &'t [u8],
+    /// Another one that counts as the same, because the site says so.
+    pub alias: Option<&'t [u8]>,
     /// Path and query.
     pub path_and_query: &'t [u8],
 }
@@ -54,9 +56,22 @@ pub fn is_own_location(target: &Target<'_>, response: &HeaderMap) -> bool {
 fn reference(target: &Target<'_>, response: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let mut lines = response.get_all(name).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else { return None };
-    let reference = UriRef::parse(only.to_str().ok()?).ok()?;
+    let text = only.as_bytes().split(|b| *b == b'#').next().unwrap_or_default();
+    if text.is_empty() {
+        return Some(target.path_and_query.to_vec());
+    }
+    match std::str::from_utf8(text).ok().and_then(|text| UriRef::parse(text).ok()) {
+        Some(reference) => resolved(target, reference),
+        // Clients send bytes in paths and queries that no URI may have; so do servers in what they name.
+        None => (text.starts_with(b"/") && !text.starts_with(b"//")).then(|| text.to_vec()),
+    }
+}
+
+/// RFC 3986 §5.2. Of the target only the path counts: a reference without one has been dealt with.
+fn resolved(target: &Target<'_>, reference: UriRef<&str>) -> Option<Vec<u8>> {
     let authority = std::str::from_utf8(target.authority).ok()?;
-    let base = format!("{}://{authority}{}", target.scheme.as_str(), rooted(target.path_and_query)?);
+    let path = target.path_and_query.split(|b| *b == b'?').next().unwrap_or_default();
+    let base = format!("{}://{authority}/{}", target.scheme.as_str(), escaped(path));
     let resolved = reference.resolve_against(&Uri::parse(base.as_str()).ok()?).ok()?;
     if !resolved.scheme().as_str().eq_ignore_ascii_case(target.scheme.as_str())
         || !same_host(resolved.authority()?.as_str().as_bytes(), target)
@@ -72,11 +87,17 @@ fn reference(target: &Target<'_>, response: &HeaderMap, name: &HeaderName) -> Op
     Some(found)
 }
 
-/// A target as the path of a URI. The query counts for nothing when a reference is resolved, unless that is empty or a
-/// fragment; of the bytes that a client may send but no URI holds, those in the path keep it from being a base.
-fn rooted(target: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(target).ok()?;
-    Some(if text.starts_with('/') { text.to_owned() } else { format!("/{text}") })
+/// A path without its first slash, with whatever no path of a URI may have as `%XX`.
+fn escaped(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path.strip_prefix(b"/").unwrap_or(path) {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 fn same_host(authority: &[u8], target: &Target<'_>) -> bool {
@@ -85,5 +106,6 @@ fn same_host(authority: &[u8], target: &Target<'_>) -> bool {
         let port = if port.is_empty() { target.scheme.default_port().as_bytes() } else { port };
         (host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase(), port.to_vec())
     };
-    parts(authority) == parts(target.authority)
+    let named = parts(authority);
+    named == parts(target.authority) || target.alias.is_some_and(|alias| named == parts(alias))
 }

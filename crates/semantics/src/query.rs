@@ -16,6 +16,9 @@ use crate::control::dictionary;
 /// `No-Vary-Search`.
 pub const NO_VARY_SEARCH: HeaderName = HeaderName::from_static("no-vary-search");
 
+/// Every key under a rule carries the rule: a longer one costs more than it saves.
+const RULE_BYTES_MAX: usize = 1000;
+
 /// A name of parameters; one that ends in `*` stands for all that begin with what is before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ParameterName(String);
@@ -76,7 +79,8 @@ enum Ignored {
 }
 
 impl SearchVariance {
-    /// What `No-Vary-Search` says; `None` where it is absent, not understood, or says no more than the default.
+    /// What `No-Vary-Search` says; `None` where it is absent, not understood, says no more than the default, or says it at
+    /// more than a thousand bytes' length.
     #[must_use]
     pub fn of(response: &HeaderMap) -> Option<Self> {
         let found = dictionary(response, &NO_VARY_SEARCH)?;
@@ -86,7 +90,15 @@ impl SearchVariance {
         };
         let ignored = ignored(&found)?;
         let default = order_matters && ignored == Ignored::These(Vec::new());
-        (!default).then_some(Self { order_matters, ignored })
+        let found = Self { order_matters, ignored };
+        (!default && found.bytes() <= RULE_BYTES_MAX).then_some(found)
+    }
+
+    /// The bytes that the rule takes, in memory and, doubled, in keys.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let (Ignored::These(names) | Ignored::AllBut(names)) = &self.ignored;
+        names.iter().map(|name| name.len() + 1).sum()
     }
 
     /// Writes `target` behind `out` in a form that is the same for all targets that this makes equal.

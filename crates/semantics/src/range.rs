@@ -1,8 +1,8 @@
 //! Ranges of a complete stored response (RFC 9110 §14, §13.1.5).
 //!
-//! Several ranges are sorted and those that touch or overlap become one, which §15.3.7.2 allows; what would then be more
-//! than [`RANGES_MAX`] parts, or more bytes than the whole has, is answered with the whole ("A server MAY ignore the
-//! Range header field", §14.2).
+//! Of several ranges those that touch or overlap become one, which §15.3.7.2 allows; the parts come in the order in which
+//! they were asked for. What would then be more than [`RANGES_MAX`] parts is answered with the whole ("A server MAY ignore
+//! the Range header field", §14.2).
 
 use http::HeaderMap;
 use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
@@ -23,7 +23,7 @@ pub enum Part {
     Whole,
     /// One part, as a 206.
     Range(Span),
-    /// Two to [`RANGES_MAX`] parts, as a 206 of `multipart/byteranges`; ascending, with bytes between them.
+    /// Two to [`RANGES_MAX`] parts, as a 206 of `multipart/byteranges`; as they were asked for, with bytes between them.
     Ranges(Vec<Span>),
     /// 416: no byte of the representation is in the range.
     Unsatisfiable,
@@ -91,21 +91,26 @@ fn within(start: u64, end: u64, length: u64) -> Option<Span> {
     (start < length).then(|| Span { start, end: end.min(length) })
 }
 
-/// What the spans come to when those that touch are one.
-fn joined(mut spans: Vec<Span>) -> Part {
-    spans.sort_unstable();
-    let mut parts: Vec<Span> = Vec::new();
-    for span in spans {
+/// What the spans come to when those that touch are one, each in the place of its first.
+fn joined(spans: Vec<Span>) -> Part {
+    let mut sorted: Vec<(Span, usize)> = spans.into_iter().zip(0..).collect();
+    sorted.sort_unstable();
+    let mut parts: Vec<(Span, usize)> = Vec::new();
+    for (span, place) in sorted {
         match parts.last_mut() {
-            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
-            _ => parts.push(span),
+            Some((last, first)) if span.start <= last.end => {
+                last.end = last.end.max(span.end);
+                *first = place.min(*first);
+            }
+            _ => parts.push((span, place)),
         }
     }
+    parts.sort_unstable_by_key(|(_, place)| *place);
     match parts.as_slice() {
         [] => Part::Unsatisfiable,
-        [only] => Part::Range(*only),
+        [(only, _)] => Part::Range(*only),
         // Bytes between the parts are left out, so that together they are less than the whole.
-        _ if parts.len() <= RANGES_MAX => Part::Ranges(parts),
+        _ if parts.len() <= RANGES_MAX => Part::Ranges(parts.into_iter().map(|(span, _)| span).collect()),
         _ => Part::Whole,
     }
 }

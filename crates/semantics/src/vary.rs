@@ -84,10 +84,14 @@ fn push_cookie(request: &HeaderMap, name: &str, key: &mut Vec<u8>) {
     key.push(b'=');
     key.extend_from_slice(name.as_bytes());
     for pair in request.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';')) {
-        let pair = pair.trim_ascii();
-        if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+        let (own, value) = match pair.iter().position(|b| *b == b'=') {
+            Some(equals) => (pair.get(..equals).unwrap_or_default(), pair.get(equals + 1..).unwrap_or_default()),
+            None => (pair, &[][..]),
+        };
+        // As servers read it: white space around name and value does not belong to them.
+        if own.trim_ascii() == name.as_bytes() {
             key.push(b';');
-            key.extend_from_slice(value);
+            key.extend_from_slice(value.trim_ascii());
         }
     }
 }

@@ -55,8 +55,8 @@ pub(crate) struct Groups {
 struct Known {
     /// Groups that entries belong to, and recent ones.
     groups: HashMap<Box<[u8]>, Weak<Group>, ahash::RandomState>,
-    /// Groups that were invalidated while nothing belonged to them: what is on its way may.
-    recent: VecDeque<Arc<Group>>,
+    /// Groups that were invalidated lately, and the epoch that began with it: what is on its way may belong to them.
+    recent: VecDeque<(u64, Arc<Group>)>,
     /// What was asked for before this epoch may belong to a group that `recent` has forgotten.
     forgotten: u64,
     /// Dead groups are cleared out when the table has grown to this.
@@ -94,11 +94,11 @@ impl Groups {
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         let group = known.group(name);
         group.invalidated.store(epoch, Ordering::Release);
-        known.recent.push_back(group);
+        known.recent.push_back((epoch, group));
         if known.recent.len() > RECENT_MAX
-            && let Some(oldest) = known.recent.pop_front()
+            && let Some((epoch, _)) = known.recent.pop_front()
         {
-            known.forgotten = known.forgotten.max(oldest.invalidated.load(Ordering::Acquire));
+            known.forgotten = epoch;
         }
     }
 }
@@ -149,6 +149,9 @@ mod tests {
             groups.invalidate(format!("{n}").as_bytes());
         }
         assert!(groups.join(&name("0"), before).is_invalidated());
+        let lately = groups.epoch();
+        groups.invalidate(b"1");
+        assert!(!groups.join(&name("2"), lately).is_invalidated(), "nothing was forgotten since");
         assert!(!groups.join(&name("0"), groups.epoch()).is_invalidated());
         assert!(!groups.join(&[], before).is_invalidated(), "it belongs to none");
     }

@@ -20,5 +20,5 @@ pub use body::{Body, BodyReader, BodyWriter, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
-pub use memory::{Limits, Store};
+pub use memory::{Limits, SearchRule, Store};
 pub use slot::Slot;

@@ -48,7 +48,9 @@ pub struct Store {
     slots: Cache<Box<[u8]>, Kept, ahash::RandomState>,
     uncacheable: Cache<Box<[u8]>, (), ahash::RandomState>,
     /// By scheme, host and path.
-    search: Cache<Box<[u8]>, Arc<SearchVariance>, ahash::RandomState>,
+    search: Cache<Box<[u8]>, Arc<SearchRule>, ahash::RandomState>,
+    /// Numbers what is put into `search`.
+    rules: AtomicU64,
     /// Something was put into `search`, ever: until then, nobody need look.
     searches: AtomicBool,
     groups: Groups,
@@ -64,6 +66,16 @@ pub struct Store {
 struct Kept {
     slot: Arc<Slot>,
     retain: Duration,
+}
+
+/// What responses for a path say of its queries.
+#[derive(Debug)]
+pub struct SearchRule {
+    /// What they say.
+    pub variance: SearchVariance,
+    /// Tells it from the same rule learned at another time, so that a rule which was forgotten and comes back does not
+    /// find what was stored under it before: purges in between did not know that key.
+    pub number: u64,
 }
 
 /// moka asks this for the life of each slot.
@@ -87,8 +99,8 @@ const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
 const SETTLE_TRIES: usize = 8;
 /// Room for such keys, in bytes of keys.
 const UNCACHEABLE_BYTES: u64 = 4 << 20;
-/// Room for what is known of the queries of paths, in bytes of paths and rules.
-const SEARCH_BYTES: u64 = 8 << 20;
+/// The share of the memory that is added for what is known of the queries of paths.
+const SEARCH_SHARE: u64 = 64;
 /// The longest that moka is asked to keep anything; its timer wheels overflow far beyond.
 const RETAIN_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 
@@ -110,13 +122,18 @@ impl Store {
             .time_to_live(UNCACHEABLE_FOR)
             .build_with_hasher(ahash::RandomState::new());
         let search = Cache::builder()
-            .max_capacity(SEARCH_BYTES)
-            .weigher(move |path: &Box<[u8]>, _: &Arc<SearchVariance>| weight(path.len() as u64 + 256))
+            .max_capacity((limits.memory_bytes / SEARCH_SHARE).max(1 << 16))
+            .weigher(move |path: &Box<[u8]>, rule: &Arc<SearchRule>| {
+                weight((path.len() + rule.variance.bytes()) as u64 + 256)
+            })
+            // A rule that is not admitted would be learned again and again.
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build_with_hasher(ahash::RandomState::new());
         Self {
             slots,
             uncacheable,
             search,
+            rules: AtomicU64::new(0),
             searches: AtomicBool::new(false),
             groups: Groups::default(),
             budget: Budget::new(limits.memory_bytes),
@@ -177,6 +194,17 @@ impl Store {
         self.slots.remove(key).map_or(0, |kept| kept.slot.variants())
     }
 
+    /// Removes one variant of a key, if it is still that one.
+    pub fn remove_entry(&self, key: &[u8], entry: &Arc<Entry>) {
+        self.slots.entry(key.into()).and_compute_with(|old| match old.map(moka::Entry::into_value) {
+            None => Op::Nop,
+            Some(kept) => match kept.slot.without(entry) {
+                Some(slot) => Op::Put(Kept { slot: Arc::new(slot), retain: kept.retain }),
+                None => Op::Remove,
+            },
+        });
+    }
+
     /// Remembers for a while that the answers for a key may not be stored.
     pub fn remember_uncacheable(&self, key: &[u8]) {
         self.uncacheable.insert(key.into(), ());
@@ -188,22 +216,31 @@ impl Store {
         self.uncacheable.contains_key(key)
     }
 
-    /// What the last response for a path (scheme, host, path) said of its queries.
+    /// What the last response for a path (scheme, host, path) that had a rule said of its queries.
     #[must_use]
-    pub fn search_variance(&self, path: &[u8]) -> Option<Arc<SearchVariance>> {
+    pub fn search_rule(&self, path: &[u8]) -> Option<Arc<SearchRule>> {
         // Relaxed: who does not see it yet asks for itself, as before.
         if self.searches.load(Ordering::Relaxed) { self.search.get(path) } else { None }
     }
 
-    /// Remembers what the last response for a path said of its queries.
-    pub fn learn_search_variance(&self, path: &[u8], variance: Option<Arc<SearchVariance>>) {
-        match variance {
-            Some(variance) => {
-                self.searches.store(true, Ordering::Relaxed);
-                self.search.insert(path.into(), variance);
+    /// Remembers what a response for a path says of its queries; the rule, as it is known from now on.
+    pub fn learn_search_rule(&self, path: &[u8], variance: &SearchVariance) -> Arc<SearchRule> {
+        self.searches.store(true, Ordering::Relaxed);
+        let entry = self.search.entry(path.into()).and_compute_with(|known| match known {
+            Some(known) if known.value().variance == *variance => Op::Nop,
+            _ => {
+                let number = self.rules.fetch_add(1, Ordering::Relaxed);
+                Op::Put(Arc::new(SearchRule { variance: variance.clone(), number }))
             }
-            None if self.searches.load(Ordering::Relaxed) => self.search.invalidate(path),
-            None => {}
+        });
+        match entry {
+            CompResult::Inserted(entry) | CompResult::ReplacedWith(entry) | CompResult::Unchanged(entry) => {
+                entry.into_value()
+            }
+            CompResult::StillNone(_) | CompResult::Removed(_) => {
+                let number = self.rules.fetch_add(1, Ordering::Relaxed);
+                Arc::new(SearchRule { variance: variance.clone(), number })
+            }
         }
     }
 

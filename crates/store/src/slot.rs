@@ -25,6 +25,13 @@ impl Slot {
         (Self { entries }, fallen)
     }
 
+    /// The slot without an entry; `None` if nothing is left.
+    #[must_use]
+    pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
+        let others: Box<[_]> = self.entries.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+        (!others.is_empty()).then_some(Self { entries: others })
+    }
+
     /// The entry that answers a request with these fields.
     #[must_use]
     pub fn select(&self, request: &HeaderMap) -> Option<&Arc<Entry>> {

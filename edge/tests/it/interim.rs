@@ -1,4 +1,4 @@
-//! Interim answers: they reach every client that waits, with their fields, and leave no trace.
+//! Interim answers: they reach the client whose request they answer, with their fields, and leave no trace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,9 +68,9 @@ async fn they_come_before_the_final_answer_is_there_and_only_once() {
     let early = read_until(&mut leader, "x-hint: 1\r\n\r\n").await;
     assert!(early.starts_with("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n"), "{early}");
     assert!(early.contains("link: </style.css>; rel=preload\r\n") && !early.contains("x-hop"), "{early}");
-    // One who follows the same fill gets them too.
+    // One who waits for the same does not get them: whether the answer is for it too, nobody knows yet.
     let mut follower = open(&bed, &get("1.1")).await;
-    assert!(read_until(&mut follower, "x-hint: 1\r\n\r\n").await.contains(" 103 "));
+    tokio::time::sleep(Duration::from_millis(100)).await;
     finish.add_permits(1);
     for socket in [&mut leader, &mut follower] {
         let rest = read_until(socket, "body").await;

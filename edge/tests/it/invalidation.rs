@@ -101,9 +101,25 @@ async fn an_answer_that_is_on_its_way_while_its_group_is_invalidated_is_not_used
     });
     crate::bed::eventually("the fill is under way", || bed.asked(slow) == 1).await;
     ask(&bed, "POST", "/x?header.Cache-Group-Invalidation=%22g%22").await;
+    // One who comes now may wait for the answer that is on its way, but does not get it.
+    let later = bed.get(slow).await;
+    assert!(!later.cache().contains("collapsed"), "{}", later.cache());
     assert_eq!(waiting.await.unwrap().status, 200);
-    assert!(!is_hit(&bed.get(slow).await), "it was asked for before");
-    assert!(is_hit(&bed.get(slow).await));
+    assert_eq!(bed.asked(slow), 2);
+    assert!(is_hit(&bed.get(slow).await), "the later answer is stored, the earlier one is not");
+
+    // What has been invalidated is asked for once, however many want it.
+    ask(&bed, "POST", "/x?header.Cache-Group-Invalidation=%22g%22").await;
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let bed = std::sync::Arc::clone(&bed);
+            tokio::spawn(async move { bed.get(slow).await.status })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
+    }
+    assert_eq!(bed.asked(slow), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

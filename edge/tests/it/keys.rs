@@ -124,17 +124,109 @@ async fn no_vary_search_is_learned_per_path_and_forgotten_with_its_rule() {
         let reply = bed.get(other).await;
         assert_eq!((body(&reply).as_str(), is_hit(&reply)), (other, false), "{other}");
     }
-    // The rule changes: what was stored under the old one is not used for URLs that the new one tells apart.
+    // Answers without a rule are for their own URL; those that have one keep theirs.
     rule.store(0, Ordering::SeqCst);
     assert_eq!(body(&bed.get("/a?x=3&utm=1").await), "/a?x=3&utm=1");
-    for target in ["/a?x=3", "/a?x=3&utm=2", "/a?x=1&utm=7"] {
+    for target in ["/a?x=3", "/a?x=3&utm=2"] {
         assert_eq!(body(&bed.get(target).await), target, "{target}");
     }
     assert!(is_hit(&bed.get("/a?x=3&utm=1").await), "stored under its own URL");
+    assert_eq!(body(&bed.get("/a?x=1&utm=7").await), "/a?x=1&utm=1", "its answer said so");
     rule.store(2, Ordering::SeqCst);
     assert_eq!(body(&bed.get("/a?x=9&z=1").await), "/a?x=9&z=1");
     assert_eq!(body(&bed.get("/a?y&x=9").await), "/a?x=9&z=1");
     assert_eq!(body(&bed.get("/a?y&x=8").await), "/a?y&x=8");
+    assert_eq!(body(&bed.get("/a?x=1&utm=8").await), "/a?x=1&utm=8", "what the old rule made equal is not any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_comes_back_does_not_bring_back_what_was_purged_meanwhile() {
+    let rule = Arc::new(AtomicUsize::new(1));
+    let bed = searching(Arc::clone(&rule)).await;
+    bed.get("/a?x=1&utm=old").await;
+    rule.store(2, Ordering::SeqCst);
+    bed.get("/a?x=2").await;
+    // Under the second rule, nobody knows of the first one's key.
+    bed.purge("/a?x=1").await;
+    rule.store(1, Ordering::SeqCst);
+    bed.get("/a?x=3").await;
+    assert_eq!(body(&bed.get("/a?x=1&utm=new").await), "/a?x=1&utm=new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_overlaps_the_learning_of_a_rule_invalidates_what_was_stored_under_it() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (count, release) = (Arc::clone(&asked), Arc::new(tokio::sync::Semaphore::new(0)));
+    let listener = tokio::net::TcpListener::bind(crate::bed::loopback()).await.unwrap();
+    let origin = listener.local_addr().unwrap();
+    let released = Arc::clone(&release);
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (count, released) = (Arc::clone(&count), Arc::clone(&released));
+            tokio::spawn(async move {
+                let mut head = vec![0; 8192];
+                let read = socket.read(&mut head).await.unwrap_or(0);
+                if head[..read].starts_with(b"POST") {
+                    released.acquire().await.unwrap().forget();
+                }
+                let fields = "cache-control: max-age=600\r\nno-vary-search: params=(\"utm\")\r\n";
+                let place = count.fetch_add(1, Ordering::SeqCst).to_string();
+                let _ = socket.write_all(answer(200, fields, &place).as_bytes()).await;
+                let _ = socket.read(&mut head).await;
+            });
+        }
+    });
+    let bed = Arc::new(Bed::with(|config| config.sites[0].origins = vec![crate::bed::upstream(origin)]).await);
+    let writer = Arc::clone(&bed);
+    let post = tokio::spawn(async move {
+        let mut post = crate::bed::get("/a?x=1");
+        *post.method_mut() = http::Method::POST;
+        writer.ask(crate::bed::Speech::H1, post).await
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(body(&bed.get("/a?x=1").await), "0");
+    assert!(is_hit(&bed.get("/a?x=1&utm=1").await));
+    release.add_permits(1);
+    assert_eq!(body(&post.await.unwrap()), "1");
+    assert_eq!(body(&bed.get("/a?x=1").await), "2", "what was stored before the write is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_that_the_recipe_makes_one_are_one_request_also_while_a_rule_is_new() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let script = move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+        answer(200, "cache-control: max-age=600\r\nno-vary-search: key-order\r\n", "page")
+    };
+    let origin = crate::bed::scripted(std::time::Duration::from_millis(200), script).await;
+    let change = |config: &mut nearside_config::Config| {
+        config.sites[0].origins = vec![crate::bed::upstream(origin)];
+        config.sites[0].key.query_drop = vec!["gclid".parse().unwrap()];
+    };
+    let bed = Arc::new(Bed::with(change).await);
+    let ask = |n: usize| {
+        let bed = Arc::clone(&bed);
+        tokio::spawn(async move { bed.get(&format!("/a?x=1&gclid={n}")).await.status })
+    };
+    for task in (0..20).map(ask).collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap(), 200);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_went_forward_with_what_does_not_count_answers_no_gets() {
+    let script = |head: &str| {
+        let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        answer(200, &format!("cache-control: max-age=600\r\ncontent-location: {target}\r\n"), &target)
+    };
+    let bed = Bed::scripted(script, |config| config.sites[0].key.query_drop = vec!["utm_*".parse().unwrap()]).await;
+    let mut post = crate::bed::get("/a?utm_x=evil");
+    *post.method_mut() = http::Method::POST;
+    assert_eq!(body(&bed.ask(crate::bed::Speech::H1, post).await), "/a?utm_x=evil");
+    assert_eq!(body(&bed.get("/a").await), "/a");
 }
 
 #[tokio::test(flavor = "multi_thread")]

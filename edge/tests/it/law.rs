@@ -184,3 +184,94 @@ async fn a_validation_carries_the_nominated_fields_of_its_client() {
     assert!(head.contains("x-lang: de\r\n") && head.contains("if-none-match: \"a\"\r\n"), "{head}");
     assert!(!head.contains("client"), "{head}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_client_asks_for_takes_nothing_from_the_others() {
+    let mut bed = Bed::with(|config| config.sites[0].honour_request_directives = true).await;
+    let path = "/shared?cc=max-age%3D60&etag=a";
+    bed.get(path).await;
+    // Validated for one who wants nothing stored: what is stored stays, and stays as old as it was.
+    let own = bed.get_with(path, &[("cache-control", "no-cache, no-store")]).await;
+    assert!(own.cache().contains("fwd=request; fwd-status=304"), "{}", own.cache());
+    assert!(is_hit(&bed.get(path).await));
+    bed.advance(100);
+    let authorised = bed.get_with(path, &[("authorization", "Basic x")]).await;
+    assert!(authorised.cache().contains("fwd-status=304"), "{}", authorised.cache());
+    assert!(bed.get(path).await.cache().contains("fwd=stale; fwd-status=304"), "it is still there to be validated");
+    // A cold key does not become uncacheable by them.
+    let cold = "/cold?cc=max-age%3D60&ttfb=200";
+    bed.get_with(cold, &[("cache-control", "no-store")]).await;
+    bed.get_with(cold, &[("authorization", "Basic x")]).await;
+    let bed = Arc::new(bed);
+    let before = bed.asked(cold);
+    let ask = |_| {
+        let bed = Arc::clone(&bed);
+        tokio::spawn(async move { bed.get(cold).await.status })
+    };
+    for task in (0..10).map(ask).collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap(), 200);
+    }
+    assert_eq!(bed.asked(cold), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_of_something_stale_are_one_request_and_an_old_one_does_not_undo_a_newer_get() {
+    let version = Arc::new(AtomicUsize::new(1));
+    let heads = Arc::new(AtomicUsize::new(0));
+    let (now, count) = (Arc::clone(&version), Arc::clone(&heads));
+    let listener = tokio::net::TcpListener::bind(crate::bed::loopback()).await.unwrap();
+    let origin = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (now, count) = (Arc::clone(&now), Arc::clone(&count));
+            tokio::spawn(async move {
+                let mut head = vec![0; 8192];
+                let read = socket.read(&mut head).await.unwrap_or(0);
+                let tag = now.load(Ordering::SeqCst);
+                let mut reply = answer(200, &format!("cache-control: max-age=60\r\netag: \"{tag}\"\r\n"), "page");
+                if head[..read].starts_with(b"HEAD") {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                    reply.truncate(reply.len() - 4);
+                }
+                let _ = socket.write_all(reply.as_bytes()).await;
+                let _ = socket.read(&mut head).await;
+            });
+        }
+    });
+    let mut bed = Bed::with(|config| config.sites[0].origins = vec![crate::bed::upstream(origin)]).await;
+    bed.get("/").await;
+    bed.advance(100);
+    let bed = Arc::new(bed);
+    let ask = |_| {
+        let bed = Arc::clone(&bed);
+        tokio::spawn(async move { head(&bed, "/").await })
+    };
+    let waiting: Vec<_> = (0..10).map(ask).collect();
+    crate::bed::eventually("a HEAD is on its way", || heads.load(Ordering::SeqCst) == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    version.store(2, Ordering::SeqCst);
+    assert_eq!(bed.get("/").await.field("etag"), "\"2\"");
+    for task in waiting {
+        let reply = task.await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.field("etag"), reply.body.len()), (200, "\"1\"", 0));
+    }
+    assert_eq!(heads.load(Ordering::SeqCst), 1, "however many ask");
+    let hit = bed.get("/").await;
+    assert_eq!((hit.field("etag"), is_hit(&hit)), ("\"2\"", true), "{}", hit.cache());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_without_head_is_asked_by_get() {
+    let script = |head: &str| match head.starts_with("head") {
+        true => "HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
+        false => answer(200, "cache-control: max-age=60\r\n", "page"),
+    };
+    let mut bed = Bed::scripted(script, |_| {}).await;
+    for _ in 0..2 {
+        let reply = head(&bed, "/").await;
+        assert_eq!((reply.status.as_u16(), reply.field("content-length")), (200, "4"));
+        bed.advance(100);
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use nearside_semantics::age::{self, Exchange};
@@ -19,6 +18,7 @@ use crate::h1::framing::{bodiless, content_length};
 use crate::h1::write;
 use crate::hop::Asked;
 use crate::outcome::{Outcome, Verdict};
+use crate::request::key::CacheKey;
 use crate::request::{Engine, Request};
 
 /// What was worked out of an answer before its value is put together.
@@ -30,7 +30,8 @@ pub(super) struct Parts {
     pub(super) body: Arc<Body>,
     pub(super) stored: Result<(), Unstored>,
     pub(super) groups: Membership,
-    pub(super) only_for: Option<Bytes>,
+    pub(super) by_head: bool,
+    pub(super) only_for: Option<Box<[u8]>>,
 }
 
 /// Why an answer is not stored.
@@ -71,9 +72,10 @@ pub(crate) struct Fetched {
     pub(crate) variant: Box<[u8]>,
     pub(crate) stored: Result<(), Unstored>,
     pub(crate) hop: Arc<str>,
-    groups: Membership,
-    /// It is for this target only: those who wait under the same key were told to by a rule that no longer holds.
-    only_for: Option<Bytes>,
+    pub(crate) groups: Membership,
+    /// It is for this exact key only: others who wait were led here by a rule that no longer holds.
+    only_for: Option<Box<[u8]>>,
+    by_head: bool,
     age_stated: bool,
     response_time: Timestamp,
     /// The leader's place at the start, taken before a byte can be dropped.
@@ -97,13 +99,13 @@ impl Fetched {
         let freshness = Freshness::of(&fields, &control.directives, life, asked.exchange, rules.stale);
         let length = length_of(&fields);
         let groups = Membership::default();
-        let parts = Parts { fields, length, freshness, body, stored, groups, only_for: None };
+        let parts = Parts { fields, length, freshness, body, stored, groups, by_head: false, only_for: None };
         Self::of(engine, site, asked, parts, request)
     }
 
     /// The same, of which more is known already.
     pub(super) fn of(engine: &Engine, site: usize, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
-        let Parts { fields, length, freshness, body, stored, groups, only_for } = parts;
+        let Parts { fields, length, freshness, body, stored, groups, by_head, only_for } = parts;
         let vary = engine.rules(site).vary(&fields);
         let mut variant = Vec::new();
         vary.variant_key(request, &mut variant);
@@ -119,6 +121,7 @@ impl Fetched {
             stored,
             hop: Arc::clone(&asked.hop.name),
             groups,
+            by_head,
             only_for,
             response_time: asked.exchange.response_time,
             first,
@@ -131,10 +134,20 @@ impl Fetched {
     }
 
     /// Whether it is for a request.
-    pub(crate) fn answers(&self, request: &Request) -> bool {
+    pub(crate) fn answers(&self, request: &Request, key: &CacheKey) -> bool {
         let mut variant = Vec::with_capacity(self.variant.len());
         self.vary.variant_key(&request.fields, &mut variant);
-        *variant == *self.variant && self.only_for.as_ref().is_none_or(|target| *target == request.target)
+        *variant == *self.variant && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
+    }
+
+    /// Whether it is the head alone, of something that others may have.
+    pub(crate) fn is_shared_head(&self) -> bool {
+        self.stored == Err(Unstored::HeadOnly)
+    }
+
+    /// Whether a HEAD was asked, and the next hop does not know that method.
+    pub(crate) fn refuses_head(&self) -> bool {
+        self.by_head && matches!(self.head.status.as_u16(), 405 | 501)
     }
 
     /// What the cache did for the one who led.

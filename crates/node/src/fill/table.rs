@@ -59,8 +59,8 @@ impl Fills {
     /// Notes a fill that nobody joins, so that a purge can overtake it too.
     pub(crate) fn enter_alone(&self, key: &[u8]) -> Arc<Fill> {
         let mut fill_key = key.to_vec();
-        // No name of a field begins with this byte, so that no shared fill has such a key.
-        fill_key.extend_from_slice(&[0, 0xff]);
+        // No shared fill has such a key: behind the cache key, it has 0 or 1.
+        fill_key.push(0xff);
         fill_key.extend_from_slice(&self.alone.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         let fill = Arc::new(Fill::new(key, &fill_key, self.purges.load(Ordering::Acquire)));
         self.shard(key).lock().insert(fill_key.into(), Arc::clone(&fill));

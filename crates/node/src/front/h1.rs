@@ -7,7 +7,7 @@ mod hit;
 mod receive;
 mod send;
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -143,12 +143,18 @@ impl Connection<'_> {
             let answer = loop {
                 tokio::select! {
                     biased;
-                    Some(interim) = interims.recv() => self.interim(&interim).await,
+                    Some(interim) = interims.recv() => {
+                        if self.interim(&interim).await.is_err() {
+                            return Next::Abort;
+                        }
+                    }
                     answer = &mut work => break answer,
                 }
             };
             drop(work);
-            self.interims_left(&mut interims).await;
+            if self.interims_left(&mut interims).await.is_err() {
+                return Next::Abort;
+            }
             let persistence = self.persistence(&request);
             return self.send(answer, &request, start, persistence, None).await;
         }
@@ -176,22 +182,23 @@ impl Connection<'_> {
         Ok((request, receiver))
     }
 
-    /// Passes an interim answer on. If the client is gone, the final one will tell.
-    async fn interim(&mut self, interim: &Interim) {
+    /// Passes an interim answer on. Where it was not sent whole, nothing may follow it.
+    async fn interim(&mut self, interim: &Interim) -> io::Result<()> {
         let mut head = Vec::with_capacity(256);
         write::status_line(interim.status, &mut head);
         for (name, value) in &interim.fields {
             write::field(name.as_str(), value.as_bytes(), &mut head);
         }
         head.extend_from_slice(b"\r\n");
-        let _ = self.io.write_all(&mut [IoSlice::new(&head)], self.worker.engine.config.timeouts.stall).await;
+        self.io.write_all(&mut [IoSlice::new(&head)], self.worker.engine.config.timeouts.stall).await
     }
 
     /// Those that came together with the final answer.
-    async fn interims_left(&mut self, interims: &mut mpsc::Receiver<Arc<Interim>>) {
+    async fn interims_left(&mut self, interims: &mut mpsc::Receiver<Arc<Interim>>) -> io::Result<()> {
         while let Ok(interim) = interims.try_recv() {
-            self.interim(&interim).await;
+            self.interim(&interim).await?;
         }
+        Ok(())
     }
 
     /// A request that goes through the pass lane, with its body if it has one.
@@ -229,11 +236,17 @@ impl Connection<'_> {
                 });
                 match body.pump_until(step, &mut self.io, &mut self.buffer, stall).await {
                     Ok(passed) => break passed,
-                    Err(interim) => self.interim(&interim).await,
+                    Err(interim) => {
+                        if self.interim(&interim).await.is_err() {
+                            return Next::Abort;
+                        }
+                    }
                 }
             }
         };
-        self.interims_left(&mut interims).await;
+        if self.interims_left(&mut interims).await.is_err() {
+            return Next::Abort;
+        }
         match passed {
             Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,
             Passed::Answer(_) if body.too_large() => {

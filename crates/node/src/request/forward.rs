@@ -16,6 +16,7 @@ use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 
 use super::admit::CDN_LOOP;
+use super::interim::Interims;
 use super::key::CacheKey;
 use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond};
@@ -30,11 +31,13 @@ const ROUNDS_MAX: usize = 3;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
-    let key = engine.key(site, request);
     let mut learned = None;
+    let mut by_head = request.method == Method::HEAD;
     for _ in 0..ROUNDS_MAX {
         let now = engine.clock.now();
-        let mut ask = match lookup(engine, site, &key.bytes, request, now) {
+        // Made anew each time: an answer that was waited for may have brought a rule.
+        let key = engine.key(site, request);
+        let mut ask = match lookup(engine, site, &key, request, now) {
             Found::Usable(entry) => {
                 return respond::stored(engine, &entry, request, Outcome::new(Verdict::Hit, Some(site)), now);
             }
@@ -47,18 +50,17 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
         if only_if_cached(engine, site, request) {
             return respond::not_cached(site);
         }
-        if ask.stored.is_some() && request.method == Method::HEAD {
-            return head(engine, site, request, key, &ask).await;
-        }
-        if engine.store.is_uncacheable(&key.bytes) && ask.stored.is_none() {
+        if ask.stored.is_none() && (engine.store.is_uncacheable(&key.bytes) || wants_no_store(engine, site, request)) {
             return alone(engine, site, request, key, &ask).await;
         }
         if let Some(vary) = learned.take() {
             ask.vary = vary;
         }
-        match together(engine, site, request, &key, &ask).await {
+        let method = if by_head && ask.stored.is_some() { Method::HEAD } else { Method::GET };
+        match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
+            Turn::ByGet => by_head = false,
             Turn::Again(fetched) => learned = fetched.map(|fetched| fetched.vary.clone()),
         }
     }
@@ -68,22 +70,33 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
         on_error: false,
         vary: nearside_semantics::vary::Vary::None,
     };
-    alone(engine, site, request, key, &ask).await
+    alone(engine, site, request, engine.key(site, request), &ask).await
 }
 
 /// How a round ended.
 enum Turn {
     Answer(Box<Answer>),
-    /// The answer that was waited for is for another variant, or was stored meanwhile: look again.
+    /// The answer that was waited for is for another variant or target, or was stored meanwhile: look again.
     Again(Option<Arc<Fetched>>),
+    /// The next hop does not know HEAD.
+    ByGet,
     /// It cannot be shared.
     Alone,
 }
 
-async fn together(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey, ask: &Ask) -> Turn {
-    let (fill, leads) = match join(engine, request, &key.bytes, ask) {
+/// Leads a fill that asks by `method`, or follows one.
+async fn together(
+    engine: &Arc<Engine>,
+    site: usize,
+    request: &Request,
+    key: &CacheKey,
+    ask: &Ask,
+    method: Method,
+) -> Turn {
+    let (fill, leads) = match join(engine, request, key, ask, &method) {
         Joined::Leader(fill) => {
-            let plan = plan(engine, site, request, key.clone(), ask);
+            let mut plan = plan(engine, site, request, key.clone(), ask);
+            plan.forward.method = method;
             tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
             (fill, true)
         }
@@ -93,18 +106,28 @@ async fn together(engine: &Arc<Engine>, site: usize, request: &Request, key: &Ca
     let late = if leads { None } else { fill.begun_already() };
     let begun = match late {
         Some(begun) => begun,
-        None => fill.begun(&request.interims).await,
+        // What comes before the head is for the one whose request it answers: nobody knows yet whether it may be shared.
+        None if leads => fill.begun(&request.interims).await,
+        None => fill.begun(&Interims::none()).await,
     };
-    if late.is_some() && !still_fresh(engine, begun) {
+    if late.is_some() && !still_fresh(engine, begun) || !leads && begun.is_invalidated() {
         return Turn::Alone;
     }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
     outcome.forward = Some(ask.because);
-    finish(engine, begun, request, ask, outcome, leads)
+    finish(engine, begun, key, request, ask, outcome, leads)
 }
 
 /// The answer of one who led or followed a fill.
-fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outcome: Outcome, leads: bool) -> Turn {
+fn finish(
+    engine: &Engine,
+    begun: &Begun,
+    key: &CacheKey,
+    request: &Request,
+    ask: &Ask,
+    mut outcome: Outcome,
+    leads: bool,
+) -> Turn {
     let now = engine.clock.now();
     let done = |answer| Turn::Answer(Box::new(answer));
     match begun {
@@ -138,9 +161,13 @@ fn finish(engine: &Engine, begun: &Begun, request: &Request, ask: &Ask, mut outc
                 }
                 return done(answer);
             }
+            if fetched.refuses_head() {
+                return Turn::ByGet;
+            }
             let reader = if leads { fetched.take_first() } else { follow(fetched) };
             match reader {
-                _ if !leads && !fetched.answers(request) => Turn::Again(Some(Arc::clone(fetched))),
+                _ if !leads && !fetched.answers(request, key) => Turn::Again(Some(Arc::clone(fetched))),
+                None if fetched.is_shared_head() => done(respond::fetched_whole(fetched, None, request, outcome, now)),
                 None => Turn::Alone,
                 reader => {
                     if leads {
@@ -172,7 +199,7 @@ fn stale(
     reason: &'static str,
     now: nearside_semantics::Timestamp,
 ) -> Option<Answer> {
-    let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
+    let entry = ask.stored.as_ref().filter(|entry| ask.on_error && entry.is_alive(now))?;
     let outcome = Outcome { verdict: Verdict::Stale, reason: Some(reason), ..outcome.clone() };
     Some(respond::stored(engine, entry, request, outcome, now))
 }
@@ -187,30 +214,16 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 
 /// Goes forward for one request only; the answer is stored if it may be.
 async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
-    let mut plan = plan(engine, site, request, key, ask);
+    let mut plan = plan(engine, site, request, key.clone(), ask);
     // As it came: conditions and ranges are the origin's business where nothing is stored.
     plan.forward = engine.forward(site, request, engine.target(site, request));
     plan.stored = None;
-    run_alone(engine, request, plan, ask).await
-}
-
-/// Asks for the head of what is stored and stale; the answer tells whether that still holds (RFC 9111 §4.3.5).
-async fn head(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
-    let mut plan = plan(engine, site, request, key, ask);
-    plan.forward.method = Method::HEAD;
-    run_alone(engine, request, plan, ask).await
-}
-
-/// Runs a fill that nobody joins.
-async fn run_alone(engine: &Arc<Engine>, request: &Request, plan: Plan, ask: &Ask) -> Answer {
-    let site = plan.site;
-    let fill = engine.fills.enter_alone(&plan.key.bytes);
+    let fill = engine.fills.enter_alone(&key.bytes);
     tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
     let begun = fill.begun(&request.interims).await;
     if let Begun::Response(fetched) = begun
-        && !(is_failure(fetched) && ask.on_error)
         && fetched.head.status != http::StatusCode::OK
     {
         // Conditions and ranges have been answered.
@@ -219,9 +232,9 @@ async fn run_alone(engine: &Arc<Engine>, request: &Request, plan: Plan, ask: &As
         outcome.verdict = fetched.verdict(false);
         return respond::fetched_whole(fetched, fetched.take_first(), request, outcome, engine.clock.now());
     }
-    match finish(engine, begun, request, ask, outcome, true) {
+    match finish(engine, begun, &key, request, ask, outcome, true) {
         Turn::Answer(answer) => *answer,
-        Turn::Again(_) | Turn::Alone => respond::refusal(Refusal::bad("retry"), Some(site)),
+        Turn::Again(_) | Turn::Alone | Turn::ByGet => respond::refusal(Refusal::bad("retry"), Some(site)),
     }
 }
 
@@ -233,24 +246,26 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
         on_error: true,
         vary: entry.vary.clone(),
     };
-    if let Joined::Leader(fill) = join(engine, request, &key.bytes, &ask) {
+    if let Joined::Leader(fill) = join(engine, request, key, &ask, &Method::GET) {
         let mut plan = plan(engine, site, request, key.clone(), &ask);
         plan.background = true;
         tokio::spawn(fill::run(Arc::clone(engine), fill, plan));
     }
 }
 
-fn join(engine: &Engine, request: &Request, key: &[u8], ask: &Ask) -> Joined {
-    let mut fill_key = key.to_vec();
-    fill_key.push(0);
+fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
+    let mut fill_key = key.bytes.to_vec();
+    // A HEAD brings no body for those who want one.
+    fill_key.push(u8::from(method == Method::HEAD));
     ask.vary.variant_key(&request.fields, &mut fill_key);
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
-    engine.fills.join(key, &fill_key, || {
-        let slot = engine.store.lookup(key);
+    engine.fills.join(&key.bytes, &fill_key, || {
+        let slot = engine.store.lookup(&key.bytes);
         let newer = slot.as_ref().and_then(|slot| slot.select(&request.fields));
+        let now = engine.clock.now();
         newer.is_some_and(|newer| {
             let known = ask.stored.as_ref().is_some_and(|known| Arc::ptr_eq(known, newer));
-            !known && newer.freshness.reuse(engine.clock.now(), None) == Reuse::Fresh
+            !known && newer.is_alive(now) && newer.freshness.reuse(now, None) == Reuse::Fresh
         })
     })
 }
@@ -268,13 +283,17 @@ fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &As
     Plan {
         site,
         key,
-        target: request.target.clone(),
         forward,
         stored: ask.stored.clone(),
         request: request.fields.clone(),
         own_location: false,
         background: false,
     }
+}
+
+/// RFC 9111 §5.2.1.5, where the site honours what clients ask: nobody else can have the answer.
+fn wants_no_store(engine: &Engine, site: usize, request: &Request) -> bool {
+    engine.rules(site).honours_requests && RequestDirectives::of(&request.fields).no_store
 }
 
 /// RFC 9111 §5.2.1.7, where the site honours what clients ask.
@@ -284,7 +303,7 @@ fn only_if_cached(engine: &Engine, site: usize, request: &Request) -> bool {
 
 impl Engine {
     /// The target as the site's recipe has it: what is not in the cache key is not sent forward either.
-    fn target(&self, site: usize, request: &Request) -> Box<[u8]> {
+    pub(crate) fn target(&self, site: usize, request: &Request) -> Box<[u8]> {
         let mut target = Vec::with_capacity(request.target.len());
         self.rules(site).query.write(&request.target, &mut target);
         target.into()

@@ -1,5 +1,6 @@
-//! Interim answers (RFC 9110 §15.2): 102 and 103 reach the clients that wait, at once and with their fields, and leave no
-//! trace in the final answer or in what is stored.
+//! Interim answers (RFC 9110 §15.2): 102 and 103 reach the client whose request they answer, at once and with their
+//! fields, and leave no trace in the final answer or in what is stored. Those who wait for the same do not get them:
+//! whether the answer is for them too, only its head will tell.
 //!
 //! 100 is not among them (each hop has its own), nor 101 (that is an upgrade).
 
@@ -45,6 +46,11 @@ impl Interims {
         let (sender, receiver) = mpsc::channel(INTERIMS_MAX);
         // "A server MUST NOT send a 1xx response to an HTTP/1.0 client" (RFC 9110 §15.2).
         (Self((version != Version::HTTP_10).then_some(sender)), receiver)
+    }
+
+    /// For nobody.
+    pub(crate) fn none() -> Self {
+        Self(None)
     }
 
     /// Hands one over; it is dropped if the client does not take what it was sent before.

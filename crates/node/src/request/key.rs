@@ -4,40 +4,31 @@ use std::sync::Arc;
 
 use nearside_semantics::key::{self, Scheme};
 use nearside_semantics::query::SearchVariance;
+use nearside_store::SearchRule;
 
 use super::{Engine, Request};
 
 /// A cache key and how it came about.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheKey {
-    /// As the URL and the site's recipe have it.
+    /// As the URL and the site's recipe have it. Responses that have no rule about queries are stored under it.
     pub(crate) exact: Box<[u8]>,
-    /// What is looked up: the same, unless responses for this path say which parameters make no difference.
+    /// What is looked up first: the same, unless a response for this path had a rule.
     pub(crate) bytes: Box<[u8]>,
-    /// What they say.
-    pub(crate) variance: Option<Arc<SearchVariance>>,
+    /// The rule.
+    pub(crate) rule: Option<Arc<SearchRule>>,
 }
 
 impl CacheKey {
-    /// The key under which a response that says `variance` is stored.
-    pub(crate) fn under(&self, variance: Option<&SearchVariance>) -> Box<[u8]> {
-        variance.map_or_else(|| self.exact.clone(), |variance| varied(&self.exact, variance).into())
-    }
-
-    /// Whether a response that says `variance` is stored under the key that was looked up.
+    /// Whether a response that says `variance` is stored under the key that was looked up first.
     pub(crate) fn agrees(&self, variance: Option<&SearchVariance>) -> bool {
-        self.variance.as_deref() == variance
+        self.rule.as_ref().map(|rule| &rule.variance) == variance
     }
 
     /// The name of a group that responses of this origin belong to.
     pub(crate) fn group(&self, name: &str) -> Vec<u8> {
         let origin = self.exact.splitn(3, |b| *b == b'\n').take(2);
         origin.chain([name.as_bytes()]).collect::<Vec<_>>().join(&b'\n')
-    }
-
-    /// The part that all queries of a path share.
-    pub(crate) fn path(&self) -> &[u8] {
-        path(&self.exact)
     }
 }
 
@@ -46,18 +37,19 @@ fn path(key: &[u8]) -> &[u8] {
     key.split(|b| *b == b'?').next().unwrap_or_default()
 }
 
-/// The key for all targets that `variance` makes equal; under another rule it is another key.
-fn varied(exact: &[u8], variance: &SearchVariance) -> Vec<u8> {
+/// The key for all targets that a rule makes equal; under another rule, or this one learned again, it is another key.
+fn varied(exact: &[u8], rule: &SearchRule) -> Vec<u8> {
     let mut key = Vec::with_capacity(exact.len() + 32);
-    variance.write(exact, &mut key);
+    rule.variance.write(exact, &mut key);
     // No target holds a line feed, so that no exact key looks like this.
     key.push(b'\n');
-    variance.write_rule(&mut key);
+    key.extend_from_slice(&rule.number.to_be_bytes());
+    rule.variance.write_rule(&mut key);
     key
 }
 
 impl Engine {
-    /// Writes the key that is looked up into `key`, which is cleared first, and returns by which rule about queries.
+    /// Writes the key that is looked up first into `key`, which is cleared before.
     pub(crate) fn write_key(
         &self,
         site: usize,
@@ -65,11 +57,11 @@ impl Engine {
         authority: &[u8],
         target: &[u8],
         key: &mut Vec<u8>,
-    ) -> Option<Arc<SearchVariance>> {
+    ) -> Option<Arc<SearchRule>> {
         self.write_exact(site, scheme, authority, target, key);
-        let variance = self.store.search_variance(path(key))?;
-        *key = varied(key, &variance);
-        Some(variance)
+        let rule = self.store.search_rule(path(key))?;
+        *key = varied(key, &rule);
+        Some(rule)
     }
 
     fn write_exact(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
@@ -84,17 +76,38 @@ impl Engine {
         }
     }
 
-    /// The key of a URL that a site answers for.
-    pub(crate) fn key_of(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8]) -> CacheKey {
-        let (mut exact, mut bytes) = (Vec::new(), Vec::new());
+    /// The exact key of a URL that a site answers for.
+    pub(crate) fn exact_key(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8]) -> Box<[u8]> {
+        let mut exact = Vec::new();
         self.write_exact(site, scheme, authority, target, &mut exact);
-        let variance = self.write_key(site, scheme, authority, target, &mut bytes);
-        CacheKey { exact: exact.into(), bytes: bytes.into(), variance }
+        exact.into()
     }
 
     /// The key of a request.
     pub(crate) fn key(&self, site: usize, request: &Request) -> CacheKey {
-        self.key_of(site, self.client_scheme(request), request.authority.as_bytes(), &request.target)
+        let scheme = self.client_scheme(request);
+        let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
+        match self.varied_key(&exact) {
+            Some((bytes, rule)) => CacheKey { exact, bytes, rule: Some(rule) },
+            None => CacheKey { bytes: exact.clone(), exact, rule: None },
+        }
+    }
+
+    /// The key under the rule that is known for an exact one's path, and that rule.
+    pub(crate) fn varied_key(&self, exact: &[u8]) -> Option<(Box<[u8]>, Arc<SearchRule>)> {
+        let rule = self.store.search_rule(path(exact))?;
+        Some((varied(exact, &rule).into(), rule))
+    }
+
+    /// The key under which a response that says `variance` is stored; its rule is known from now on.
+    pub(crate) fn storage_key(&self, asked: &CacheKey, variance: Option<&SearchVariance>) -> Box<[u8]> {
+        if asked.agrees(variance) {
+            return asked.bytes.clone();
+        }
+        match variance {
+            Some(variance) => varied(&asked.exact, &self.store.learn_search_rule(path(&asked.exact), variance)).into(),
+            None => asked.exact.clone(),
+        }
     }
 
     /// The scheme that the client used.

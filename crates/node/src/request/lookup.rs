@@ -9,6 +9,7 @@ use nearside_semantics::reuse::{Reuse, Stale};
 use nearside_semantics::vary::Vary;
 use nearside_store::Entry;
 
+use super::key::CacheKey;
 use super::{Engine, Request};
 
 /// What the store has for a request.
@@ -33,8 +34,20 @@ pub(crate) struct Ask {
     pub(crate) vary: Vary,
 }
 
-/// Looks a request up at `now`.
-pub(crate) fn lookup(engine: &Engine, site: usize, key: &[u8], request: &Request, now: Timestamp) -> Found {
+/// Looks a request up at `now`: under the rule about queries that is known for its path, then under its own URL.
+pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Found {
+    match under(engine, site, &key.bytes, request, now) {
+        Found::Ask(ask) if ask.stored.is_none() && key.rule.is_some() => {
+            match under(engine, site, &key.exact, request, now) {
+                Found::Ask(own) if own.stored.is_none() => Found::Ask(ask),
+                found => found,
+            }
+        }
+        found => found,
+    }
+}
+
+fn under(engine: &Engine, site: usize, key: &[u8], request: &Request, now: Timestamp) -> Found {
     let Some(slot) = engine.store.lookup(key) else {
         return Found::Ask(Ask { because: Forward::UriMiss, stored: None, on_error: false, vary: Vary::None });
     };

@@ -132,7 +132,8 @@ proptest! {
         let _ = conditional::merge(&response, &request);
         let _ = conditional::selects(&request, &response);
         let _ = range::evaluate(&request, &response, millis, moment);
-        let target = invalidation::Target { scheme: key::Scheme::Http, authority: b"a.org", path_and_query: &noise };
+        let target = invalidation::Target { scheme: key::Scheme::Http, authority: b"a.org",
+            alias: None, path_and_query: &noise };
         let _ = invalidation::locations(&target, &response);
         let _ = groups::groups(&response);
         let mut out = Vec::new();
@@ -182,10 +183,11 @@ proptest! {
     }
 
     #[test]
-    fn ranges_are_ascending_apart_and_inside(request in fields(), length in 0_u64..200) {
+    fn ranges_are_apart_and_inside(request in fields(), length in 0_u64..200) {
         match range::evaluate(&request, &HeaderMap::new(), length, NOW) {
             Part::Range(span) => prop_assert!(span.start < span.end && span.end <= length),
-            Part::Ranges(spans) => {
+            Part::Ranges(mut spans) => {
+                spans.sort_unstable();
                 prop_assert!(spans.len() >= 2);
                 prop_assert!(spans.iter().all(|span| span.start < span.end && span.end <= length));
                 prop_assert!(spans.windows(2).all(|pair| pair[0].end < pair[1].start));

@@ -84,6 +84,8 @@ fn what_a_site_nominates_counts_for_every_response() {
             assert_ne!(key(one), key(other), "{one:?} {other:?}");
         }
     }
-    assert_eq!(key(&[("cookie", "a=1; lang=de;b=2")]), key(&[("cookie", "lang=de")]));
+    for spelling in ["a=1; lang=de;b=2", "lang =de", "lang= de ;b", " lang\t=\tde"] {
+        assert_eq!(key(&[("cookie", spelling)]), key(&[("cookie", "lang=de")]), "{spelling}");
+    }
     assert_eq!(Vary::of(&map(&[("vary", "*")]), &site), Vary::All);
 }

@@ -21,13 +21,14 @@ fn successes_of_unsafe_and_unknown_methods_invalidate() {
 }
 
 fn found(target: &str, response: &str) -> Vec<String> {
-    let target = Target { scheme: Scheme::Http, authority: b"www.example.org", path_and_query: target.as_bytes() };
+    let target =
+        Target { scheme: Scheme::Http, authority: b"www.example.org", alias: None, path_and_query: target.as_bytes() };
     locations(&target, &head(response)).into_iter().map(|path| String::from_utf8(path).unwrap()).collect()
 }
 
 #[test]
 fn locations_of_the_same_origin_are_invalidated_too() {
-    let table: [(&str, &str, &[&str]); 16] = [
+    let table: [(&str, &str, &[&str]); 23] = [
         ("/a/b?q", "location: /c", &["/c"]),
         ("/a/b?q", "content-location: /c", &["/c"]),
         ("/a/b?q", "location: /c | content-location: /d?x", &["/c", "/d?x"]),
@@ -41,6 +42,13 @@ fn locations_of_the_same_origin_are_invalidated_too() {
         ("/a/b?q", "location: //www.example.org/c", &["/c"]),
         ("/a/b?q", "location: http://www.example.org", &["/"]),
         ("/a/b", "location: /a/b", &[]),
+        ("/a?ids[]=1", "location: /c", &["/c"]),
+        ("/a|b/x?{q}", "location: c", &["/a%7Cb/c"]),
+        ("/a", "location: /c?ids[]=1", &["/c?ids[]=1"]),
+        ("/a", "location: /c?x=\u{fc}", &["/c?x=\u{fc}"]),
+        ("/a", "location: //other.org/c?ids[]=1", &[]),
+        ("/a?q", "location: #part", &[]),
+        ("/a?q", "location:", &[]),
         ("/a/b", "location: http://other.org/c | content-location: https://www.example.org/d", &[]),
         ("/a/b", "location: http://www.example.org:8080/c", &[]),
         ("/a/b", "location: ht tp://broken | content-location: /c | content-location: /d", &[]),
@@ -51,10 +59,22 @@ fn locations_of_the_same_origin_are_invalidated_too() {
 }
 
 #[test]
+fn hosts_that_a_site_takes_for_one_are_one_origin() {
+    let target = |alias| Target { scheme: Scheme::Http, authority: b"example.org", alias, path_and_query: b"/a" };
+    let response = head("location: http://www.example.org/c");
+    assert!(locations(&target(None), &response).is_empty());
+    assert_eq!(locations(&target(Some(b"www.example.org")), &response), [b"/c".to_vec()]);
+}
+
+#[test]
 fn own_location() {
     let own = |target: &str, response: &str| {
-        let target =
-            Target { scheme: Scheme::Https, authority: b"www.example.org:443", path_and_query: target.as_bytes() };
+        let target = Target {
+            scheme: Scheme::Https,
+            authority: b"www.example.org:443",
+            alias: None,
+            path_and_query: target.as_bytes(),
+        };
         is_own_location(&target, &head(response))
     };
     assert!(own("/a?q", "content-location: /a?q"));
