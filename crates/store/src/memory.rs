@@ -216,11 +216,17 @@ impl Store {
         self.uncacheable.contains_key(key)
     }
 
+    /// Whether any response ever had a rule about queries: until then, nobody need look for one.
+    #[must_use]
+    pub fn has_search_rules(&self) -> bool {
+        // Relaxed: who does not see it yet asks for itself, as before.
+        self.searches.load(Ordering::Relaxed)
+    }
+
     /// What the last response for a path (scheme, host, path) that had a rule said of its queries.
     #[must_use]
     pub fn search_rule(&self, path: &[u8]) -> Option<Arc<SearchRule>> {
-        // Relaxed: who does not see it yet asks for itself, as before.
-        if self.searches.load(Ordering::Relaxed) { self.search.get(path) } else { None }
+        self.search.get(path)
     }
 
     /// Remembers what a response for a path says of its queries; the rule, as it is known from now on.

@@ -308,7 +308,7 @@ async fn interim_answers_parts_and_rules_about_queries_pass_through_both_tiers()
         let fields = "cache-control: max-age=600\r\nno-vary-search: params=(\"utm\")\r\n";
         format!("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n{}", answer(200, fields, target))
     };
-    // One shield: a path whose rule is new to the edge may have been asked for at another owner before.
+    // One shield: URLs that a rule makes one may belong to different owners.
     let tiers = Tiers::scripted(script).await.with_one_shield();
     let raw = tiers.bed.raw(b"GET /a?x=1&utm=1 HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n").await;
     assert!(raw.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n"), "{raw}");

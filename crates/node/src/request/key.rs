@@ -50,18 +50,11 @@ fn varied(exact: &[u8], rule: &SearchRule) -> Vec<u8> {
 
 impl Engine {
     /// Writes the key that is looked up first into `key`, which is cleared before.
-    pub(crate) fn write_key(
-        &self,
-        site: usize,
-        scheme: Scheme,
-        authority: &[u8],
-        target: &[u8],
-        key: &mut Vec<u8>,
-    ) -> Option<Arc<SearchRule>> {
+    pub(crate) fn write_key(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
         self.write_exact(site, scheme, authority, target, key);
-        let rule = self.store.search_rule(path(key))?;
-        *key = varied(key, &rule);
-        Some(rule)
+        if let Some((varied, _)) = self.varied_key(key) {
+            *key = varied;
+        }
     }
 
     fn write_exact(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
@@ -88,15 +81,18 @@ impl Engine {
         let scheme = self.client_scheme(request);
         let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
         match self.varied_key(&exact) {
-            Some((bytes, rule)) => CacheKey { exact, bytes, rule: Some(rule) },
+            Some((bytes, rule)) => CacheKey { exact, bytes: bytes.into(), rule: Some(rule) },
             None => CacheKey { bytes: exact.clone(), exact, rule: None },
         }
     }
 
     /// The key under the rule that is known for an exact one's path, and that rule.
-    pub(crate) fn varied_key(&self, exact: &[u8]) -> Option<(Box<[u8]>, Arc<SearchRule>)> {
+    pub(crate) fn varied_key(&self, exact: &[u8]) -> Option<(Vec<u8>, Arc<SearchRule>)> {
+        if !self.store.has_search_rules() {
+            return None;
+        }
         let rule = self.store.search_rule(path(exact))?;
-        Some((varied(exact, &rule).into(), rule))
+        Some((varied(exact, &rule), rule))
     }
 
     /// The key under which a response that says `variance` is stored; its rule is known from now on.

@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use crate::heads::{NOW, STALE};
 
 /// Fields that decide something, with values from pieces of their grammars and from noise.
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn fields() -> impl Strategy<Value = HeaderMap> {
     let names = proptest::sample::select(vec![
         "cache-control",
