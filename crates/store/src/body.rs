@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -24,6 +25,8 @@ use whole::Whole;
 pub struct Body {
     whole: OnceLock<Whole>,
     growing: Mutex<Growing>,
+    /// What came behind it, if anything; set before its end is seen.
+    trailers: OnceLock<HeaderMap>,
     /// Readers wait here for bytes.
     grown: Notify,
     /// The writer of a passing body waits here for room.
@@ -64,7 +67,7 @@ impl Body {
     pub fn complete(bytes: Bytes, charge: Option<Charge>) -> Arc<Self> {
         let (body, mut writer) = Self::growing(charge, None);
         writer.append(bytes);
-        writer.finish();
+        writer.finish(HeaderMap::new());
         body
     }
 
@@ -75,6 +78,7 @@ impl Body {
         let body = Arc::new(Self {
             whole: OnceLock::new(),
             growing: Mutex::new(Growing { window, charge, ..Growing::default() }),
+            trailers: OnceLock::new(),
             grown: Notify::new(),
             read: Notify::new(),
         });
@@ -217,8 +221,12 @@ impl BodyWriter {
         self.body.growing.lock().end
     }
 
-    /// Ends the body well.
-    pub fn finish(self) {
+    /// Ends the body well, with what came behind it.
+    pub fn finish(self, trailers: HeaderMap) {
+        if !trailers.is_empty() {
+            // Nobody else writes.
+            let _ = self.body.trailers.set(trailers);
+        }
         let mut growing = self.body.growing.lock();
         growing.ended = true;
         if growing.window.is_none() {
@@ -299,6 +307,12 @@ impl BodyReader {
                 read => return read,
             }
         }
+    }
+
+    /// The trailers; known once the end has been read.
+    #[must_use]
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.body.trailers.get()
     }
 
     /// Where the cursor stands.

@@ -74,7 +74,12 @@ impl Entry {
 /// The bytes that a head takes, serialised and as fields.
 #[must_use]
 pub fn head_weight(head: &Head) -> u64 {
-    // Of each field: name, value, and the 96 bytes that `http::HeaderMap` keeps for a bucket and its index.
-    let fields: usize = head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 96).sum();
-    (head.wire.len() + fields) as u64
+    head.wire.len() as u64 + fields_weight(&head.fields)
+}
+
+/// The bytes that fields take.
+#[must_use]
+pub fn fields_weight(fields: &HeaderMap) -> u64 {
+    // Of each: name, value, and the 96 bytes that `http::HeaderMap` keeps for a bucket and its index.
+    fields.iter().map(|(name, value)| (name.as_str().len() + value.len() + 96) as u64).sum()
 }

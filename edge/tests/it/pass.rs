@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -179,5 +179,37 @@ async fn an_answer_without_a_length_keeps_its_chunks_and_the_connection() {
             answer.extend_from_slice(&piece[..read]);
         }
         assert!(String::from_utf8_lossy(&answer).contains("transfer-encoding: chunked"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_of_answers_reach_the_clients_stored_or_not() {
+    let script = |head: &str| {
+        let cc = if head.contains("/stored") { "max-age=60" } else { "no-store" };
+        let te = if head.contains("te: trailers") && head.contains("connection: te") { "1" } else { "0" };
+        format!(
+            "HTTP/1.1 200 OK\r\ncache-control: {cc}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+             4\r\nbody\r\n0\r\nx-sum: 7\r\nx-te: {te}\r\ncontent-length: 9\r\nkeep-alive: x\r\n\r\n"
+        )
+    };
+    let origin = crate::bed::scripted(Duration::ZERO, script).await;
+    let bed = Bed::tls_with(|config| config.sites[0].origins = vec![upstream(origin)]).await;
+    for speech in [Speech::H1, Speech::H1Tls, Speech::H2] {
+        for (method, path) in [(Method::GET, "/passed"), (Method::GET, "/stored"), (Method::POST, "/posted")] {
+            let path = format!("{path}-{speech:?}");
+            let mut request = crate::bed::get_with(&path, &[("te", "trailers")]);
+            *request.method_mut() = method;
+            if speech != Speech::H2 {
+                request.headers_mut().insert("connection", "te".parse().unwrap());
+            }
+            let body = bed.send(speech, request).await.unwrap().into_body().collect().await.unwrap();
+            let trailers = body.trailers().cloned().unwrap_or_default();
+            assert_eq!(body.to_bytes(), "body", "{speech:?} {path}");
+            let found: Vec<_> = trailers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+            assert_eq!(found, [("x-sum", "7"), ("x-te", "1")], "{speech:?} {path}");
+        }
+        let hit = bed.ask(speech, crate::bed::get(&format!("/stored-{speech:?}"))).await;
+        assert_eq!((&hit.body[..], hit.field("content-length")), (&b"body"[..], "4"), "{speech:?}");
+        assert!(hit.cache().contains("; hit"));
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use nearside_store::BodyWriter;
+use nearside_store::entry::fields_weight;
 
 use super::Plan;
 use super::fetched::Fetched;
@@ -28,7 +30,7 @@ pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Asked, mut writer: Bo
             Err(error) => return cut(&error),
         }
     }
-    writer.finish();
+    writer.finish(asked.take_trailers());
     engine.hops.release(asked).await;
 }
 
@@ -65,7 +67,9 @@ pub(super) async fn keep(
             }
         }
     }
-    writer.finish();
+    let trailers = asked.take_trailers();
+    let fits = trailers.is_empty() || fits(engine, &mut writer, fields_weight(&trailers));
+    writer.finish(if fits { trailers } else { HeaderMap::new() });
     engine.hops.release(asked).await;
     kept
 }

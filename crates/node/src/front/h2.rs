@@ -307,7 +307,10 @@ impl Stream {
             match read {
                 Read::Chunks => {}
                 Read::End if left.is_none_or(|left| left == 0) => {
-                    let _ = stream.send_data(Bytes::new(), true);
+                    let _ = match reader.trailers() {
+                        Some(trailers) => stream.send_trailers(trailers.clone()),
+                        None => stream.send_data(Bytes::new(), true),
+                    };
                     return;
                 }
                 Read::End | Read::Cut | Read::Pending => {

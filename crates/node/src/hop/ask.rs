@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONNECTION;
-use http::{StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, StatusCode, Version};
 use nearside_semantics::age::Exchange;
-use nearside_semantics::fields::lists;
+use nearside_semantics::fields::{lists, strip_hop_by_hop};
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -29,6 +29,8 @@ pub(crate) struct Asked {
     pub(crate) hop: Arc<Hop>,
     pub(crate) head: ResponseHead,
     pub(crate) exchange: Exchange,
+    /// What came behind the body.
+    trailers: HeaderMap,
     reader: ResponseReader<ReadHalf<Stream>>,
     writer: Writer,
     pool_key: u64,
@@ -145,7 +147,8 @@ impl Hops {
         let head = self.within(hop, self.timeouts.first_byte, answer).await;
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
-        Ok(Asked { hop: Arc::clone(hop), head, exchange, reader, writer: Writer::Idle(writer), pool_key })
+        let writer = Writer::Idle(writer);
+        Ok(Asked { hop: Arc::clone(hop), head, exchange, trailers: HeaderMap::new(), reader, writer, pool_key })
     }
 
     /// A request with a body, to the first candidate that a connection can be made to; never tried twice.
@@ -189,7 +192,8 @@ impl Hops {
         let head = head.map_err(|error| error.or_response(&hop))?;
         hop.health.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now() };
-        Ok(Asked { hop, head, exchange, reader, writer: Writer::Sending(sending), pool_key: connection.pool_key })
+        let (writer, pool_key) = (Writer::Sending(sending), connection.pool_key);
+        Ok(Asked { hop, head, exchange, trailers: HeaderMap::new(), reader, writer, pool_key })
     }
 
     async fn connect_any(&self, to: &[Arc<Hop>]) -> Result<(Arc<Hop>, Connection), HopError> {
@@ -252,7 +256,13 @@ impl Hops {
     pub(crate) async fn body(&self, asked: &mut Asked) -> Result<Option<Bytes>, HopError> {
         let hop = Arc::clone(&asked.hop);
         let piece = self.within(&hop, self.timeouts.between_bytes, asked.reader.body()).await;
-        Ok(piece.map_err(|error| error.or_response(&hop))?.ok())
+        match piece.map_err(|error| error.or_response(&hop))? {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(trailers) => {
+                asked.trailers = trailers;
+                Ok(None)
+            }
+        }
     }
 
     /// Gives the connection of an answer that was read to its end back to the pool.
@@ -272,6 +282,14 @@ impl Asked {
     /// Whether the last byte of a body of known length has been read.
     pub(crate) fn is_whole(&self) -> bool {
         self.reader.is_whole()
+    }
+
+    /// The end-to-end trailers of a body that has been read to its end.
+    pub(crate) fn take_trailers(&mut self) -> HeaderMap {
+        let mut trailers = std::mem::take(&mut self.trailers);
+        strip_hop_by_hop(&mut trailers);
+        trailers.remove(CONTENT_LENGTH);
+        trailers
     }
 
     /// The connection behind a 101.

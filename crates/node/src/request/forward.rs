@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE, UPGRADE, VIA,
+    IF_UNMODIFIED_SINCE, RANGE, TE, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Version};
 use nearside_semantics::conditional::set_validators;
@@ -313,6 +313,7 @@ impl Engine {
     pub(crate) fn forward(&self, site: usize, request: &Request, target: Box<[u8]>) -> Forward {
         let mut fields = request.fields.clone();
         let upgrade = upgrade_of(&fields, request.version);
+        let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
         strip_hop_by_hop(&mut fields);
         for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET] {
             fields.remove(name);
@@ -327,6 +328,11 @@ impl Engine {
         };
         append(&mut fields, VIA, &format!("{version} {}", self.via));
         append(&mut fields, CDN_LOOP, self.config.id.as_str());
+        if trailers {
+            // "A sender of TE MUST also send a \"TE\" connection option" (RFC 9110 §10.1.4).
+            fields.insert(TE, HeaderValue::from_static("trailers"));
+            fields.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
         if let Some(protocol) = upgrade {
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             fields.insert(UPGRADE, protocol);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use nearside_store::{BodyReader, Read};
 
 /// What an answer is read from.
@@ -87,6 +88,14 @@ impl AnswerReader {
         match self {
             Self::Body(reader) => reader.poll(limit, list),
             Self::Parts(parts) => parts.poll(limit, list),
+        }
+    }
+
+    /// As [`BodyReader::trailers`]; parts have none.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Body(reader) => reader.trailers(),
+            Self::Parts(_) => None,
         }
     }
 

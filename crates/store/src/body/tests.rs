@@ -22,7 +22,7 @@ fn readers_follow_a_growing_body_each_at_its_own_place() {
     let mut late = body.reader(3).unwrap();
     writer.append(Bytes::from_static(b"world"));
     assert_eq!(drain(&mut late), (b"lo world".to_vec(), Read::Pending));
-    writer.finish();
+    writer.finish(HeaderMap::new());
     assert_eq!(drain(&mut early), (b"world".to_vec(), Read::End));
     assert_eq!(drain(&mut late), (Vec::new(), Read::End));
     assert_eq!(drain(&mut body.reader(9).unwrap()), (b"ld".to_vec(), Read::End));
@@ -72,7 +72,7 @@ fn small_chunks_are_joined_when_the_body_is_whole() {
         writer.append(Bytes::copy_from_slice(piece));
     }
     let mut half = body.reader(350_000).unwrap();
-    writer.finish();
+    writer.finish(HeaderMap::new());
     assert_eq!(body.chunks().unwrap().len(), 3);
     assert_eq!(drain(&mut half).0, pattern[350_000..]);
     assert_eq!(drain(&mut body.reader(0).unwrap()).0, pattern);
@@ -93,6 +93,6 @@ async fn a_reader_that_waits_is_woken_by_bytes_and_by_the_end() {
         tokio::task::yield_now().await;
         writer.append(Bytes::from_static(b"0123456789"));
     }
-    writer.finish();
+    writer.finish(HeaderMap::new());
     assert_eq!(task.await.unwrap(), 100);
 }

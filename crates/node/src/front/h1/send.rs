@@ -156,7 +156,7 @@ impl Connection<'_> {
             let last = read == Read::End || stream.left == Some(0);
             if read == Read::Cut || (read == Read::End && stream.left.is_some_and(|left| left > 0)) {
                 sent.cut = Some("upstream-cut");
-                let _ = self.write(head.take(), &[], Frame::Bare, stall).await;
+                let _ = self.write(head.take(), &[], Frame::Bare, None, stall).await;
                 break;
             }
             let frame = match (stream.delimiter, last) {
@@ -164,7 +164,8 @@ impl Connection<'_> {
                 (Delimiter::Chunks, false) if bytes > 0 => Frame::Chunk,
                 _ => Frame::Bare,
             };
-            if self.write(head.take(), &chunks, frame, stall).await.is_err() {
+            let trailers = stream.reader.trailers().filter(|_| frame == Frame::LastChunk);
+            if self.write(head.take(), &chunks, frame, trailers, stall).await.is_err() {
                 sent.cut = Some("client-gone");
                 break;
             }
@@ -179,23 +180,23 @@ impl Connection<'_> {
         sent
     }
 
-    /// One vectored write: the head if it is still to be sent, then chunks in their frame.
+    /// One vectored write: the head if it is still to be sent, then chunks in their frame, trailers behind the last one.
     async fn write(
         &mut self,
         head: Option<&[u8]>,
         chunks: &[Bytes],
         frame: Frame,
+        trailers: Option<&HeaderMap>,
         stall: std::time::Duration,
     ) -> io::Result<()> {
         let size: usize = chunks.iter().map(Bytes::len).sum();
-        let mut opening = Vec::new();
-        let mut closing: &[u8] = b"";
+        let (mut opening, mut closing) = (Vec::new(), Vec::new());
         if frame != Frame::Bare && size > 0 {
             write::chunk_size(size, &mut opening);
-            closing = b"\r\n";
+            closing.extend_from_slice(b"\r\n");
         }
         if frame == Frame::LastChunk {
-            closing = if size > 0 { b"\r\n0\r\n\r\n" } else { b"0\r\n\r\n" };
+            write::last_chunk(trailers.unwrap_or(&HeaderMap::new()), &mut closing);
         }
         let mut slices = Vec::with_capacity(chunks.len() + 4);
         if let Some(prefix) = head {
@@ -204,7 +205,7 @@ impl Connection<'_> {
         }
         slices.push(IoSlice::new(&opening));
         slices.extend(chunks.iter().map(|chunk| IoSlice::new(chunk)));
-        slices.push(IoSlice::new(closing));
+        slices.push(IoSlice::new(&closing));
         self.io.write_all(&mut slices, stall).await
     }
 
