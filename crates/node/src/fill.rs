@@ -8,19 +8,15 @@
 
 mod carry;
 mod fetched;
+mod judge;
+mod publish;
 mod table;
 
 use std::sync::{Arc, OnceLock};
 
-use http::header::{RANGE, VIA};
 use http::{HeaderMap, Method, StatusCode};
-use nearside_semantics::age::Exchange;
-use nearside_semantics::lifetime::lifetime;
-use nearside_semantics::reuse::Freshness;
-use nearside_semantics::storable::{Candidate, NotStorable, storable};
-use nearside_semantics::vary::{Nominee, Vary};
-use nearside_semantics::{Timestamp, conditional, groups};
-use nearside_store::{Body, Charge, Entry, Epoch, Membership};
+use nearside_semantics::conditional;
+use nearside_store::{Body, Entry, Epoch};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -29,15 +25,15 @@ pub(crate) use fetched::{Fetched, Unstored};
 pub(crate) use table::{Fills, Joined};
 
 use carry::keep;
-use fetched::{Parts, end_to_end, head, length_of};
+use fetched::{Parts, end_to_end, length_of};
+use judge::{judge, room};
+use publish::{freshen_by_head, freshened, membership, replace, store};
 
 use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
 use crate::request::Engine;
-use crate::request::admit::CDN_LOOP;
 use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::request::key::CacheKey;
-use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// What a fill sets out to do.
 #[derive(Debug)]
@@ -230,150 +226,6 @@ async fn not_modified(
     None
 }
 
-/// What is stored, with the fields that a newer answer brings (RFC 9111 §3.2), and whether that may still be stored.
-fn freshened(
-    engine: &Engine,
-    plan: &Plan,
-    old: &Arc<Entry>,
-    fresh: &HeaderMap,
-    exchange: Exchange,
-    sent: Epoch,
-) -> (Arc<Entry>, Result<(), NotStorable>) {
-    let fields = conditional::merge(&old.head.fields, fresh);
-    let judged = judge(engine, plan, old.head.status, &fields, exchange);
-    let vary = engine.rules(plan.site).vary(&fields);
-    let mut variant = Vec::new();
-    vary.variant_key(&plan.request, &mut variant);
-    let groups = membership(engine, plan, &fields, sent);
-    let entry = Entry {
-        head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
-        freshness: judged.freshness,
-        retain_until: judged.retain_until,
-        vary,
-        variant: variant.into(),
-        groups,
-        body: Arc::clone(&old.body),
-    };
-    (Arc::new(entry), judged.storable)
-}
-
-/// Ends a fill by storing its entry under the key that the entry asks for.
-fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>) {
-    store_if(engine, fill, plan, entry, |_| true);
-}
-
-/// The same, if `still` says so of the key under the lock that stores.
-fn store_if(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, still: impl Fn(&[u8]) -> bool) {
-    let now = engine.clock.now();
-    let variance = engine.rules(plan.site).search_variance(&entry.head.fields);
-    let key = engine.storage_key(&plan.key, variance.as_ref());
-    let insert = || {
-        if still(&key) && !entry.groups.is_invalidated() {
-            engine.store.insert(&key, Arc::clone(entry), now);
-        }
-    };
-    if key == plan.key.bytes {
-        return engine.fills.leave(fill, insert);
-    }
-    engine.fills.store_elsewhere(fill, &key, insert);
-    engine.fills.leave(fill, || {});
-}
-
-/// Ends a fill that has freshened `old`: publishes the new entry in its place, or takes `old` away if that may not be
-/// stored. What somebody else has stored since is newer, and stays.
-fn replace(
-    engine: &Engine,
-    fill: &Arc<Fill>,
-    plan: &Plan,
-    old: &Arc<Entry>,
-    entry: &Arc<Entry>,
-    storable: Result<(), NotStorable>,
-) {
-    match storable {
-        Ok(()) => store_if(engine, fill, plan, entry, |key| {
-            let slot = engine.store.lookup(key);
-            let stored = slot.as_ref().and_then(|slot| slot.select(&plan.request));
-            stored.is_none_or(|stored| Arc::ptr_eq(stored, old))
-        }),
-        // It is one client's own request that forbids it.
-        Err(NotStorable::RequestNoStore | NotStorable::Authorization) => engine.fills.leave(fill, || {}),
-        Err(_) => forget(engine, fill, plan, old),
-    }
-}
-
-/// Ends a fill by removing what it has found to be of no use.
-fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
-    engine.fills.leave(fill, || {
-        engine.store.remove_entry(&plan.key.bytes, old);
-        engine.store.remove_entry(&plan.key.exact, old);
-    });
-}
-
-/// The groups of a response that was asked for in epoch `sent` (RFC 9875 §2.1: groups belong to an origin).
-fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent: Epoch) -> Membership {
-    let names: Vec<_> = groups::groups(fields).iter().map(|group| plan.key.group(group)).collect();
-    engine.store.join_groups(&names, sent)
-}
-
-impl Plan {
-    /// Whether the next hop gets a client's own conditions or range.
-    fn is_selective(&self) -> bool {
-        let fields = &self.forward.fields;
-        self.stored.is_none() && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
-    }
-}
-
-impl Plan {
-    /// Whether the answers for its key are not worth waiting for: not stored, for a reason that is not one client's own.
-    fn shows_uncacheable(&self, stored: Result<(), Unstored>) -> bool {
-        let own = [NotStorable::RequestNoStore, NotStorable::Authorization, NotStorable::Partial];
-        let lasting = match stored {
-            Err(Unstored::Law(reason)) => !own.contains(&reason),
-            Err(Unstored::TooLarge) => true,
-            _ => false,
-        };
-        lasting && self.forward.method == Method::GET && !self.is_selective()
-    }
-}
-
-/// Whether a response depends on fields that this node writes anew: what the client sent says nothing about them.
-fn varies_on_rewritten(vary: &Vary) -> bool {
-    let rewritten = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
-    let is_rewritten = |nominee: &Nominee| matches!(nominee, Nominee::Field(name) if rewritten.contains(name));
-    matches!(vary, Vary::On(nominees) if nominees.iter().any(is_rewritten))
-}
-
-/// What the rules say of a response.
-struct Judged {
-    storable: Result<(), NotStorable>,
-    freshness: Freshness,
-    retain_until: Timestamp,
-}
-
-fn judge(engine: &Engine, plan: &Plan, status: StatusCode, fields: &HeaderMap, exchange: Exchange) -> Judged {
-    let rules = engine.rules(plan.site);
-    let control = rules.control(fields);
-    let life = lifetime(status, fields, &control, exchange.response_time, rules.lifetime);
-    let freshness = Freshness::of(fields, &control.directives, life, exchange, rules.stale);
-    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, rules.stale);
-    let storable = if plan.is_selective() && status != StatusCode::OK {
-        // 206, 304, 412 and 416 answer a condition or a range of one client.
-        Err(NotStorable::Partial)
-    } else if varies_on_rewritten(&rules.vary(fields)) {
-        Err(NotStorable::VaryAll)
-    } else {
-        let candidate = Candidate {
-            method: &plan.forward.method,
-            request: &plan.request,
-            status,
-            response: fields,
-            own_location: plan.own_location,
-        };
-        storable(&candidate, &control, life, rules.store)
-    };
-    Judged { storable, freshness, retain_until }
-}
-
 /// A new response: tells those who wait, carries the body, stores it.
 async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: Asked, sent: Epoch) {
     let fields = end_to_end(&asked.head.fields, asked.exchange);
@@ -427,38 +279,4 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: As
         let entry = Arc::new(fetched.entry(engine, judged.retain_until));
         store(engine, &fill, plan, &entry);
     }
-}
-
-/// The answer to a HEAD tells of what is stored for GETs: it is freshened, or useless (RFC 9111 §4.3.5).
-fn freshen_by_head(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, asked: &Asked, fields: &HeaderMap, sent: Epoch) {
-    let Some(old) =
-        plan.stored.as_ref().filter(|old| asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK)
-    else {
-        return;
-    };
-    if conditional::describes(fields, &old.head.fields) {
-        let (entry, storable) = freshened(engine, plan, old, fields, asked.exchange, sent);
-        replace(engine, fill, plan, old, &entry, storable);
-    } else {
-        forget(engine, fill, plan, old);
-    }
-}
-
-fn room(
-    engine: &Engine,
-    plan: &Plan,
-    judged: &Judged,
-    status: StatusCode,
-    fields: &HeaderMap,
-    length: Option<u64>,
-) -> Result<Charge, Unstored> {
-    judged.storable.map_err(Unstored::Law)?;
-    if plan.forward.method == Method::HEAD {
-        return Err(Unstored::HeadOnly);
-    }
-    if length.unwrap_or(0) > engine.store.limits().object_bytes_max {
-        return Err(Unstored::TooLarge);
-    }
-    let head = head(engine, status, fields.clone(), length);
-    engine.store.reserve(&head, length.unwrap_or(0)).ok_or(Unstored::NoRoom)
 }

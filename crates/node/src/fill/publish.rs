@@ -1,0 +1,125 @@
+//! What a fill leaves in the store: a new entry, a freshened one, or one less.
+//!
+//! **Invariant:** everything here happens under the lock of the fill table's shard, so that neither a purge nor a new fill
+//! of the same key comes in between; and nothing newer that somebody else has stored is undone.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use nearside_semantics::age::Exchange;
+use nearside_semantics::storable::NotStorable;
+use nearside_semantics::{conditional, groups};
+use nearside_store::{Entry, Epoch, Membership};
+
+use super::fetched::head;
+use super::judge::judge;
+use super::{Fill, Plan};
+use crate::hop::Asked;
+use crate::request::Engine;
+
+/// What is stored, with the fields that a newer answer brings (RFC 9111 §3.2), and whether that may still be stored.
+pub(super) fn freshened(
+    engine: &Engine,
+    plan: &Plan,
+    old: &Arc<Entry>,
+    fresh: &HeaderMap,
+    exchange: Exchange,
+    sent: Epoch,
+) -> (Arc<Entry>, Result<(), NotStorable>) {
+    let fields = conditional::merge(&old.head.fields, fresh);
+    let judged = judge(engine, plan, old.head.status, &fields, exchange);
+    let vary = engine.rules(plan.site).vary(&fields);
+    let mut variant = Vec::new();
+    vary.variant_key(&plan.request, &mut variant);
+    let groups = membership(engine, plan, &fields, sent);
+    let entry = Entry {
+        head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
+        freshness: judged.freshness,
+        retain_until: judged.retain_until,
+        vary,
+        variant: variant.into(),
+        groups,
+        body: Arc::clone(&old.body),
+    };
+    (Arc::new(entry), judged.storable)
+}
+
+/// Ends a fill by storing its entry under the key that the entry asks for.
+pub(super) fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>) {
+    store_if(engine, fill, plan, entry, |_| true);
+}
+
+/// The same, if `still` says so of the key under the lock that stores.
+fn store_if(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, still: impl Fn(&[u8]) -> bool) {
+    let now = engine.clock.now();
+    let variance = engine.rules(plan.site).search_variance(&entry.head.fields);
+    let key = engine.storage_key(&plan.key, variance.as_ref());
+    let insert = || {
+        if still(&key) && !entry.groups.is_invalidated() {
+            engine.store.insert(&key, Arc::clone(entry), now);
+        }
+    };
+    if key == plan.key.bytes {
+        return engine.fills.leave(fill, insert);
+    }
+    engine.fills.store_elsewhere(fill, &key, insert);
+    engine.fills.leave(fill, || {});
+}
+
+/// Ends a fill that has freshened `old`: publishes the new entry in its place, or takes `old` away if that may not be
+/// stored. What somebody else has stored since is newer, and stays.
+pub(super) fn replace(
+    engine: &Engine,
+    fill: &Arc<Fill>,
+    plan: &Plan,
+    old: &Arc<Entry>,
+    entry: &Arc<Entry>,
+    storable: Result<(), NotStorable>,
+) {
+    match storable {
+        Ok(()) => store_if(engine, fill, plan, entry, |key| {
+            let slot = engine.store.lookup(key);
+            let stored = slot.as_ref().and_then(|slot| slot.select(&plan.request));
+            stored.is_none_or(|stored| Arc::ptr_eq(stored, old))
+        }),
+        // It is one client's own request that forbids it.
+        Err(NotStorable::RequestNoStore | NotStorable::Authorization) => engine.fills.leave(fill, || {}),
+        Err(_) => forget(engine, fill, plan, old),
+    }
+}
+
+/// Ends a fill by removing what it has found to be of no use.
+fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
+    engine.fills.leave(fill, || {
+        engine.store.remove_entry(&plan.key.bytes, old);
+        engine.store.remove_entry(&plan.key.exact, old);
+    });
+}
+
+/// The groups of a response that was asked for in epoch `sent` (RFC 9875 §2.1: groups belong to an origin).
+pub(super) fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent: Epoch) -> Membership {
+    let names: Vec<_> = groups::groups(fields).iter().map(|group| plan.key.group(group)).collect();
+    engine.store.join_groups(&names, sent)
+}
+
+/// The answer to a HEAD tells of what is stored for GETs: it is freshened, or useless (RFC 9111 §4.3.5).
+pub(super) fn freshen_by_head(
+    engine: &Engine,
+    fill: &Arc<Fill>,
+    plan: &Plan,
+    asked: &Asked,
+    fields: &HeaderMap,
+    sent: Epoch,
+) {
+    let Some(old) =
+        plan.stored.as_ref().filter(|old| asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK)
+    else {
+        return;
+    };
+    if conditional::describes(fields, &old.head.fields) {
+        let (entry, storable) = freshened(engine, plan, old, fields, asked.exchange, sent);
+        replace(engine, fill, plan, old, &entry, storable);
+    } else {
+        forget(engine, fill, plan, old);
+    }
+}
