@@ -3,7 +3,7 @@
 //! A fill is a task of its own, so that no client, slow or gone, holds it up. It writes a [`Body`] that its leader and
 //! all followers read at their own pace, and stores the result when it is whole.
 //!
-//! **Invariants:** for one key and variant at most one shared fill runs. A fill that a purge has overtaken is not
+//! **Invariants:** for one key, variant and method at most one shared fill runs. A fill that a purge has overtaken is not
 //! stored. A body that did not end well is not stored, and its readers see that.
 
 mod carry;
@@ -12,6 +12,7 @@ mod judge;
 mod publish;
 mod table;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Method, StatusCode};
@@ -27,7 +28,7 @@ pub(crate) use table::{Fills, Joined};
 use carry::keep;
 use fetched::{Parts, end_to_end, length_of};
 use judge::{judge, room};
-use publish::{freshen_by_head, freshened, membership, replace, store};
+use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
@@ -60,8 +61,11 @@ pub(crate) struct Fill {
     /// Interim answers so far, for all who wait for the head.
     interims: Mutex<Vec<Arc<Interim>>>,
     woken: Notify,
-    /// How many purges there had been when it was sent.
-    purges: u64,
+    /// The exact key of the URL that it asks for.
+    exact: Box<[u8]>,
+    /// How many purges there had been when it was entered: of all keys, and of those in the shard of its exact key.
+    purges: AtomicU64,
+    purges_near: AtomicU64,
     /// A purge came after it was sent. Read and written under the table's lock.
     fenced: std::sync::atomic::AtomicBool,
 }
@@ -73,7 +77,8 @@ pub(crate) enum Begun {
     Response(Arc<Fetched>),
     /// What was stored has been validated. `shared` says whether others than the leader may have it: a 304 can bring
     /// what is for one client only.
-    Revalidated { entry: Arc<Entry>, hop: Arc<str>, shared: bool },
+    /// `only_for` is the exact key of those who may, where the others who wait were led here by a rule that does not hold.
+    Revalidated { entry: Arc<Entry>, hop: Arc<str>, shared: bool, only_for: Option<Box<[u8]>> },
     /// No answer could be had.
     Failed(HopError),
 }
@@ -90,14 +95,16 @@ impl Begun {
 }
 
 impl Fill {
-    pub(crate) fn new(key: &[u8], fill_key: &[u8], purges: u64) -> Self {
+    pub(crate) fn new(key: &[u8], fill_key: &[u8], exact: &[u8], purges: u64, purges_near: u64) -> Self {
         Self {
             key: key.into(),
             fill_key: fill_key.into(),
             begun: OnceLock::new(),
             interims: Mutex::default(),
             woken: Notify::new(),
-            purges,
+            exact: exact.into(),
+            purges: AtomicU64::new(purges),
+            purges_near: AtomicU64::new(purges_near),
             fenced: std::sync::atomic::AtomicBool::new(false),
         }
     }
@@ -222,7 +229,8 @@ async fn not_modified(
     if whole {
         engine.hops.release(asked).await;
     }
-    fill.begin(Begun::Revalidated { entry, hop, shared: storable.is_ok() && same_key });
+    let only_for = (!same_key).then(|| plan.key.exact.clone());
+    fill.begin(Begun::Revalidated { entry, hop, shared: storable.is_ok(), only_for });
     None
 }
 
@@ -258,6 +266,10 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: As
     if stored.is_err() {
         if plan.shows_uncacheable(stored) {
             engine.store.remember_uncacheable(&plan.key.bytes);
+            // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3); an error means nothing.
+            if let Some(old) = plan.stored.as_ref().filter(|_| !status.is_server_error()) {
+                forget(engine, &entered.fill, plan, old);
+            }
         }
         drop(entered);
         if plan.background {

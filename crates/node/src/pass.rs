@@ -10,7 +10,8 @@ pub(crate) mod upload;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::header::MAX_FORWARDS;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
 use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch};
@@ -32,9 +33,13 @@ pub(crate) enum Passed {
 
 /// Sends a request forward and brings its answer back.
 pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Passed {
-    let lane = Lane { engine, site, request, key: engine.key(site, request) };
+    let hops_left = max_forwards(request);
+    if hops_left == Some(0) {
+        return Passed::Answer(respond::last_recipient(&request.method, site));
+    }
+    let lane = Lane { engine, site, request, key: engine.key(site, request), hops_left };
     // Entered before the request is sent, so that a purge in between overtakes what may come of it.
-    let fill = (request.method == Method::POST).then(|| engine.fills.enter_alone(&lane.key.bytes));
+    let fill = (request.method == Method::POST).then(|| engine.fills.enter_alone(&lane.key.bytes, &lane.key.exact));
     lane.pass(upload, fill.map(|fill| Entered::new(engine, fill))).await
 }
 
@@ -44,12 +49,17 @@ struct Lane<'l> {
     site: usize,
     request: &'l Request,
     key: CacheKey,
+    /// How many more it may pass, this one included; `None`: as many as there are.
+    hops_left: Option<u64>,
 }
 
 impl Lane<'_> {
     async fn pass(&self, upload: Option<Upload>, entered: Option<Entered>) -> Passed {
-        let Self { engine, site, request, key } = self;
-        let forward = engine.forward(*site, request, request.target.as_ref().into());
+        let Self { engine, site, request, key, hops_left } = self;
+        let mut forward = engine.forward(*site, request, request.target.as_ref().into());
+        if let Some(left) = hops_left {
+            forward.fields.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+        }
         let to = engine.hops.candidates(*site, &key.exact);
         let mut outcome = Outcome::new(Verdict::Bypass, Some(*site));
         outcome.forward = Some(reason(&request.method));
@@ -60,11 +70,8 @@ impl Lane<'_> {
                 outcome.forward_status = Some(asked.head.status.as_u16());
                 outcome.upstream = Some(Arc::clone(&asked.hop.name));
                 self.invalidate(&asked, entered.as_ref().map(|entered| &entered.fill));
-                // A target that the site's recipe would change went forward with what is not in the key.
-                let adopts = entered.filter(|_| {
-                    *engine.target(*site, request) == *request.target
-                        && is_own_location(&self.target(), &asked.head.fields)
-                });
+                let adopts = entered
+                    .filter(|_| self.went_as_a_get_would() && is_own_location(&self.target(), &asked.head.fields));
                 Passed::Answer(match adopts {
                     Some(entered) => self.adopt(entered, forward, asked, sent, outcome).await,
                     None => self.relay(asked, outcome),
@@ -83,6 +90,13 @@ impl Lane<'_> {
             None if forward.method.is_safe() => hops.ask(to, forward, clock, &tell).await,
             None => hops.ask_with_body(to, forward, clock, Upload::empty(), &tell).await,
         }
+    }
+
+    /// Whether nothing went forward that the key and the form of later GETs leave out.
+    fn went_as_a_get_would(&self) -> bool {
+        let mut fields = self.request.fields.clone();
+        self.engine.rules(self.site).normalise(&mut fields);
+        fields == self.request.fields && *self.engine.target(self.site, self.request) == *self.request.target
     }
 
     fn target(&self) -> Target<'_> {
@@ -150,6 +164,13 @@ impl Lane<'_> {
         tokio::spawn(fill::stream(Arc::clone(self.engine), asked, writer));
         respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())
     }
+}
+
+/// "Each intermediary that receives a TRACE or OPTIONS request containing a Max-Forwards header field MUST check and
+/// update its value prior to forwarding the request" (RFC 9110 §7.6.2).
+fn max_forwards(request: &Request) -> Option<u64> {
+    let heeds = request.method == Method::OPTIONS || request.method == Method::TRACE;
+    request.fields.get(MAX_FORWARDS).filter(|_| heeds)?.to_str().ok()?.parse().ok()
 }
 
 fn reason(method: &Method) -> cache_status::Forward {

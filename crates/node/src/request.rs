@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
 use nearside_semantics::key::Scheme;
-use nearside_store::{Head, Store};
+use nearside_store::{Entry, Head, Store};
 
 use crate::clock::Clock;
 use crate::fill::{Fill, Fills};
@@ -30,6 +30,7 @@ use crate::outcome::Outcome;
 use crate::site::Rules;
 use crate::tier::Tier;
 use interim::Interims;
+use key::CacheKey;
 use parts::AnswerReader;
 
 /// A request that has passed the gate of its front.
@@ -139,6 +140,12 @@ impl Engine {
     pub(crate) fn stored_variants(&self, exact: &[u8]) -> usize {
         let variants = |key: &[u8]| self.store.lookup(key).map_or(0, |slot| slot.variants());
         variants(exact) + self.varied_key(exact).map_or(0, |(key, _)| variants(&key))
+    }
+
+    /// Whether an entry is still what is stored for a key.
+    pub(crate) fn has(&self, key: &CacheKey, entry: &Arc<Entry>) -> bool {
+        let holds = |key: &[u8]| self.store.lookup(key).is_some_and(|slot| slot.holds(entry));
+        holds(&key.bytes) || key.rule.is_some() && holds(&key.exact)
     }
 
     /// Removes what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing

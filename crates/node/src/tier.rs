@@ -8,7 +8,7 @@ pub use nearside_semantics::key::Scheme;
 
 /// `X-Forwarded-For`: the addresses that a request has come from, the client's first.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// `X-Forwarded-Host`: the host that the client asked for.
+/// `X-Forwarded-Host`: the host that the client asked for, as it stands in the cache key.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// `X-Forwarded-Proto`: how the client reached the edge, `http` or `https`.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

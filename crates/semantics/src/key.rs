@@ -43,17 +43,22 @@ pub fn write(scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>)
     key.clear();
     key.extend_from_slice(scheme.as_str().as_bytes());
     key.push(b'\n');
-    let (host, port) = split_port(authority);
-    key.extend(host.strip_suffix(b".").unwrap_or(host).iter().map(u8::to_ascii_lowercase));
-    if !port.is_empty() && port != scheme.default_port().as_bytes() {
-        key.push(b':');
-        key.extend_from_slice(port);
-    }
+    write_host(scheme, authority, key);
     key.push(b'\n');
     if target.first() != Some(&b'/') {
         key.push(b'/');
     }
     key.extend_from_slice(target);
+}
+
+/// Writes the one form that all spellings of an authority have in the key behind `out`.
+pub fn write_host(scheme: Scheme, authority: &[u8], out: &mut Vec<u8>) {
+    let (host, port) = split_port(authority);
+    out.extend(host.strip_suffix(b".").unwrap_or(host).iter().map(u8::to_ascii_lowercase));
+    if !port.is_empty() && port != scheme.default_port().as_bytes() {
+        out.push(b':');
+        out.extend_from_slice(port);
+    }
 }
 
 /// Host and port of an authority; the port is empty where none is given. IPv6 literals keep their brackets.

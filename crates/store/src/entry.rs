@@ -33,6 +33,8 @@ pub struct Entry {
     pub head: Arc<Head>,
     /// When it is fresh, stale, useless.
     pub freshness: Freshness,
+    /// When it came, or was last validated.
+    pub response_time: Timestamp,
     /// The moment from which on nothing can be done with it.
     pub retain_until: Timestamp,
     /// What of a request it depends on.

@@ -76,6 +76,9 @@ pub struct SearchRule {
     /// Tells it from the same rule learned at another time, so that a rule which was forgotten and comes back does not
     /// find what was stored under it before: purges in between did not know that key.
     pub number: u64,
+    /// When it became known: what was stored under its own URL before may be one of those that the rule makes one, and
+    /// purges since did not know of it.
+    pub since: Timestamp,
 }
 
 /// moka asks this for the life of each slot.
@@ -99,6 +102,8 @@ const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
 const SETTLE_TRIES: usize = 8;
 /// Room for such keys, in bytes of keys.
 const UNCACHEABLE_BYTES: u64 = 4 << 20;
+/// How long a rule about queries is believed without being learned anew: an origin may have given it up.
+const SEARCH_RULE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The share of the memory that is added for what is known of the queries of paths.
 const SEARCH_SHARE: u64 = 64;
 /// The longest that moka is asked to keep anything; its timer wheels overflow far beyond.
@@ -128,6 +133,7 @@ impl Store {
             })
             // A rule that is not admitted would be learned again and again.
             .eviction_policy(moka::policy::EvictionPolicy::lru())
+            .time_to_live(SEARCH_RULE_FOR)
             .build_with_hasher(ahash::RandomState::new());
         Self {
             slots,
@@ -191,13 +197,18 @@ impl Store {
     /// Removes all variants of a key; returns how many there were.
     pub fn remove(&self, key: &[u8]) -> usize {
         self.uncacheable.invalidate(key);
-        self.slots.remove(key).map_or(0, |kept| kept.slot.variants())
+        // As a computation, so that none that is under way on the same key brings back what it had read.
+        match self.slots.entry(key.into()).and_compute_with(|old| if old.is_some() { Op::Remove } else { Op::Nop }) {
+            CompResult::Removed(entry) => entry.into_value().slot.variants(),
+            _ => 0,
+        }
     }
 
     /// Removes one variant of a key, if it is still that one.
     pub fn remove_entry(&self, key: &[u8], entry: &Arc<Entry>) {
         self.slots.entry(key.into()).and_compute_with(|old| match old.map(moka::Entry::into_value) {
             None => Op::Nop,
+            Some(kept) if !kept.slot.holds(entry) => Op::Nop,
             Some(kept) => match kept.slot.without(entry) {
                 Some(slot) => Op::Put(Kept { slot: Arc::new(slot), retain: kept.retain }),
                 None => Op::Remove,
@@ -230,23 +241,21 @@ impl Store {
     }
 
     /// Remembers what a response for a path says of its queries; the rule, as it is known from now on.
-    pub fn learn_search_rule(&self, path: &[u8], variance: &SearchVariance) -> Arc<SearchRule> {
+    pub fn learn_search_rule(&self, path: &[u8], variance: &SearchVariance, now: Timestamp) -> Arc<SearchRule> {
         self.searches.store(true, Ordering::Relaxed);
+        let rule = || {
+            let number = self.rules.fetch_add(1, Ordering::Relaxed);
+            Arc::new(SearchRule { variance: variance.clone(), number, since: now })
+        };
         let entry = self.search.entry(path.into()).and_compute_with(|known| match known {
             Some(known) if known.value().variance == *variance => Op::Nop,
-            _ => {
-                let number = self.rules.fetch_add(1, Ordering::Relaxed);
-                Op::Put(Arc::new(SearchRule { variance: variance.clone(), number }))
-            }
+            _ => Op::Put(rule()),
         });
         match entry {
             CompResult::Inserted(entry) | CompResult::ReplacedWith(entry) | CompResult::Unchanged(entry) => {
                 entry.into_value()
             }
-            CompResult::StillNone(_) | CompResult::Removed(_) => {
-                let number = self.rules.fetch_add(1, Ordering::Relaxed);
-                Arc::new(SearchRule { variance: variance.clone(), number })
-            }
+            CompResult::StillNone(_) | CompResult::Removed(_) => rule(),
         }
     }
 

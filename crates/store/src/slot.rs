@@ -25,6 +25,12 @@ impl Slot {
         (Self { entries }, fallen)
     }
 
+    /// Whether an entry is one of its variants.
+    #[must_use]
+    pub fn holds(&self, entry: &Arc<Entry>) -> bool {
+        self.entries.iter().any(|other| Arc::ptr_eq(other, entry))
+    }
+
     /// The slot without an entry; `None` if nothing is left.
     #[must_use]
     pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {

@@ -326,5 +326,22 @@ async fn hosts_of_a_site_share_what_is_stored_where_one_is_canonical() {
     assert!(bed.get_with(path, &[("host", "nrt.localhost:8085")]).await.cache().contains("; hit"));
     let echo = bed.get_with("/_echo", &[("host", "nrt.localhost:8085")]).await;
     let text = String::from_utf8(echo.body.to_vec()).unwrap();
-    assert!(text.contains("www.example.org") && text.contains("nrt.localhost:8085"), "host and forwarded host: {text}");
+    assert!(
+        text.contains("www.example.org") && !text.contains("nrt.localhost"),
+        "no other spelling gets there: {text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spelling_of_the_host_that_is_not_in_the_key_does_not_reach_the_origin() {
+    let bed = Bed::new().await;
+    for spelling in ["WWW.Example.ORG", "www.example.org.", "www.example.org:80"] {
+        let echo = bed.get_with("/_echo", &[("host", spelling)]).await;
+        let seen: serde_json::Value = serde_json::from_slice(&echo.body).unwrap();
+        let fields: Vec<(String, String)> = serde_json::from_value(seen["fields"].clone()).unwrap();
+        for name in ["host", "x-forwarded-host"] {
+            let found = fields.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+            assert_eq!(found, Some(HOST), "{spelling}");
+        }
+    }
 }

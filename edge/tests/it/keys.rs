@@ -278,3 +278,58 @@ async fn a_site_may_ignore_no_vary_search() {
     }
     assert!(is_hit(&bed.get("/a?x=1").await));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_rule_replaces_the_stale_one_that_had_it_and_is_shared() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let script = move |head: &str| {
+        let fields = "cache-control: max-age=60, stale-while-revalidate=6000\r\netag: \"e\"\r\n";
+        match count.fetch_add(1, Ordering::SeqCst) {
+            0 => answer(200, &format!("{fields}no-vary-search: params\r\n"), "old"),
+            1 => answer(200, fields, "new"),
+            _ if head.contains("if-none-match") => answer(304, fields, ""),
+            _ => answer(200, fields, "again"),
+        }
+    };
+    let origin = crate::bed::scripted(std::time::Duration::from_millis(100), script).await;
+    let change = |config: &mut nearside_config::Config| config.sites[0].origins = vec![crate::bed::upstream(origin)];
+    let mut bed = Bed::with(change).await;
+    bed.get("/a?x").await;
+    bed.advance(100);
+    assert_eq!(body(&bed.get("/a?x").await), "old", "stale while it is refreshed");
+    let mut seen = String::new();
+    for _ in 0..400 {
+        seen = body(&bed.get("/a?x").await);
+        if seen == "new" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!((seen.as_str(), asked.load(Ordering::SeqCst)), ("new", 2), "not the old one for its whole window");
+    // Its validations are shared, though the path still has a rule.
+    bed.advance(10_000);
+    let bed = Arc::new(bed);
+    let ask = |_| {
+        let bed = Arc::clone(&bed);
+        tokio::spawn(async move { body(&bed.get("/a?x").await) })
+    };
+    for task in (0..10).map(ask).collect::<Vec<_>>() {
+        assert_eq!(task.await.unwrap(), "new");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_before_a_rule_does_not_come_back_behind_it() {
+    let rule = Arc::new(AtomicUsize::new(0));
+    let mut bed = searching(Arc::clone(&rule)).await;
+    assert_eq!(body(&bed.get("/a?utm=a").await), "/a?utm=a");
+    rule.store(1, Ordering::SeqCst);
+    bed.advance(1);
+    assert_eq!(body(&bed.get("/a?utm=b").await), "/a?utm=b");
+    // Purged by another of the URLs that are one.
+    bed.purge("/a?utm=c").await;
+    let after = bed.get("/a?utm=a").await;
+    assert!(!is_hit(&after), "{}", after.cache());
+}

@@ -275,3 +275,56 @@ async fn an_origin_without_head_is_asked_by_get() {
         bed.advance(100);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_answer_that_may_not_be_stored_ends_what_is_stored_and_an_error_does_not() {
+    for (status, cc, ended) in [(404, "no-store", true), (200, "private", true), (503, "no-store", false)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let script = move |_: &str| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => answer(200, "cache-control: max-age=60, stale-while-revalidate=6000\r\n", "page"),
+            _ => answer(status, &format!("cache-control: {cc}\r\n"), "other"),
+        };
+        let mut bed = Bed::scripted(script, |_| {}).await;
+        bed.get("/").await;
+        bed.advance(100);
+        assert_eq!(bed.get("/").await.body, "page");
+        crate::bed::eventually("the refresh is sent", || asked.load(Ordering::SeqCst) >= 2).await;
+        let mut last = bed.get("/").await;
+        for _ in 0..200 {
+            if last.body == "other" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            last = bed.get("/").await;
+        }
+        assert_eq!(last.body == "other", ended, "{status} {cc}: {}", last.cache());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_goes_forward_alone_gets_something_stale_in_place_of_an_error_too() {
+    let script = |head: &str| {
+        if head.contains("authorization") {
+            answer(200, "cache-control: max-age=60\r\n", "own")
+        } else if head.contains("x-late") {
+            answer(503, "", "sick")
+        } else {
+            answer(200, "cache-control: max-age=60, stale-if-error=600\r\n", "page")
+        }
+    };
+    let origin = crate::bed::scripted(Duration::from_millis(200), script).await;
+    let mut bed = Bed::with(|config| config.sites[0].origins = vec![crate::bed::upstream(origin)]).await;
+    bed.get("/").await;
+    bed.advance(100);
+    // The one who leads gets what is for nobody else; who waited goes forward alone, into an error.
+    let bed = Arc::new(bed);
+    let leader = {
+        let bed = Arc::clone(&bed);
+        tokio::spawn(async move { bed.get_with("/", &[("authorization", "Basic x")]).await.body })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let follower = bed.get_with("/", &[("x-late", "1")]).await;
+    assert_eq!(leader.await.unwrap(), "own");
+    assert_eq!((follower.status.as_u16(), &follower.body[..]), (200, &b"page"[..]), "{}", follower.cache());
+}

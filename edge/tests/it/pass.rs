@@ -213,3 +213,24 @@ async fn trailers_of_answers_reach_the_clients_stored_or_not() {
         assert!(hit.cache().contains("; hit"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s7_6_2_max_forwards_is_counted_down_and_ends_here() {
+    let bed = Bed::new().await;
+    let ask = |method: &'static str, left: &'static str| {
+        let mut request = crate::bed::get_with("/_echo", &[("max-forwards", left)]);
+        *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
+        bed.ask(Speech::H1, request)
+    };
+    for (method, left, seen) in
+        [("OPTIONS", "5", "4"), ("OPTIONS", "1", "0"), ("POST", "5", "5"), ("OPTIONS", "x", "x")]
+    {
+        let reply = ask(method, left).await;
+        let fields: Vec<(String, String)> = serde_json::from_value(echoed(&reply)["fields"].clone()).unwrap();
+        let found = fields.iter().find(|(name, _)| name == "max-forwards").map(|(_, value)| value.as_str());
+        assert_eq!(found, Some(seen), "{method} {left}");
+    }
+    let last = ask("OPTIONS", "0").await;
+    assert_eq!((last.status.as_u16(), last.field("allow")), (200, "GET, HEAD, OPTIONS"));
+    assert_eq!(ask("TRACE", "0").await.status, 501);
+}

@@ -14,17 +14,15 @@ use crate::request::Engine;
 
 /// Carries a body that is not stored, at the pace of its reader.
 pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Asked, mut writer: BodyWriter) {
-    loop {
+    // What has no body is whole already, also when its reader is gone: its connection can be used again.
+    while !asked.is_whole() {
         if !writer.room().await {
             return;
         }
         match engine.hops.body(&mut asked).await {
             Ok(Some(bytes)) => {
-                writer.append(bytes);
                 // Whole with its last byte, before its reader can have left with it.
-                if asked.is_whole() {
-                    break;
-                }
+                writer.append(bytes);
             }
             Ok(None) => break,
             Err(error) => return cut(&error),
@@ -68,7 +66,7 @@ pub(super) async fn keep(
         }
     }
     let trailers = asked.take_trailers();
-    let fits = trailers.is_empty() || fits(engine, &mut writer, fields_weight(&trailers));
+    let fits = !kept || trailers.is_empty() || fits(engine, &mut writer, fields_weight(&trailers));
     writer.finish(if fits { trailers } else { HeaderMap::new() });
     engine.hops.release(asked).await;
     kept

@@ -220,6 +220,7 @@ impl Fetched {
         Entry {
             head,
             freshness: self.freshness,
+            response_time: self.response_time,
             retain_until,
             vary: self.vary.clone(),
             variant: self.variant.clone(),

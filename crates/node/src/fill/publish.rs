@@ -35,6 +35,7 @@ pub(super) fn freshened(
     let entry = Entry {
         head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
         freshness: judged.freshness,
+        response_time: exchange.response_time,
         retain_until: judged.retain_until,
         vary,
         variant: variant.into(),
@@ -44,9 +45,14 @@ pub(super) fn freshened(
     (Arc::new(entry), judged.storable)
 }
 
-/// Ends a fill by storing its entry under the key that the entry asks for.
+/// Ends a fill by storing its entry under the key that the entry asks for; what it was to validate is replaced by it.
 pub(super) fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>) {
-    store_if(engine, fill, plan, entry, |_| true);
+    store_if(engine, fill, plan, entry, |key| {
+        if let Some(old) = plan.stored.as_ref().filter(|_| *key != *plan.key.bytes) {
+            engine.store.remove_entry(&plan.key.bytes, old);
+        }
+        true
+    });
 }
 
 /// The same, if `still` says so of the key under the lock that stores.
@@ -89,7 +95,7 @@ pub(super) fn replace(
 }
 
 /// Ends a fill by removing what it has found to be of no use.
-fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
+pub(super) fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
     engine.fills.leave(fill, || {
         engine.store.remove_entry(&plan.key.bytes, old);
         engine.store.remove_entry(&plan.key.exact, old);

@@ -18,8 +18,10 @@ pub(crate) struct Fills {
     hasher: ahash::RandomState,
     /// Numbers the fills that nobody joins.
     alone: AtomicU64,
-    /// Counts purges, of any key; changed only under the lock of the purged key's shard.
+    /// Counts purges of any key; changed only under the lock of the purged key's shard.
     purges: AtomicU64,
+    /// The same for the keys of each shard.
+    purges_near: Box<[AtomicU64]>,
 }
 
 type Shard = HashMap<Box<[u8]>, Arc<Fill>, ahash::RandomState>;
@@ -37,13 +39,20 @@ pub(crate) enum Joined {
 impl Default for Fills {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: ahash::RandomState::new(), alone: AtomicU64::new(0), purges: AtomicU64::new(0) }
+        let purges_near = (0..SHARDS).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            shards,
+            hasher: ahash::RandomState::new(),
+            alone: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
+            purges_near,
+        }
     }
 }
 
 impl Fills {
     /// Joins the fill for `fill_key`, or becomes its leader; unless `stored` says that there is no need to any more.
-    pub(crate) fn join(&self, key: &[u8], fill_key: &[u8], stored: impl FnOnce() -> bool) -> Joined {
+    pub(crate) fn join(&self, key: &[u8], fill_key: &[u8], exact: &[u8], stored: impl FnOnce() -> bool) -> Joined {
         let mut shard = self.shard(key).lock();
         if let Some(fill) = shard.get(fill_key) {
             return Joined::Follower(Arc::clone(fill));
@@ -51,18 +60,18 @@ impl Fills {
         if stored() {
             return Joined::Stored;
         }
-        let fill = Arc::new(Fill::new(key, fill_key, self.purges.load(Ordering::Acquire)));
+        let fill = self.new_fill(key, fill_key, exact);
         shard.insert(fill_key.into(), Arc::clone(&fill));
         Joined::Leader(fill)
     }
 
     /// Notes a fill that nobody joins, so that a purge can overtake it too.
-    pub(crate) fn enter_alone(&self, key: &[u8]) -> Arc<Fill> {
+    pub(crate) fn enter_alone(&self, key: &[u8], exact: &[u8]) -> Arc<Fill> {
         let mut fill_key = key.to_vec();
         // No shared fill has such a key: behind the cache key, it has 0 or 1.
         fill_key.push(0xff);
         fill_key.extend_from_slice(&self.alone.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-        let fill = Arc::new(Fill::new(key, &fill_key, self.purges.load(Ordering::Acquire)));
+        let fill = self.new_fill(key, &fill_key, exact);
         self.shard(key).lock().insert(fill_key.into(), Arc::clone(&fill));
         fill
     }
@@ -78,11 +87,22 @@ impl Fills {
         }
     }
 
-    /// Runs `store` for a fill whose answer belongs under another key than the one it was entered with: only if nothing
-    /// at all was purged since then, because a purge of that other key did not meet the fill.
+    fn new_fill(&self, key: &[u8], fill_key: &[u8], exact: &[u8]) -> Arc<Fill> {
+        let near = self.near(exact).load(Ordering::Acquire);
+        Arc::new(Fill::new(key, fill_key, exact, self.purges.load(Ordering::Acquire), near))
+    }
+
+    /// Runs `store` for a fill whose answer belongs under another key than the one it was entered with, which a purge of
+    /// that key did not meet: only if none can have come since. Of its URL's own key the purges are known, more or less;
+    /// of a key under a rule that it brings itself, any purge may be one.
     pub(crate) fn store_elsewhere(&self, fill: &Fill, key: &[u8], store: impl FnOnce()) {
         let _shard = self.shard(key).lock();
-        if self.purges.load(Ordering::Acquire) == fill.purges {
+        let none_came = if *key == *fill.exact {
+            self.near(key).load(Ordering::Acquire) == fill.purges_near.load(Ordering::Acquire)
+        } else {
+            self.purges.load(Ordering::Acquire) == fill.purges.load(Ordering::Acquire)
+        };
+        if none_came {
             store();
         }
     }
@@ -92,6 +112,13 @@ impl Fills {
     pub(crate) fn fence<T>(&self, key: &[u8], but: Option<&Arc<Fill>>, purge: impl FnOnce() -> T) -> T {
         let mut shard = self.shard(key).lock();
         self.purges.fetch_add(1, Ordering::AcqRel);
+        self.near(key).fetch_add(1, Ordering::AcqRel);
+        if let Some(but) = but {
+            but.purges.fetch_add(1, Ordering::AcqRel);
+            if self.place(key) == self.place(&but.exact) {
+                but.purges_near.fetch_add(1, Ordering::AcqRel);
+            }
+        }
         shard.retain(|_, fill| {
             let concerned = *fill.key == *key && but.is_none_or(|but| !Arc::ptr_eq(but, fill));
             if concerned {
@@ -108,9 +135,19 @@ impl Fills {
     }
 
     /// All variants of a key share a shard, so that a purge needs one lock.
-    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a remainder of the length")]
+    #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
     fn shard(&self, key: &[u8]) -> &Mutex<Shard> {
-        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+        &self.shards[self.place(key)]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
+    fn near(&self, key: &[u8]) -> &AtomicU64 {
+        &self.purges_near[self.place(key)]
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "of a hash, any bits will do")]
+    fn place(&self, key: &[u8]) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
     }
 }
 
@@ -119,7 +156,7 @@ mod tests {
     use super::*;
 
     fn lead(fills: &Fills, key: &[u8]) -> Arc<Fill> {
-        match fills.join(key, key, || false) {
+        match fills.join(key, key, key, || false) {
             Joined::Leader(fill) => fill,
             Joined::Follower(_) | Joined::Stored => panic!("somebody leads already"),
         }
@@ -129,12 +166,12 @@ mod tests {
     fn one_leads_and_the_others_follow_until_it_leaves() {
         let fills = Fills::default();
         let fill = lead(&fills, b"k");
-        assert!(matches!(fills.join(b"k", b"k", || false), Joined::Follower(_)));
-        assert!(matches!(fills.join(b"k", b"k\0x", || false), Joined::Leader(_)), "another variant");
+        assert!(matches!(fills.join(b"k", b"k", b"k", || false), Joined::Follower(_)));
+        assert!(matches!(fills.join(b"k", b"k\0x", b"k", || false), Joined::Leader(_)), "another variant");
         let mut stored = false;
         fills.leave(&fill, || stored = true);
         assert!(stored);
-        assert!(matches!(fills.join(b"k", b"k", || true), Joined::Stored));
+        assert!(matches!(fills.join(b"k", b"k", b"k", || true), Joined::Stored));
         lead(&fills, b"k");
     }
 
@@ -142,7 +179,7 @@ mod tests {
     fn a_fill_that_a_purge_has_overtaken_stores_nothing() {
         let fills = Fills::default();
         let (old, other) = (lead(&fills, b"k"), lead(&fills, b"other"));
-        let alone = fills.enter_alone(b"k");
+        let alone = fills.enter_alone(b"k", b"k");
         assert_eq!(fills.fence(b"k", None, || 7), 7);
         let new = lead(&fills, b"k");
         let mut stored = Vec::new();
@@ -163,12 +200,23 @@ mod tests {
         fills.fence(b"unrelated", None, || ());
         fills.store_elsewhere(&fill, b"other", || stored += 1);
         assert_eq!(stored, 1);
+        // Its own key is another matter, unless a purge came near.
+        let near = fills.place(b"k") == fills.place(b"unrelated");
+        fills.store_elsewhere(&fill, b"k", || stored += 1);
+        assert_eq!(stored, 1 + u32::from(!near));
+        fills.fence(b"k", None, || ());
+        fills.store_elsewhere(&fill, b"k", || stored += 1);
+        assert_eq!(stored, 1 + u32::from(!near));
+        let own = fills.enter_alone(b"k", b"k");
+        fills.fence(b"k", Some(&own), || ());
+        fills.store_elsewhere(&own, b"other", || stored += 10);
+        assert_eq!(stored, 11 + u32::from(!near), "its own purge does not count");
     }
 
     #[test]
     fn a_purge_spares_the_fill_that_brought_it_about() {
         let fills = Fills::default();
-        let (own, other) = (fills.enter_alone(b"k"), fills.enter_alone(b"k"));
+        let (own, other) = (fills.enter_alone(b"k", b"k"), fills.enter_alone(b"k", b"k"));
         fills.fence(b"k", Some(&own), || ());
         let mut stored = Vec::new();
         fills.leave(&other, || stored.push("other"));

@@ -145,7 +145,8 @@ impl Connection<'_> {
                     biased;
                     Some(interim) = interims.recv() => {
                         if self.interim(&interim).await.is_err() {
-                            return Next::Abort;
+                            drop(work);
+                            return self.lost(&request, site, start);
                         }
                     }
                     answer = &mut work => break answer,
@@ -153,7 +154,7 @@ impl Connection<'_> {
             };
             drop(work);
             if self.interims_left(&mut interims).await.is_err() {
-                return Next::Abort;
+                return self.lost(&request, site, start);
             }
             let persistence = self.persistence(&request);
             return self.send(answer, &request, start, persistence, None).await;
@@ -238,14 +239,14 @@ impl Connection<'_> {
                     Ok(passed) => break passed,
                     Err(interim) => {
                         if self.interim(&interim).await.is_err() {
-                            return Next::Abort;
+                            return self.lost(request, site, start);
                         }
                     }
                 }
             }
         };
         if self.interims_left(&mut interims).await.is_err() {
-            return Next::Abort;
+            return self.lost(request, site, start);
         }
         match passed {
             Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use nearside_semantics::conditional::set_validators;
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::key::write_host;
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 
@@ -139,8 +140,9 @@ fn finish(
             })
         }
         Begun::Revalidated { shared: false, .. } if !leads => Turn::Alone,
-        Begun::Revalidated { entry, hop, .. } => {
-            if !entry.answers(&request.fields) {
+        Begun::Revalidated { entry, hop, only_for, .. } => {
+            let elsewhere = only_for.as_ref().is_some_and(|exact| *exact != key.exact);
+            if !leads && elsewhere || !entry.answers(&request.fields) {
                 return Turn::Again(None);
             }
             outcome.upstream = Some(Arc::clone(hop));
@@ -218,12 +220,13 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     // As it came: conditions and ranges are the origin's business where nothing is stored.
     plan.forward = engine.forward(site, request, engine.target(site, request));
     plan.stored = None;
-    let fill = engine.fills.enter_alone(&key.bytes);
+    let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
     tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
     let begun = fill.begun(&request.interims).await;
     if let Begun::Response(fetched) = begun
+        && !(is_failure(fetched) && ask.on_error)
         && fetched.head.status != http::StatusCode::OK
     {
         // Conditions and ranges have been answered.
@@ -259,8 +262,12 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
     fill_key.push(u8::from(method == Method::HEAD));
     ask.vary.variant_key(&request.fields, &mut fill_key);
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
-    engine.fills.join(&key.bytes, &fill_key, || {
+    engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
         let slot = engine.store.lookup(&key.bytes);
+        if ask.stored.as_ref().is_some_and(|known| !engine.has(key, known)) {
+            // What was found was purged, or replaced: a validation must not bring it back.
+            return true;
+        }
         let newer = slot.as_ref().and_then(|slot| slot.select(&request.fields));
         let now = engine.clock.now();
         newer.is_some_and(|newer| {
@@ -318,8 +325,14 @@ impl Engine {
         for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET] {
             fields.remove(name);
         }
-        let sender =
-            Sender { address: request.client.ip(), scheme: self.client_scheme(request), authority: &request.authority };
+        let rules = self.rules(site);
+        let scheme = self.client_scheme(request);
+        // As it stands in the key: a spelling that is not in it must not reach the origin either.
+        let authority = rules.canonical_host.as_ref().unwrap_or(&request.authority);
+        let mut host = Vec::with_capacity(authority.len());
+        write_host(scheme, authority.as_bytes(), &mut host);
+        let authority = HeaderValue::from_bytes(&host).unwrap_or_else(|_| authority.clone());
+        let sender = Sender { address: request.client.ip(), scheme, authority: &authority };
         self.tier.introduce(&sender, &mut fields);
         let version = match request.version {
             Version::HTTP_2 => "2",
@@ -337,14 +350,7 @@ impl Engine {
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             fields.insert(UPGRADE, protocol);
         }
-        let rules = self.rules(site);
-        Forward {
-            method: request.method.clone(),
-            target,
-            authority: rules.canonical_host.as_ref().unwrap_or(&request.authority).clone(),
-            origin_host: rules.origin_host.clone(),
-            fields,
-        }
+        Forward { method: request.method.clone(), target, authority, origin_host: rules.origin_host.clone(), fields }
     }
 }
 

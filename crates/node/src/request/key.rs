@@ -101,7 +101,10 @@ impl Engine {
             return asked.bytes.clone();
         }
         match variance {
-            Some(variance) => varied(&asked.exact, &self.store.learn_search_rule(path(&asked.exact), variance)).into(),
+            Some(variance) => {
+                let rule = self.store.learn_search_rule(path(&asked.exact), variance, self.clock.now());
+                varied(&asked.exact, &rule).into()
+            }
             None => asked.exact.clone(),
         }
     }

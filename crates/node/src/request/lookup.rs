@@ -36,24 +36,34 @@ pub(crate) struct Ask {
 
 /// Looks a request up at `now`: under the rule about queries that is known for its path, then under its own URL.
 pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Found {
-    match under(engine, site, &key.bytes, request, now) {
-        Found::Ask(ask) if ask.stored.is_none() && key.rule.is_some() => {
-            match under(engine, site, &key.exact, request, now) {
-                Found::Ask(own) if own.stored.is_none() => Found::Ask(ask),
-                found => found,
-            }
-        }
-        found => found,
+    let found = under(engine, site, &key.bytes, None, request, now);
+    let Some(rule) = key.rule.as_ref().filter(|_| !matches!(found, Found::Usable(_))) else { return found };
+    let own = under(engine, site, &key.exact, Some(rule.since), request, now);
+    match (&found, &own) {
+        // Something fresh is better than something stale; something stale better than nothing.
+        (_, Found::Usable(_)) => own,
+        (Found::Ask(Ask { stored: None, .. }), Found::Refresh(_) | Found::Ask(Ask { stored: Some(_), .. })) => own,
+        _ => found,
     }
 }
 
-fn under(engine: &Engine, site: usize, key: &[u8], request: &Request, now: Timestamp) -> Found {
+/// What is stored under a key, and came not before `since`.
+fn under(
+    engine: &Engine,
+    site: usize,
+    key: &[u8],
+    since: Option<Timestamp>,
+    request: &Request,
+    now: Timestamp,
+) -> Found {
     let Some(slot) = engine.store.lookup(key) else {
         return Found::Ask(Ask { because: Forward::UriMiss, stored: None, on_error: false, vary: Vary::None });
     };
     let vary = slot.newest().map_or(Vary::None, |entry| entry.vary.clone());
     let selected = slot.select(&request.fields);
-    let Some(entry) = selected.filter(|entry| entry.is_alive(now)) else {
+    let Some(entry) =
+        selected.filter(|entry| entry.is_alive(now) && since.is_none_or(|since| entry.response_time >= since))
+    else {
         let because = if selected.is_none() { Forward::VaryMiss } else { Forward::UriMiss };
         return Found::Ask(Ask { because, stored: None, on_error: false, vary });
     };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, LAST_MODIFIED,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
@@ -231,6 +231,19 @@ pub(crate) fn failure(error: &HopError, mut outcome: Outcome) -> Answer {
 /// A request that is not accepted.
 pub(crate) fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
     synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, site))
+}
+
+/// The end of the way that `Max-Forwards` allows (RFC 9110 §7.6.2). What a TRACE would show stays private.
+pub(crate) fn last_recipient(method: &Method, site: usize) -> Answer {
+    let outcome = Outcome::new(Verdict::Synth, Some(site));
+    if method != Method::OPTIONS {
+        return synth(StatusCode::NOT_IMPLEMENTED, "trace", outcome);
+    }
+    let mut answer = synth(StatusCode::OK, "max-forwards", outcome);
+    if let AnswerHead::Own(fields) = &mut answer.head {
+        fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    }
+    answer
 }
 
 /// `only-if-cached`, and nothing is (RFC 9111 §5.2.1.7).

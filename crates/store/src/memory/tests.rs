@@ -28,6 +28,7 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<E
             no_cache: false,
             never_stale: false,
         },
+        response_time: NOW,
         retain_until: until,
         vary,
         variant: variant.into(),

@@ -15,7 +15,7 @@ use crate::h1::framing::bodiless;
 use crate::h1::request::Refusal;
 use crate::h1::write;
 use crate::hop::UpgradeStream;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Verdict};
 use crate::pass::tunnel;
 use crate::request::finish::{Ending, Persistence, Record, Times};
 use crate::request::parts::AnswerReader;
@@ -109,6 +109,18 @@ impl Connection<'_> {
         };
         self.worker.finish(&record, self.worker.engine.clock.now());
         self.idle_since = times.end;
+    }
+
+    /// Ends a request whose client was lost before its answer: nothing more can be sent.
+    pub(super) fn lost(&mut self, request: &Request, site: usize, start: Instant) -> Next {
+        /// "Client closed request": no registered status says it, and none is sent.
+        const CLIENT_GONE: u16 = 499;
+        let end = instant();
+        let sent = Sent { bytes: 0, cut: Some("client-gone") };
+        let outcome = Outcome::new(Verdict::Error, Some(site));
+        let status = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
+        self.finish(request, status, &sent, Times { start, first_byte: end, end }, None, &outcome);
+        Next::Abort
     }
 
     /// The part of the head that is not made anew: what was serialised at fill time, or now.
