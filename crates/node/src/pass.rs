@@ -70,8 +70,8 @@ impl Lane<'_> {
                 outcome.forward_status = Some(asked.head.status.as_u16());
                 outcome.upstream = Some(Arc::clone(&asked.hop.name));
                 self.invalidate(&asked, entered.as_ref().map(|entered| &entered.fill));
-                let adopts = entered
-                    .filter(|_| self.went_as_a_get_would() && is_own_location(&self.target(), &asked.head.fields));
+                let adopts =
+                    entered.filter(|_| self.went_by_its_key() && is_own_location(&self.target(), &asked.head.fields));
                 Passed::Answer(match adopts {
                     Some(entered) => self.adopt(entered, forward, asked, sent, outcome).await,
                     None => self.relay(asked, outcome),
@@ -92,11 +92,9 @@ impl Lane<'_> {
         }
     }
 
-    /// Whether nothing went forward that the key and the form of later GETs leave out.
-    fn went_as_a_get_would(&self) -> bool {
-        let mut fields = self.request.fields.clone();
-        self.engine.rules(self.site).normalise(&mut fields);
-        fields == self.request.fields && *self.engine.target(self.site, self.request) == *self.request.target
+    /// Whether no parameter went forward that the key leaves out.
+    fn went_by_its_key(&self) -> bool {
+        *self.engine.target(self.site, self.request) == *self.request.target
     }
 
     fn target(&self) -> Target<'_> {

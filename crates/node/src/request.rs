@@ -49,6 +49,15 @@ pub(crate) struct Request {
     pub(crate) interims: Interims,
 }
 
+impl Request {
+    /// Brings fields to the form that the site's rules give them, for methods whose answers may be stored.
+    pub(crate) fn normalise(&mut self, engine: &Engine, site: usize) {
+        if [Method::GET, Method::HEAD, Method::POST].contains(&self.method) {
+            engine.rules(site).normalise(&mut self.fields);
+        }
+    }
+}
+
 /// What is sent to a client.
 #[derive(Debug)]
 pub(crate) struct Answer {

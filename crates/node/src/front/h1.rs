@@ -135,10 +135,10 @@ impl Connection<'_> {
             }
             Err(refusal) => return self.refuse_request(refusal, &request).await,
         };
+        request.normalise(&engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         let bodiless = matches!(framing, Framing::None | Framing::Length(0));
         if plain && bodiless && forward::upgrade_of(&request.fields, request.version).is_none() {
-            engine.rules(site).normalise(&mut request.fields);
             let mut work = Box::pin(forward::answer(&engine, site, &request));
             let answer = loop {
                 tokio::select! {

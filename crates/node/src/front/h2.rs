@@ -211,9 +211,9 @@ impl Stream {
             Ok(site) => site,
             Err(refusal) => return respond::refusal(refusal, None),
         };
+        request.normalise(engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         if plain && body.is_end_stream() {
-            engine.rules(site).normalise(&mut request.fields);
             return forward::answer(engine, site, request).await;
         }
         let length = content_length(&request.fields).ok().flatten();
