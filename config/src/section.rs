@@ -165,6 +165,7 @@ impl<'d> Section<'d> {
         let found = match value.get_ref() {
             DeValue::String(text) => format!("\"{text}\""),
             DeValue::Integer(number) => number.as_str().to_owned(),
+            DeValue::Float(number) => number.as_str().to_owned(),
             DeValue::Boolean(switch) => switch.to_string(),
             other => format!("a value of type {}", other.type_str()),
         };
@@ -202,8 +203,13 @@ macro_rules! from_text {
     ($($type:ty),+) => {$(
         impl Value for $type {
             fn read(value: &DeValue<'_>) -> Result<Self, String> {
-                let text = value.as_str().ok_or("a string")?;
-                <$type>::from_str(text).map_err(|error| error.to_string())
+                // What is no string is told what the empty one would be: what is allowed.
+                let text = value.as_str().unwrap_or_default();
+                match <$type>::from_str(text) {
+                    Ok(read) if value.is_str() => Ok(read),
+                    Ok(_) => Err("a string".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                }
             }
         }
     )+};

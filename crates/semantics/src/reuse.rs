@@ -119,11 +119,16 @@ impl Freshness {
         now.since(self.born)
     }
 
-    /// The remaining lifetime at `now` in whole seconds; negative once it is stale (RFC 9211 §2.3).
+    /// The remaining lifetime at `now`, so that it and the `Age` that is shown add up to the lifetime; negative once it
+    /// has been stale for a second (RFC 9211 §2.4).
     #[must_use]
     pub fn ttl(&self, now: Timestamp) -> i64 {
-        let secs = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-        if self.fresh_until > now { secs(self.fresh_until.since(now)) } else { -secs(now.since(self.fresh_until)) }
+        let secs = |millis: u128| i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+        if self.fresh_until > now {
+            secs(self.fresh_until.since(now).as_millis() + 999)
+        } else {
+            -secs(now.since(self.fresh_until).as_millis())
+        }
     }
 
     /// The moment from which on it is of no use: past every window, and past `keep` if it can be validated.

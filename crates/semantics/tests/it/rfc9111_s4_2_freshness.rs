@@ -70,6 +70,11 @@ fn s5_2_2_4_no_cache_asks_on_every_use() {
 fn the_ttl_counts_down_and_goes_negative() {
     let life = freshness("cache-control: max-age=60 | age: 20");
     assert_eq!((life.ttl(NOW), life.ttl(after(39)), life.ttl(after(43))), (40, 1, -3));
+    let part = |millis| NOW.after(Duration::from_millis(millis));
+    for millis in [1, 999, 39_999, 40_000, 40_999, 41_000] {
+        let sum = life.ttl(part(millis)) + i64::try_from(life.age(part(millis)).as_secs()).unwrap();
+        assert_eq!(sum, 60, "after {millis} ms, with the age that is shown");
+    }
     assert_eq!(life.age(after(5)), Duration::from_secs(25));
     assert_eq!(life.retain_until(true, NOW, STALE), after(40 + 3600));
     assert_eq!(life.retain_until(false, NOW, STALE), after(40));
