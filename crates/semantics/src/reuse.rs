@@ -176,7 +176,7 @@ impl Freshness {
 
 /// "MUST NOT … reuse that response … until it has been successfully validated" (RFC 9111 §5.2.2.2, §5.2.2.8,
 /// §5.2.2.10: `s-maxage` implies `proxy-revalidate`), except that an explicit stale window of the same author stands
-/// beside `s-maxage`, as every CDN reads it.
+/// beside `s-maxage`: it would else say nothing.
 fn forbids_stale(directives: &ResponseDirectives) -> bool {
     let window = directives.stale_while_revalidate.is_some() || directives.stale_if_error.is_some();
     directives.must_revalidate || directives.proxy_revalidate || (directives.s_maxage.is_some() && !window)
