@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,10 @@ use nearside_origin_sim::OriginSim;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
+/// Between two looks at something that other tasks bring about.
+const PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const HOST: &str = "www.example.org";
 
 /// An origin and an edge in front of it.
@@ -252,6 +256,23 @@ impl Bed {
         self.admin(Method::POST, "/v1/purge", &body).await
     }
 
+    /// Waits until the metrics have a line, which other tasks bring about.
+    pub(crate) async fn until_metric(&self, line: &str) {
+        for _ in 0..2000 {
+            let text = self.admin(Method::GET, "/metrics", "").await.body;
+            if String::from_utf8_lossy(&text).lines().any(|other| other == line) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("it never came about: {line}");
+    }
+
+    /// Waits until nothing is being asked of the origin.
+    pub(crate) async fn until_idle(&self) {
+        self.until_metric("nearside_fills_in_flight 0").await;
+    }
+
     /// How often the origin was asked for a path.
     pub(crate) fn asked(&self, path: &str) -> u64 {
         self.origin.ledger().of(path).requests
@@ -292,14 +313,60 @@ pub(crate) async fn read(response: hyper::Response<Incoming>) -> hyper::Result<R
     Ok(Reply { status: head.status, fields: head.headers, body: body.to_bytes() })
 }
 
-/// An origin that answers each request with what `answer` makes of its head, after `delay`.
+/// An origin that answers each request with what `answer` makes of its head when it comes, and takes `delay` for it.
 pub(crate) async fn scripted(delay: Duration, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr {
+    origin(move |_| tokio::time::sleep(delay), answer).await
+}
+
+/// Holds back some answers of an origin.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    arrived: Arc<AtomicUsize>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// How many requests have come to it.
+    pub(crate) fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::SeqCst)
+    }
+
+    /// Lets one answer through.
+    pub(crate) fn open(&self) {
+        self.open.add_permits(1);
+    }
+}
+
+/// The same with a gate before the answers to requests by `method`.
+pub(crate) async fn gated(
+    method: &'static str,
+    answer: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> (SocketAddr, Gate) {
+    let gate = Gate { arrived: Arc::default(), open: Arc::new(Semaphore::new(0)) };
+    let guard = gate.clone();
+    let wait = move |head: String| {
+        let guard = guard.clone();
+        async move {
+            if head.starts_with(method) {
+                guard.arrived.fetch_add(1, Ordering::SeqCst);
+                guard.open.acquire().await.unwrap().forget();
+            }
+        }
+    };
+    (origin(wait, answer).await, gate)
+}
+
+async fn origin<W, F>(wait: W, answer: impl Fn(&str) -> String + Send + Sync + 'static) -> SocketAddr
+where
+    W: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send,
+{
     let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let answer = Arc::new(answer);
+    let (wait, answer) = (Arc::new(wait), Arc::new(answer));
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let answer = Arc::clone(&answer);
+            let (wait, answer) = (Arc::clone(&wait), Arc::clone(&answer));
             tokio::spawn(async move {
                 let mut head = vec![0; 8192];
                 let read = socket.read(&mut head).await.unwrap_or(0);
@@ -307,8 +374,9 @@ pub(crate) async fn scripted(delay: Duration, answer: impl Fn(&str) -> String + 
                 if head.is_empty() {
                     return;
                 }
-                tokio::time::sleep(delay).await;
-                let _ = socket.write_all(answer(&head).as_bytes()).await;
+                let answer = answer(&head);
+                wait(head).await;
+                let _ = socket.write_all(answer.as_bytes()).await;
                 let _ = socket.shutdown().await;
                 let _ = socket.read(&mut [0; 64]).await;
             });
@@ -328,7 +396,7 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         if is_so() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(PAUSE).await;
     }
     panic!("it never came about: {what}");
 }

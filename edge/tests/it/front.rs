@@ -112,17 +112,7 @@ async fn a_client_that_takes_nothing_is_let_go() {
     let mut socket = TcpStream::connect(bed.address()).await.unwrap();
     socket.write_all(b"GET /never-read?size=50000000&cc=no-store HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     crate::bed::eventually("it reaches the origin", || bed.origin.ledger().read().total.requests == 1).await;
-    let open = || async {
-        let text = bed.admin(http::Method::GET, "/metrics", "").await.body;
-        String::from_utf8_lossy(&text).lines().any(|line| line == "nearside_connections_open 1")
-    };
-    for _ in 0..100 {
-        if !open().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the connection is still open");
+    bed.until_metric("nearside_connections_open 0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

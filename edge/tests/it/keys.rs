@@ -155,28 +155,12 @@ async fn a_rule_that_comes_back_does_not_bring_back_what_was_purged_meanwhile() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_overlaps_the_learning_of_a_rule_invalidates_what_was_stored_under_it() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let (count, release) = (Arc::clone(&asked), Arc::new(tokio::sync::Semaphore::new(0)));
-    let listener = tokio::net::TcpListener::bind(crate::bed::loopback()).await.unwrap();
-    let origin = listener.local_addr().unwrap();
-    let released = Arc::clone(&release);
-    tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let (count, released) = (Arc::clone(&count), Arc::clone(&released));
-            tokio::spawn(async move {
-                let mut head = vec![0; 8192];
-                let read = socket.read(&mut head).await.unwrap_or(0);
-                if head[..read].starts_with(b"POST") {
-                    released.acquire().await.unwrap().forget();
-                }
-                let fields = "cache-control: max-age=600\r\nno-vary-search: params=(\"utm\")\r\n";
-                let place = count.fetch_add(1, Ordering::SeqCst).to_string();
-                let _ = socket.write_all(answer(200, fields, &place).as_bytes()).await;
-                let _ = socket.read(&mut head).await;
-            });
-        }
-    });
+    let asked = AtomicUsize::new(0);
+    let script = move |_: &str| {
+        let place = asked.fetch_add(1, Ordering::SeqCst).to_string();
+        answer(200, "cache-control: max-age=600\r\nno-vary-search: params=(\"utm\")\r\n", &place)
+    };
+    let (origin, gate) = crate::bed::gated("post", script).await;
     let bed = Arc::new(Bed::with(|config| config.sites[0].origins = vec![crate::bed::upstream(origin)]).await);
     let writer = Arc::clone(&bed);
     let post = tokio::spawn(async move {
@@ -184,11 +168,11 @@ async fn a_write_that_overlaps_the_learning_of_a_rule_invalidates_what_was_store
         *post.method_mut() = http::Method::POST;
         writer.ask(crate::bed::Speech::H1, post).await
     });
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    assert_eq!(body(&bed.get("/a?x=1").await), "0");
+    eventually("the write is on its way", || gate.arrived() == 1).await;
+    assert_eq!(body(&bed.get("/a?x=1").await), "1");
     assert!(is_hit(&bed.get("/a?x=1&utm=1").await));
-    release.add_permits(1);
-    assert_eq!(body(&post.await.unwrap()), "1");
+    gate.open();
+    assert_eq!(body(&post.await.unwrap()), "0");
     assert_eq!(body(&bed.get("/a?x=1").await), "2", "what was stored before the write is gone");
 }
 
@@ -298,15 +282,9 @@ async fn an_answer_without_a_rule_replaces_the_stale_one_that_had_it_and_is_shar
     bed.get("/a?x").await;
     bed.advance(100);
     assert_eq!(body(&bed.get("/a?x").await), "old", "stale while it is refreshed");
-    let mut seen = String::new();
-    for _ in 0..400 {
-        seen = body(&bed.get("/a?x").await);
-        if seen == "new" {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert_eq!((seen.as_str(), asked.load(Ordering::SeqCst)), ("new", 2), "not the old one for its whole window");
+    bed.until_idle().await;
+    assert_eq!(body(&bed.get("/a?x").await), "new", "not the old one for its whole window");
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
     // Its validations are shared, though the path still has a rule.
     bed.advance(10_000);
     let bed = Arc::new(bed);

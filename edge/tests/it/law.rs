@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::bed::{Bed, Reply, SPEECHES, Speech, answer, get};
+use crate::bed::{Bed, HOST, Reply, SPEECHES, Speech, answer, get};
 
 fn is_hit(reply: &Reply) -> bool {
     reply.cache().contains("; hit")
@@ -217,47 +219,38 @@ async fn what_one_client_asks_for_takes_nothing_from_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_of_something_stale_are_one_request_and_an_old_one_does_not_undo_a_newer_get() {
     let version = Arc::new(AtomicUsize::new(1));
-    let heads = Arc::new(AtomicUsize::new(0));
-    let (now, count) = (Arc::clone(&version), Arc::clone(&heads));
-    let listener = tokio::net::TcpListener::bind(crate::bed::loopback()).await.unwrap();
-    let origin = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let (now, count) = (Arc::clone(&now), Arc::clone(&count));
-            tokio::spawn(async move {
-                let mut head = vec![0; 8192];
-                let read = socket.read(&mut head).await.unwrap_or(0);
-                let tag = now.load(Ordering::SeqCst);
-                let mut reply = answer(200, &format!("cache-control: max-age=60\r\netag: \"{tag}\"\r\n"), "page");
-                if head[..read].starts_with(b"HEAD") {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    tokio::time::sleep(Duration::from_millis(400)).await;
-                    reply.truncate(reply.len() - 4);
-                }
-                let _ = socket.write_all(reply.as_bytes()).await;
-                let _ = socket.read(&mut head).await;
-            });
-        }
-    });
+    let now = Arc::clone(&version);
+    let script = move |head: &str| {
+        let tag = now.load(Ordering::SeqCst);
+        let whole = answer(200, &format!("cache-control: max-age=60\r\netag: \"{tag}\"\r\n"), "page");
+        if head.starts_with("head") { whole.trim_end_matches("page").to_owned() } else { whole }
+    };
+    let (origin, gate) = crate::bed::gated("head", script).await;
     let mut bed = Bed::with(|config| config.sites[0].origins = vec![crate::bed::upstream(origin)]).await;
     bed.get("/").await;
     bed.advance(100);
-    let bed = Arc::new(bed);
-    let ask = |_| {
-        let bed = Arc::clone(&bed);
-        tokio::spawn(async move { head(&bed, "/").await })
-    };
-    let waiting: Vec<_> = (0..10).map(ask).collect();
-    crate::bed::eventually("a HEAD is on its way", || heads.load(Ordering::SeqCst) == 1).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    bed.until_metric("nearside_connections_open 0").await;
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+        let request = format!("HEAD / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        waiting.push(socket);
+    }
+    bed.until_metric("nearside_connections_open 10").await;
+    crate::bed::eventually("a HEAD is on its way", || gate.arrived() == 1).await;
     version.store(2, Ordering::SeqCst);
     assert_eq!(bed.get("/").await.field("etag"), "\"2\"");
-    for task in waiting {
-        let reply = task.await.unwrap();
-        assert_eq!((reply.status.as_u16(), reply.field("etag"), reply.body.len()), (200, "\"1\"", 0));
+    gate.open();
+    let mut old = 0;
+    for mut socket in waiting {
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("\r\n\r\n"), "{reply}");
+        old += usize::from(reply.contains("etag: \"1\""));
     }
-    assert_eq!(heads.load(Ordering::SeqCst), 1, "however many ask");
+    assert!(old > 1, "several have waited for the one request");
+    assert_eq!(gate.arrived(), 1, "however many ask");
     let hit = bed.get("/").await;
     assert_eq!((hit.field("etag"), is_hit(&hit)), ("\"2\"", true), "{}", hit.cache());
 }
@@ -289,22 +282,19 @@ async fn a_whole_answer_that_may_not_be_stored_ends_what_is_stored_and_an_error_
         bed.get("/").await;
         bed.advance(100);
         assert_eq!(bed.get("/").await.body, "page");
-        crate::bed::eventually("the refresh is sent", || asked.load(Ordering::SeqCst) >= 2).await;
-        let mut last = bed.get("/").await;
-        for _ in 0..200 {
-            if last.body == "other" {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            last = bed.get("/").await;
-        }
-        assert_eq!(last.body == "other", ended, "{status} {cc}: {}", last.cache());
+        crate::bed::eventually("the refresh is sent", || asked.load(Ordering::SeqCst) == 2).await;
+        bed.until_idle().await;
+        let after = bed.get("/").await;
+        assert_eq!(after.body == "other", ended, "{status} {cc}: {}", after.cache());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_goes_forward_alone_gets_something_stale_in_place_of_an_error_too() {
-    let script = |head: &str| {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let script = move |head: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
         if head.contains("authorization") {
             answer(200, "cache-control: max-age=60\r\n", "own")
         } else if head.contains("x-late") {
@@ -323,7 +313,7 @@ async fn one_who_goes_forward_alone_gets_something_stale_in_place_of_an_error_to
         let bed = Arc::clone(&bed);
         tokio::spawn(async move { bed.get_with("/", &[("authorization", "Basic x")]).await.body })
     };
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    crate::bed::eventually("the leader has asked", || asked.load(Ordering::SeqCst) == 2).await;
     let follower = bed.get_with("/", &[("x-late", "1")]).await;
     assert_eq!(leader.await.unwrap(), "own");
     assert_eq!((follower.status.as_u16(), &follower.body[..]), (200, &b"page"[..]), "{}", follower.cache());

@@ -82,18 +82,11 @@ async fn health_metrics_and_unknown_paths_of_the_admin_listener() {
         "nearside_cache_objects 1",
         "nearside_request_duration_seconds_count{cache=\"hit\"} 2",
     ];
-    let mut text = String::new();
     // A request counts when its answer has left, which its client may see first.
-    for _ in 0..100 {
-        text = String::from_utf8(bed.admin(Method::GET, "/metrics", "").await.body.to_vec()).unwrap();
-        if expected.iter().all(|line| text.lines().any(|other| other == *line)) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     for line in expected {
-        assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
+        bed.until_metric(line).await;
     }
+    let text = String::from_utf8(bed.admin(Method::GET, "/metrics", "").await.body.to_vec()).unwrap();
     assert!(text.ends_with("# EOF\n"));
     assert_eq!(bed.admin(Method::GET, "/nothing", "").await.status, 404);
     assert_eq!(bed.admin(Method::GET, "/v1/purge", "").await.status, 405);

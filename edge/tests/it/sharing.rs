@@ -64,7 +64,10 @@ async fn an_answer_to_a_condition_or_a_range_is_never_stored_for_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_overtakes_a_request_that_went_forward_alone() {
-    let script = |head: &str| {
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let script = move |head: &str| {
+        count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if head.contains("x-sick") {
             answer(503, "", "sick")
         } else {
@@ -77,7 +80,7 @@ async fn a_purge_overtakes_a_request_that_went_forward_alone() {
         let bed = Arc::clone(&bed);
         async move { bed.get("/").await }
     });
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    eventually("it is on its way", || asked.load(std::sync::atomic::Ordering::SeqCst) == 2).await;
     bed.purge("/").await;
     assert_eq!(waiting.await.unwrap().body, "old");
     assert!(bed.get("/").await.cache().contains("fwd=uri-miss"), "what was purged is not there");
@@ -161,15 +164,7 @@ async fn a_refresh_that_brings_nothing_storable_leaves_nothing_behind() {
         bed.advance(100);
         assert_eq!(bed.get("/").await.body, "page");
         eventually("the refresh is sent", || ended.load(std::sync::atomic::Ordering::SeqCst) >= round).await;
-        let mut idle = false;
-        for _ in 0..200 {
-            let text = bed.admin(http::Method::GET, "/metrics", "").await.body;
-            if String::from_utf8_lossy(&text).contains("nearside_fills_in_flight 0") {
-                idle = true;
-                break;
-            }
-        }
-        assert!(idle, "the fill is still there");
+        bed.until_idle().await;
     }
 }
 

@@ -216,10 +216,7 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 
 /// Goes forward for one request only; the answer is stored if it may be.
 async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
-    let mut plan = plan(engine, site, request, key.clone(), ask);
-    // As it came: conditions and ranges are the origin's business where nothing is stored.
-    plan.forward = engine.forward(site, request, engine.target(site, request));
-    plan.stored = None;
+    let plan = plan_alone(engine, site, request, key.clone());
     let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
     tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
@@ -277,21 +274,29 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
     })
 }
 
+/// A fill whose answer others may share: of the whole, and of nobody's own conditions.
 fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
-    let mut forward = engine.forward(site, request, engine.target(site, request));
+    let mut plan = plan_alone(engine, site, request, key);
+    let fields = &mut plan.forward.fields;
     for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
-        forward.fields.remove(name);
+        fields.remove(name);
+    }
+    if let Some(entry) = &ask.stored {
+        set_validators(fields, &entry.head.fields);
     }
     // A HEAD fills the cache for the GET that follows it.
-    forward.method = Method::GET;
-    if let Some(entry) = &ask.stored {
-        set_validators(&mut forward.fields, &entry.head.fields);
-    }
+    plan.forward.method = Method::GET;
+    plan.stored.clone_from(&ask.stored);
+    plan
+}
+
+/// The request as it came: conditions and ranges are the origin's business where nothing is stored.
+fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
     Plan {
         site,
         key,
-        forward,
-        stored: ask.stored.clone(),
+        forward: engine.forward(site, request, engine.target(site, request)),
+        stored: None,
         request: request.fields.clone(),
         own_location: false,
         background: false,
