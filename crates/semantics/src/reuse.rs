@@ -123,11 +123,12 @@ impl Freshness {
     /// has been stale for a second (RFC 9211 §2.4).
     #[must_use]
     pub fn ttl(&self, now: Timestamp) -> i64 {
-        let secs = |millis: u128| i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+        let secs = |secs: u64| i64::try_from(secs).unwrap_or(i64::MAX);
         if self.fresh_until > now {
-            secs(self.fresh_until.since(now).as_millis() + 999)
+            let left = self.fresh_until.since(now);
+            secs(left.as_secs().saturating_add(u64::from(left.subsec_nanos() > 0)))
         } else {
-            -secs(now.since(self.fresh_until).as_millis())
+            -secs(now.since(self.fresh_until).as_secs())
         }
     }
 
