@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue};
 
 use crate::date;
-use crate::fields::members;
+use crate::fields::{Fields, members};
 use crate::time::Timestamp;
 
 /// What a conditional request gets from a response that may be used.
@@ -25,8 +25,8 @@ pub enum Conditional {
 
 /// Evaluates the conditions of a GET or HEAD against a stored 2xx response, in the order of RFC 9110 §13.2.2.
 #[must_use]
-pub fn evaluate(request: &HeaderMap, stored: &HeaderMap, now: Timestamp) -> Conditional {
-    if request.contains_key(IF_MATCH) {
+pub fn evaluate(request: &impl Fields, stored: &HeaderMap, now: Timestamp) -> Conditional {
+    if request.has(&IF_MATCH) {
         if !matches_any(request, &IF_MATCH, stored, strong_match) {
             return Conditional::PreconditionFailed;
         }
@@ -35,7 +35,7 @@ pub fn evaluate(request: &HeaderMap, stored: &HeaderMap, now: Timestamp) -> Cond
     {
         return Conditional::PreconditionFailed;
     }
-    if request.contains_key(IF_NONE_MATCH) {
+    if request.has(&IF_NONE_MATCH) {
         return if matches_any(request, &IF_NONE_MATCH, stored, weak_match) {
             Conditional::NotModified
         } else {
@@ -139,24 +139,18 @@ fn opaque(tag: &[u8]) -> &[u8] {
 }
 
 fn matches_any(
-    request: &HeaderMap,
+    request: &impl Fields,
     name: &http::HeaderName,
     stored: &HeaderMap,
     compare: fn(&[u8], &[u8]) -> bool,
 ) -> bool {
     let tag = stored.get(ETAG).map(HeaderValue::as_bytes);
-    let hits = |line: &HeaderValue| {
-        line.as_bytes().trim_ascii() == b"*"
-            || tag.is_some_and(|tag| members(line.as_bytes()).any(|member| compare(member, tag)))
+    let hits = |line: &[u8]| {
+        line.trim_ascii() == b"*" || tag.is_some_and(|tag| members(line).any(|member| compare(member, tag)))
     };
-    request.get_all(name).iter().any(hits)
+    request.lines(name).any(hits)
 }
 
-fn one_date(fields: &HeaderMap, name: &http::HeaderName, now: Timestamp) -> Option<Timestamp> {
-    let mut lines = fields.get_all(name).iter();
-    let only = lines.next()?;
-    if lines.next().is_some() {
-        return None;
-    }
-    date::parse(only.as_bytes(), now)
+fn one_date(fields: &impl Fields, name: &http::HeaderName, now: Timestamp) -> Option<Timestamp> {
+    date::parse(fields.sole(name)?, now)
 }

@@ -3,7 +3,31 @@
 //! RFC 9110 §5.6.1 (lists), §5.6.4 (quoted strings), §7.6.1 (`Connection` and hop-by-hop fields); RFC 9111 §3.1
 //! (which fields are stored).
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+
+/// The fields of a request, however they are held: the rules that every hit needs read a map as well as lines that
+/// still stand in the buffer they were received in.
+pub trait Fields {
+    /// The values of all lines of a field, in their order.
+    fn lines<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]>;
+
+    /// Whether there is any line of a field.
+    fn has(&self, name: &HeaderName) -> bool {
+        self.lines(name).next().is_some()
+    }
+
+    /// The value of a field that stands on one line only.
+    fn sole<'f>(&'f self, name: &'f HeaderName) -> Option<&'f [u8]> {
+        let mut lines = self.lines(name);
+        lines.next().filter(|_| lines.next().is_none())
+    }
+}
+
+impl Fields for HeaderMap {
+    fn lines<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
 
 /// `Keep-Alive`, obsolete but still sent.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

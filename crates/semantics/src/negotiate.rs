@@ -4,9 +4,9 @@
 //! a variant is then exactly what the origin was asked. A value that is not understood stays as it is.
 
 use http::HeaderMap;
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderValue};
 
-use crate::fields::members;
+use crate::fields::{Fields, members};
 
 /// The content codings that stay, best first. Clients that also take others (`deflate`, `compress`) are served all the
 /// same: each of them takes what it asked for, or no coding.
@@ -26,38 +26,86 @@ pub enum Languages {
 
 /// Rewrites `Accept-Encoding` to the known codings that it takes.
 pub fn accept_encoding(request: &mut HeaderMap) {
-    rewrite(request, &ACCEPT_ENCODING, codings);
+    if let Some(form) = encodings(request) {
+        request.insert(ACCEPT_ENCODING, HeaderValue::from_static(form));
+    }
 }
 
 /// Rewrites `Accept-Language` as `languages` says.
 pub fn accept_language(request: &mut HeaderMap, languages: Languages) {
-    match languages {
-        Languages::AsSent => {}
-        Languages::Case => rewrite(request, &ACCEPT_LANGUAGE, |ranges| ranges_of(ranges, false)),
-        Languages::Order => rewrite(request, &ACCEPT_LANGUAGE, |ranges| ranges_of(ranges, true)),
+    if let Some(value) = language_ranges(request, languages).and_then(|text| HeaderValue::try_from(text).ok()) {
+        request.insert(ACCEPT_LANGUAGE, value);
     }
 }
 
+/// The one form of `Accept-Encoding`; `None` if it stays as it is.
+#[must_use]
+pub fn encodings(request: &impl Fields) -> Option<&'static str> {
+    if !request.has(&ACCEPT_ENCODING) {
+        return None;
+    }
+    let mut known: [Option<u16>; CODINGS.len()] = Default::default();
+    let (mut alias, mut identity, mut rest) = (None, None, None);
+    for member in request.lines(&ACCEPT_ENCODING).flat_map(members) {
+        let Weighted { name, weight } = weighted(member)?;
+        let is = |coding: &str| name.eq_ignore_ascii_case(coding);
+        let place = CODINGS.iter().position(|coding| is(coding)).and_then(|place| known.get_mut(place));
+        let slot = match place {
+            Some(slot) => slot,
+            None if is("x-gzip") => &mut alias,
+            None if is("identity") => &mut identity,
+            None if name == "*" => &mut rest,
+            None => continue,
+        };
+        // Of one that is named twice, the first counts.
+        slot.get_or_insert(weight);
+    }
+    if identity.or(rest) == Some(0) {
+        // The client takes nothing without a coding: that is rare, and stays as it is.
+        return None;
+    }
+    let [zstd, br, gzip] = known;
+    let taken = |weight: Option<u16>| weight.or(rest).is_some_and(|weight| weight > 0);
+    Some(match (taken(zstd), taken(br), taken(gzip.or(alias))) {
+        (true, true, true) => "zstd, br, gzip",
+        (true, true, false) => "zstd, br",
+        (true, false, true) => "zstd, gzip",
+        (true, false, false) => "zstd",
+        (false, true, true) => "br, gzip",
+        (false, true, false) => "br",
+        (false, false, true) => "gzip",
+        (false, false, false) => "identity",
+    })
+}
+
+/// The one form of `Accept-Language`; `None` if it stays as it is.
+#[must_use]
+pub fn language_ranges(request: &impl Fields, languages: Languages) -> Option<String> {
+    if languages == Languages::AsSent || !request.has(&ACCEPT_LANGUAGE) {
+        return None;
+    }
+    let ranges = request.lines(&ACCEPT_LANGUAGE).flat_map(members).map(|member| {
+        let Weighted { name, weight } = weighted(member)?;
+        Some((tag(name), weight))
+    });
+    let mut ranges: Vec<(String, u16)> = ranges.collect::<Option<_>>()?;
+    if languages == Languages::Order {
+        ranges.sort_by(|(a, heavy), (b, other)| other.cmp(heavy).then_with(|| a.cmp(b)));
+        ranges.dedup();
+    }
+    let text: Vec<String> = ranges.iter().map(|(name, weight)| written(name, *weight)).collect();
+    Some(text.join(", "))
+}
+
 /// A member of a list with weights: `br;q=0.5`.
-struct Weighted {
-    name: String,
+struct Weighted<'m> {
+    name: &'m str,
     /// In thousandths.
     weight: u16,
 }
 
-fn rewrite(request: &mut HeaderMap, name: &HeaderName, form: impl Fn(Vec<Weighted>) -> Option<String>) {
-    if !request.contains_key(name) {
-        return;
-    }
-    let all = request.get_all(name).iter().flat_map(|line| members(line.as_bytes()));
-    let Some(ranges) = all.map(weighted).collect::<Option<Vec<_>>>() else { return };
-    if let Some(value) = form(ranges).and_then(|text| HeaderValue::try_from(text).ok()) {
-        request.insert(name, value);
-    }
-}
-
 /// `None` if it is no member with at most one weight (RFC 9110 §12.4.2).
-fn weighted(member: &[u8]) -> Option<Weighted> {
+fn weighted(member: &[u8]) -> Option<Weighted<'_>> {
     let text = std::str::from_utf8(member).ok()?;
     let (name, weight) = match text.split_once(';') {
         None => (text, 1000),
@@ -68,7 +116,7 @@ fn weighted(member: &[u8]) -> Option<Weighted> {
     };
     let name = name.trim();
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'*'));
-    is_name.then(|| Weighted { name: name.to_owned(), weight })
+    is_name.then_some(Weighted { name, weight })
 }
 
 /// `1`, `0.5`, `0.123`
@@ -77,39 +125,13 @@ fn thousandths(text: &str) -> Option<u16> {
     if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let fraction: u16 = format!("{fraction:0<3}").parse().ok()?;
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
+    let fraction = digits.fold(0, |sum: u16, digit| sum * 10 + u16::from(digit - b'0'));
     match whole {
         "0" => Some(fraction),
         "1" if fraction == 0 => Some(1000),
         _ => None,
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "one of the forms that `rewrite` takes")]
-fn codings(ranges: Vec<Weighted>) -> Option<String> {
-    let weight = |name: &str| ranges.iter().find(|range| range.name.eq_ignore_ascii_case(name)).map(|r| r.weight);
-    let rest = weight("*");
-    if weight("identity").or(rest) == Some(0) {
-        // The client takes nothing without a coding: that is rare, and stays as it is.
-        return None;
-    }
-    let aliased = |coding: &str| if coding == "gzip" { weight("gzip").or(weight("x-gzip")) } else { weight(coding) };
-    let taken: Vec<&str> =
-        CODINGS.into_iter().filter(|coding| aliased(coding).or(rest).is_some_and(|weight| weight > 0)).collect();
-    Some(if taken.is_empty() { "identity".to_owned() } else { taken.join(", ") })
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of the forms that `rewrite` takes")]
-fn ranges_of(mut ranges: Vec<Weighted>, sort: bool) -> Option<String> {
-    for range in &mut ranges {
-        range.name = tag(&range.name);
-    }
-    if sort {
-        ranges.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| a.name.cmp(&b.name)));
-        ranges.dedup_by(|a, b| a.name == b.name && a.weight == b.weight);
-    }
-    let text: Vec<String> = ranges.iter().map(written).collect();
-    Some(text.join(", "))
 }
 
 /// A tag in the case that RFC 5646 §2.1.1 recommends, which is what origins compare with: `zh-Hant-TW`.
@@ -125,10 +147,10 @@ fn tag(name: &str) -> String {
     name.split('-').enumerate().map(part).collect::<Vec<_>>().join("-")
 }
 
-fn written(range: &Weighted) -> String {
-    match range.weight {
-        1000 => range.name.clone(),
-        0 => format!("{};q=0", range.name),
-        weight => format!("{};q=0.{}", range.name, format!("{weight:03}").trim_end_matches('0')),
+fn written(name: &str, weight: u16) -> String {
+    match weight {
+        1000 => name.to_owned(),
+        0 => format!("{name};q=0"),
+        weight => format!("{name};q=0.{}", format!("{weight:03}").trim_end_matches('0')),
     }
 }

@@ -9,6 +9,7 @@ use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 
 use crate::conditional::strong_match;
 use crate::date;
+use crate::fields::Fields;
 use crate::time::Timestamp;
 
 /// The most parts of one answer. Each costs a head of its own; clients that read media ask for one or two.
@@ -40,20 +41,21 @@ pub struct Span {
 
 /// The part of a stored 200 of `length` bytes that a GET asks for.
 #[must_use]
-pub fn evaluate(request: &HeaderMap, stored: &HeaderMap, length: u64, now: Timestamp) -> Part {
-    let mut lines = request.get_all(RANGE).iter();
-    let (Some(only), None) = (lines.next(), lines.next()) else {
-        return Part::Whole;
-    };
+pub fn evaluate(request: &impl Fields, stored: &HeaderMap, length: u64, now: Timestamp) -> Part {
+    let Some(only) = request.sole(&RANGE) else { return Part::Whole };
     if !if_range_holds(request, stored, now) {
         return Part::Whole;
     }
-    parse(only.as_bytes(), length).unwrap_or(Part::Whole)
+    parse(only, length).unwrap_or(Part::Whole)
 }
 
 /// `None` for what is no set of byte ranges: it is ignored as a whole.
 fn parse(line: &[u8], length: u64) -> Option<Part> {
     let set = strip_unit(line)?;
+    if !set.contains(&b',') {
+        // Nearly all requests ask for one range, and get it without a list being made.
+        return span(set, length).map(|span| span.map_or(Part::Unsatisfiable, Part::Range));
+    }
     let mut spans = Vec::new();
     for (place, spec) in set.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty()).enumerate() {
         if place == ASKED_MAX {
@@ -123,12 +125,11 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// RFC 9110 §13.1.5: an entity tag by strong comparison, a date by exact match, and only a strong validator counts.
-fn if_range_holds(request: &HeaderMap, stored: &HeaderMap, now: Timestamp) -> bool {
-    let mut lines = request.get_all(IF_RANGE).iter();
-    let Some(condition) = lines.next().map(|v| v.as_bytes().trim_ascii()) else { return true };
-    if lines.next().is_some() {
-        return false;
+fn if_range_holds(request: &impl Fields, stored: &HeaderMap, now: Timestamp) -> bool {
+    if !request.has(&IF_RANGE) {
+        return true;
     }
+    let Some(condition) = request.sole(&IF_RANGE).map(<[u8]>::trim_ascii) else { return false };
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
         return stored.get(ETAG).is_some_and(|tag| strong_match(tag.as_bytes(), condition));
     }

@@ -7,7 +7,7 @@
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderName, VARY};
 
-use crate::fields::members;
+use crate::fields::{Fields, members};
 
 /// A part of a request that selects among variants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,50 +58,61 @@ impl Vary {
     /// Writes the key of the variant that answers `request` behind `key`.
     ///
     /// Two requests get equal bytes if and only if each nominee matches as §4.1 says.
-    pub fn variant_key(&self, request: &HeaderMap, key: &mut Vec<u8>) {
+    pub fn variant_key(&self, request: &impl Fields, key: &mut Vec<u8>) {
+        self.write(request, &mut |part| key.extend_from_slice(part));
+    }
+
+    /// Whether `request` gets the variant with the key `variant`.
+    #[must_use]
+    pub fn matches(&self, request: &impl Fields, variant: &[u8]) -> bool {
+        let mut rest = Some(variant);
+        self.write(request, &mut |part| rest = rest.and_then(|rest| rest.strip_prefix(part)));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+
+    fn write(&self, request: &impl Fields, out: &mut impl FnMut(&[u8])) {
         let Self::On(nominees) = self else { return };
         for nominee in nominees {
             match nominee {
-                Nominee::Field(name) => push_field(request, name, key),
-                Nominee::Cookie(name) => push_cookie(request, name, key),
+                Nominee::Field(name) => write_field(request, name, out),
+                Nominee::Cookie(name) => write_cookie(request, name, out),
             }
             // No field value can hold a line feed, so that no two lists of nominees give the same bytes.
-            key.push(b'\n');
+            out(b"\n");
         }
     }
 }
 
-fn push_field(request: &HeaderMap, name: &HeaderName, key: &mut Vec<u8>) {
-    key.extend_from_slice(name.as_str().as_bytes());
-    if request.contains_key(name) {
-        key.push(b':');
-        push_normalised(request, name, key);
+fn write_field(request: &impl Fields, name: &HeaderName, out: &mut impl FnMut(&[u8])) {
+    out(name.as_str().as_bytes());
+    if request.has(name) {
+        out(b":");
+        write_normalised(request, name, out);
     }
 }
 
 /// All values of a cookie, in their order. No field name begins with `=`.
-fn push_cookie(request: &HeaderMap, name: &str, key: &mut Vec<u8>) {
-    key.push(b'=');
-    key.extend_from_slice(name.as_bytes());
-    for pair in request.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';')) {
+fn write_cookie(request: &impl Fields, name: &str, out: &mut impl FnMut(&[u8])) {
+    out(b"=");
+    out(name.as_bytes());
+    for pair in request.lines(&COOKIE).flat_map(|line| line.split(|b| *b == b';')) {
         let (own, value) = match pair.iter().position(|b| *b == b'=') {
             Some(equals) => (pair.get(..equals).unwrap_or_default(), pair.get(equals + 1..).unwrap_or_default()),
             None => (pair, &[][..]),
         };
         // As servers read it: white space around name and value does not belong to them.
         if own.trim_ascii() == name.as_bytes() {
-            key.push(b';');
-            key.extend_from_slice(value.trim_ascii());
+            out(b";");
+            out(value.trim_ascii());
         }
     }
 }
 
-fn push_normalised(request: &HeaderMap, name: &HeaderName, key: &mut Vec<u8>) {
-    let values = request.get_all(name).iter().flat_map(|line| members(line.as_bytes()));
-    for (at, member) in values.enumerate() {
+fn write_normalised(request: &impl Fields, name: &HeaderName, out: &mut impl FnMut(&[u8])) {
+    for (at, member) in request.lines(name).flat_map(members).enumerate() {
         if at > 0 {
-            key.push(b',');
+            out(b",");
         }
-        key.extend_from_slice(member);
+        out(member);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use nearside_semantics::Timestamp;
+use nearside_semantics::fields::Fields;
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::vary::Vary;
 
@@ -63,13 +64,8 @@ impl Entry {
 
     /// Whether it answers a request with these fields.
     #[must_use]
-    pub fn answers(&self, request: &HeaderMap) -> bool {
-        if self.vary == Vary::None {
-            return true;
-        }
-        let mut variant = Vec::with_capacity(self.variant.len());
-        self.vary.variant_key(request, &mut variant);
-        *variant == *self.variant
+    pub fn answers(&self, request: &impl Fields) -> bool {
+        self.vary.matches(request, &self.variant)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use nearside_semantics::fields::Fields;
 
 use crate::entry::Entry;
 
@@ -40,7 +40,7 @@ impl Slot {
 
     /// The entry that answers a request with these fields.
     #[must_use]
-    pub fn select(&self, request: &HeaderMap) -> Option<&Arc<Entry>> {
+    pub fn select(&self, request: &impl Fields) -> Option<&Arc<Entry>> {
         self.entries.iter().find(|entry| entry.answers(request))
     }
 

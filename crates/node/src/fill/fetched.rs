@@ -135,9 +135,7 @@ impl Fetched {
 
     /// Whether it is for a request.
     pub(crate) fn answers(&self, request: &Request, key: &CacheKey) -> bool {
-        let mut variant = Vec::with_capacity(self.variant.len());
-        self.vary.variant_key(&request.fields, &mut variant);
-        *variant == *self.variant && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
+        self.vary.matches(&request.fields, &self.variant) && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
     }
 
     /// Whether it is the head alone, of something that others may have.
