@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nearside_semantics::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::access_log::Log;
@@ -31,13 +32,22 @@ pub(crate) struct Worker {
     pub(crate) log: Arc<Log>,
     /// Its number, for the cells that it counts into.
     pub(crate) thread: usize,
+    scratch: Mutex<h1::Scratch>,
     draining: AtomicBool,
     drained: Notify,
 }
 
 impl Worker {
     pub(crate) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, log: Arc<Log>, thread: usize) -> Self {
-        Self { engine, metrics, log, thread, draining: AtomicBool::new(false), drained: Notify::new() }
+        Self {
+            engine,
+            metrics,
+            log,
+            thread,
+            scratch: Mutex::default(),
+            draining: AtomicBool::new(false),
+            drained: Notify::new(),
+        }
     }
 
     /// Ends a request at `now`: counts and logs it.

@@ -4,6 +4,7 @@
 //! for the last chunk and cannot be handed a request that was read already (ADR 0002). Everything here is strict:
 //! what two parties could read in two ways is refused, never repaired.
 
+pub(crate) mod borrowed;
 pub(crate) mod chunked;
 pub(crate) mod framing;
 pub(crate) mod request;

@@ -53,7 +53,7 @@ impl Request {
     /// Brings fields to the form that the site's rules give them, for methods whose answers may be stored.
     pub(crate) fn normalise(&mut self, engine: &Engine, site: usize) {
         if [Method::GET, Method::HEAD, Method::POST].contains(&self.method) {
-            engine.rules(site).normalise(&mut self.fields);
+            engine.rules(site).rewritten(&self.fields).apply(&mut self.fields);
         }
     }
 }

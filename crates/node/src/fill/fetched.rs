@@ -135,7 +135,8 @@ impl Fetched {
 
     /// Whether it is for a request.
     pub(crate) fn answers(&self, request: &Request, key: &CacheKey) -> bool {
-        self.vary.matches(&request.fields, &self.variant) && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
+        self.vary.matches(&request.fields, &self.variant)
+            && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
     }
 
     /// Whether it is the head alone, of something that others may have.

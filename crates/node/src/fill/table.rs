@@ -129,6 +129,11 @@ impl Fills {
         purge()
     }
 
+    /// Whether a fill is under way.
+    pub(crate) fn runs(&self, key: &[u8], fill_key: &[u8]) -> bool {
+        self.shard(key).lock().contains_key(fill_key)
+    }
+
     /// How many are under way.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()

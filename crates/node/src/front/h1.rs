@@ -1,18 +1,20 @@
 //! A client's HTTP/1 connection: requests in, answers out, in order.
 //!
-//! A fresh hit is answered in [`hit`] from borrowed bytes with one vectored write; every other request becomes a
-//! [`Request`] and takes the way of [`crate::request`]. Both ways end in the same record.
+//! A [`turn`] answers all that can be answered with what is stored, from borrowed bytes and in one vectored write; every
+//! other request becomes a [`Request`] and takes the way of [`crate::request`]. Both ways end in the same record.
 
+mod batch;
 mod hit;
 mod receive;
 mod send;
+mod turn;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Method, Version};
 use nearside_semantics::fields::{lists, strip_nominated};
@@ -31,7 +33,10 @@ use crate::pass::{self, Passed};
 use crate::request::finish::Persistence;
 use crate::request::interim::{Interim, Interims};
 use crate::request::{Request, admit, forward, respond};
-use receive::{Body, Received};
+use receive::Body;
+use turn::Turn;
+
+pub(crate) use batch::Scratch;
 
 /// The first read of a connection has this much room; most heads fit.
 const READ_BYTES: usize = 4096;
@@ -44,10 +49,15 @@ struct Connection<'w> {
     worker: &'w Worker,
     /// Received and not yet used.
     buffer: BytesMut,
-    key: Vec<u8>,
+    /// So many bytes of the buffer hold no end of a head.
+    searched: usize,
+    /// When the head must be there whose first bytes are in the buffer.
+    head_deadline: Option<Instant>,
     head: Vec<u8>,
     chunks: Vec<Bytes>,
     watchdog: Watchdog,
+    /// The drain knows whom to wake.
+    awaits_drain: bool,
     requests: u64,
     /// When the last request ended.
     idle_since: Instant,
@@ -73,10 +83,12 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, scheme: Scheme, wor
         scheme,
         worker,
         buffer: BytesMut::new(),
-        key: Vec::new(),
+        searched: 0,
+        head_deadline: None,
         head: Vec::new(),
         chunks: Vec::new(),
         watchdog: Watchdog::new(now + worker.engine.config.timeouts.idle),
+        awaits_drain: false,
         requests: 0,
         idle_since: now,
     };
@@ -84,32 +96,31 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, scheme: Scheme, wor
     tokio::pin!(drained);
     drained.as_mut().enable();
     loop {
-        let next = match connection.receive_head(drained.as_mut()).await {
-            Received::Head(end) => connection.request(end).await,
-            Received::Refused(refusal) => connection.refuse(refusal, b"", b"").await,
-            Received::Gone => Next::Close,
+        // What is rare lives on the heap, so that an idle connection is small.
+        let next = match std::future::poll_fn(|cx| connection.poll_turn(cx, drained.as_mut())).await {
+            Turn::Request(end) => Box::pin(connection.request(end)).await,
+            Turn::Refused(refusal) => Box::pin(connection.refuse(refusal, b"", b"")).await,
+            Turn::Blocked(backlog) => Box::pin(connection.work_off(*backlog)).await,
+            Turn::Close => Next::Close,
         };
         match next {
             Next::Request => {}
             Next::Close => break,
             Next::CloseUnread => {
-                connection.linger().await;
+                Box::pin(connection.linger()).await;
                 break;
             }
             Next::Abort => return connection.io.abort_on_close(),
         }
     }
     // The client may be gone already.
-    let _ = tokio::time::timeout(worker.engine.config.timeouts.stall, connection.io.shutdown()).await;
+    let _ = Box::pin(tokio::time::timeout(worker.engine.config.timeouts.stall, connection.io.shutdown())).await;
 }
 
 impl Connection<'_> {
     /// Serves the request whose head is the first `end` bytes of the buffer.
     async fn request(&mut self, end: usize) -> Next {
         self.requests += 1;
-        if let Some(next) = self.try_hit(end).await {
-            return next;
-        }
         let start = instant();
         let head = self.buffer.split_to(end).freeze();
         let (mut request, mut interims) = match self.parse(&head) {
@@ -308,13 +319,5 @@ impl Connection<'_> {
             }
         };
         let _ = tokio::time::timeout(LINGER, drain).await;
-    }
-
-    /// Forgets the head that was served from borrowed bytes.
-    fn consume(&mut self, end: usize) {
-        self.buffer.advance(end);
-        if self.buffer.is_empty() {
-            self.buffer.clear();
-        }
     }
 }

@@ -23,7 +23,7 @@ use super::transport::Transport;
 use crate::clock::instant;
 use crate::h1::framing::content_length;
 use crate::h1::request::{self, Refusal};
-use crate::h1::write::{CACHE_STATUS, via_line};
+use crate::h1::write::{CACHE_STATUS, via_value};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
 use crate::request::finish::{Record, Times};
@@ -271,17 +271,20 @@ impl Stream {
             status.extend_from_slice(b", ");
         }
         answer.outcome.member().write(engine.config.id.as_str(), &mut status);
-        let via = via_line(&fields, &engine.via);
+        let mut via = Vec::new();
+        via_value(&fields, &engine.via, &mut via);
         fields.remove(AGE);
         for (name, line) in [(CACHE_STATUS, status), (VIA, via)] {
             if let Ok(value) = HeaderValue::from_bytes(&line) {
                 fields.insert(name, value);
             }
         }
-        if engine.shows_timing(&answer.outcome)
-            && let Ok(timing) = HeaderValue::from_bytes(&engine.timing(&answer.outcome))
-        {
-            fields.append(SERVER_TIMING, timing);
+        if engine.shows_timing(&answer.outcome) {
+            let mut timing = Vec::new();
+            engine.write_timing(&answer.outcome, &mut timing);
+            if let Ok(timing) = HeaderValue::try_from(timing) {
+                fields.append(SERVER_TIMING, timing);
+            }
         }
         if let Some(age) = answer.age {
             fields.insert(AGE, HeaderValue::from(age));

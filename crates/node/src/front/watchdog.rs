@@ -12,18 +12,25 @@ use crate::clock::instant;
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     sleep: Pin<Box<Sleep>>,
+    /// The timer knows whom to wake.
+    armed: bool,
 }
 
 impl Watchdog {
     pub(crate) fn new(deadline: Instant) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep_until(deadline.into())) }
+        Self { sleep: Box::pin(tokio::time::sleep_until(deadline.into())), armed: false }
     }
 
-    /// Ready once `deadline` has passed.
+    /// Ready once `deadline` has passed. To be polled by one task only: the timer is asked again when it has rung.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.sleep.deadline().into_std() > deadline {
             self.sleep.as_mut().reset(deadline.into());
+            self.armed = false;
         }
+        if self.armed && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.armed = true;
         loop {
             ready!(self.sleep.as_mut().poll(cx));
             if instant() >= deadline {

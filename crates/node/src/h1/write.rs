@@ -2,6 +2,7 @@
 
 use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderName, VIA};
 use http::{Method, StatusCode};
+use nearside_semantics::range::Span;
 
 /// `Cache-Status` (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -48,34 +49,56 @@ pub(crate) fn number(name: &str, value: u64, out: &mut Vec<u8>) {
 /// is the same for every client. `Age` is left out, it changes; of the length only `length` counts.
 pub(crate) fn prepared(status: StatusCode, fields: &HeaderMap, length: Option<u64>, via: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
-    status_line(status, &mut out);
+    begin(status, fields, |_| true, &mut out);
+    end(fields, length, via, &mut out);
+    out
+}
+
+/// The status line and the fields that `keeps` says, but those that are made anew.
+pub(crate) fn begin(status: StatusCode, fields: &HeaderMap, keeps: impl Fn(&HeaderName) -> bool, out: &mut Vec<u8>) {
+    status_line(status, out);
     for (name, value) in fields {
-        if name != AGE && name != CONTENT_LENGTH && name != CACHE_STATUS && name != VIA {
-            field(name.as_str(), value.as_bytes(), &mut out);
+        if name != AGE && name != CONTENT_LENGTH && name != CACHE_STATUS && name != VIA && keeps(name) {
+            field(name.as_str(), value.as_bytes(), out);
         }
     }
-    field(VIA.as_str(), &via_line(fields, via), &mut out);
+}
+
+/// The fields that are made anew, and the line of `Cache-Status` with what the hops before said, open for this node's own
+/// member.
+pub(crate) fn end(fields: &HeaderMap, length: Option<u64>, via: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"via: ");
+    via_value(fields, via, out);
+    out.extend_from_slice(b"\r\n");
     if let Some(length) = length {
-        number(CONTENT_LENGTH.as_str(), length, &mut out);
+        number(CONTENT_LENGTH.as_str(), length, out);
     }
     out.extend_from_slice(b"cache-status: ");
     for member in fields.get_all(CACHE_STATUS) {
         out.extend_from_slice(member.as_bytes());
         out.extend_from_slice(b", ");
     }
-    out
+}
+
+/// `Content-Range` of a part of something `length` bytes long.
+pub(crate) fn content_range(span: Span, length: u64, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(b"bytes ");
+    out.extend_from_slice(digits.format(span.start).as_bytes());
+    out.push(b'-');
+    out.extend_from_slice(digits.format(span.end.saturating_sub(1)).as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(digits.format(length).as_bytes());
 }
 
 /// The `Via` of a response: the hops before, then this node, which received it over HTTP/1.1 (RFC 9110 §7.6.3).
-pub(crate) fn via_line(fields: &HeaderMap, via: &str) -> Vec<u8> {
-    let mut line = Vec::new();
+pub(crate) fn via_value(fields: &HeaderMap, via: &str, out: &mut Vec<u8>) {
     for before in fields.get_all(VIA) {
-        line.extend_from_slice(before.as_bytes());
-        line.extend_from_slice(b", ");
+        out.extend_from_slice(before.as_bytes());
+        out.extend_from_slice(b", ");
     }
-    line.extend_from_slice(b"1.1 ");
-    line.extend_from_slice(via.as_bytes());
-    line
+    out.extend_from_slice(b"1.1 ");
+    out.extend_from_slice(via.as_bytes());
 }
 
 /// The size line of a chunk.

@@ -15,6 +15,9 @@ use crate::h1::request::Refusal;
 /// `CDN-Loop` (RFC 8586).
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
+/// No name is longer (RFC 1035 §2.3.4), so that no pattern covers what is.
+const HOST_BYTES_MAX: usize = 255;
+
 /// Finds the site of a host: the exact name, then the longest pattern, then the catch-all.
 #[derive(Debug)]
 pub(crate) struct Sites {
@@ -48,11 +51,16 @@ impl Sites {
             return self.any;
         }
         let (host, _) = split_port(authority);
-        let host = String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase();
-        if let Some(place) = self.exact.get(&host) {
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        let mut lower = [0; HOST_BYTES_MAX];
+        let Some(lower) = lower.get_mut(..host.len()) else { return self.any };
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        let Ok(host) = std::str::from_utf8(lower) else { return self.any };
+        if let Some(place) = self.exact.get(host) {
             return Some(*place);
         }
-        let covered = self.below.iter().find(|(pattern, _)| pattern.covers(&host));
+        let covered = self.below.iter().find(|(pattern, _)| pattern.covers(host));
         covered.map(|(_, place)| *place).or(self.any)
     }
 }

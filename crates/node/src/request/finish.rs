@@ -77,7 +77,9 @@ impl Engine {
             write::number("age", age, out);
         }
         if self.shows_timing(ending.outcome) {
-            write::field("server-timing", &self.timing(ending.outcome), out);
+            out.extend_from_slice(b"server-timing: ");
+            self.write_timing(ending.outcome, out);
+            out.extend_from_slice(b"\r\n");
         }
         if ending.chunked {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -95,12 +97,11 @@ impl Engine {
     }
 
     /// `cdn-cache;desc=HIT, edge;desc="edge-nrt (Tokyo)"`: what a script in the page can read of its own response.
-    pub(crate) fn timing(&self, outcome: &Outcome) -> Vec<u8> {
-        let mut line = b"cdn-cache;desc=".to_vec();
-        line.extend(outcome.verdict.as_str().bytes().map(|b| b.to_ascii_uppercase()));
-        line.extend_from_slice(b", ");
-        line.extend_from_slice(self.place.as_bytes());
-        line
+    pub(crate) fn write_timing(&self, outcome: &Outcome, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"cdn-cache;desc=");
+        out.extend(outcome.verdict.as_str().bytes().map(|b| b.to_ascii_uppercase()));
+        out.extend_from_slice(b", ");
+        out.extend_from_slice(self.place.as_bytes());
     }
 }
 

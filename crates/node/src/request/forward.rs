@@ -18,7 +18,7 @@ use nearside_store::Entry;
 
 use super::admit::CDN_LOOP;
 use super::interim::Interims;
-use super::key::CacheKey;
+use super::key::{CacheKey, write_fill_key};
 use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond};
 use crate::fill::{self, Begun, Fetched, Joined, Plan};
@@ -254,10 +254,8 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
 }
 
 fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
-    let mut fill_key = key.bytes.to_vec();
-    // A HEAD brings no body for those who want one.
-    fill_key.push(u8::from(method == Method::HEAD));
-    ask.vary.variant_key(&request.fields, &mut fill_key);
+    let mut fill_key = Vec::with_capacity(key.bytes.len() + 1);
+    write_fill_key(&key.bytes, method == Method::HEAD, &ask.vary, &request.fields, &mut fill_key);
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
     engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
         let slot = engine.store.lookup(&key.bytes);

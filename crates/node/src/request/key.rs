@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use nearside_semantics::fields::Fields;
 use nearside_semantics::key::{self, Scheme};
 use nearside_semantics::query::SearchVariance;
+use nearside_semantics::vary::Vary;
 use nearside_store::SearchRule;
 
 use super::{Engine, Request};
@@ -46,6 +48,16 @@ fn varied(exact: &[u8], rule: &SearchRule) -> Vec<u8> {
     key.extend_from_slice(&rule.number.to_be_bytes());
     rule.variance.write_rule(&mut key);
     key
+}
+
+/// Writes what fills are told apart by into `fill`, which is cleared before: the key that is looked up, whether only a
+/// head is asked for, and the variant.
+pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &impl Fields, fill: &mut Vec<u8>) {
+    fill.clear();
+    fill.extend_from_slice(key);
+    // A HEAD brings no body for those who want one.
+    fill.push(u8::from(head_only));
+    vary.variant_key(fields, fill);
 }
 
 impl Engine {

@@ -7,9 +7,10 @@ use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, ETAG, LAST_MODIFIED,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{self, Conditional};
+use nearside_semantics::fields::Fields;
 use nearside_semantics::range::{self, Part, Span};
 use nearside_store::{Body, BodyReader, Entry, Head};
 
@@ -17,6 +18,7 @@ use super::parts::{AnswerReader, Parts};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::fill::Fetched;
 use crate::h1::request::Refusal;
+use crate::h1::write;
 use crate::hop::HopError;
 use crate::outcome::{Outcome, Verdict};
 
@@ -93,22 +95,45 @@ fn body(reader: Option<BodyReader>, length: Option<u64>, request: &Request, stat
     }
 }
 
-/// Conditions first, then the range (RFC 9110 §13.2.2); both are for stored successes only.
-fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, outcome: Outcome) -> Answer {
-    if source.head.status.is_success() {
-        match conditional::evaluate(&request.fields, &source.head.fields, source.now) {
+/// What of a stored response a request gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Selected {
+    Part(Part),
+    NotModified,
+    PreconditionFailed,
+}
+
+/// Conditions first, then the range (RFC 9110 §13.2.2); both are for stored successes only. `length` is the body's, if it
+/// is known; `gets` says that the method is GET, the only one with ranges (§14.2).
+pub(crate) fn select(head: &Head, length: Option<u64>, gets: bool, request: &impl Fields, now: Timestamp) -> Selected {
+    if head.status.is_success() {
+        match conditional::evaluate(request, &head.fields, now) {
             Conditional::Full => {}
-            Conditional::NotModified => return not_modified(source, outcome),
-            Conditional::PreconditionFailed => {
-                return synth(StatusCode::PRECONDITION_FAILED, "precondition", outcome);
-            }
+            Conditional::NotModified => return Selected::NotModified,
+            Conditional::PreconditionFailed => return Selected::PreconditionFailed,
         }
     }
-    let part = match source.length {
-        Some(length) if source.head.status == StatusCode::OK && request.method == Method::GET => {
-            range::evaluate(&request.fields, &source.head.fields, length, source.now)
-        }
+    Selected::Part(match length {
+        Some(length) if head.status == StatusCode::OK && gets => range::evaluate(request, &head.fields, length, now),
         _ => Part::Whole,
+    })
+}
+
+/// Whether a stored field belongs into a 304: not the description of bytes that are not sent (RFC 9110 §15.4.5); a cache
+/// gets what it is to keep of it.
+pub(crate) fn belongs_in_not_modified(name: &HeaderName, stored: &HeaderMap, for_cache: bool) -> bool {
+    let of_bytes = [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE].contains(name);
+    let described = [CONTENT_TYPE, CONTENT_LANGUAGE, ACCEPT_RANGES].contains(name)
+        || *name == LAST_MODIFIED && stored.contains_key(ETAG);
+    !of_bytes && (for_cache || !described)
+}
+
+fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, outcome: Outcome) -> Answer {
+    let gets = request.method == Method::GET;
+    let part = match select(source.head, source.length, gets, &request.fields, source.now) {
+        Selected::Part(part) => part,
+        Selected::NotModified => return not_modified(source, outcome),
+        Selected::PreconditionFailed => return synth(StatusCode::PRECONDITION_FAILED, "precondition", outcome),
     };
     match part {
         Part::Whole => {
@@ -127,21 +152,15 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
     }
 }
 
-/// 304 without the description of bytes that are not sent (RFC 9110 §15.4.5); a cache gets what it is to keep of it.
 fn not_modified(source: &Source<'_>, outcome: Outcome) -> Answer {
-    let mut fields = source.head.fields.clone();
-    for name in [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE] {
-        fields.remove(name);
+    let stored = &source.head.fields;
+    let belongs = |name: &HeaderName| belongs_in_not_modified(name, stored, source.for_cache);
+    let fields = stored.iter().filter(|(name, _)| belongs(name)).map(|(name, value)| (name.clone(), value.clone()));
+    let mut kept = HeaderMap::with_capacity(stored.len());
+    for (name, value) in fields {
+        kept.append(name, value);
     }
-    if !source.for_cache {
-        for name in [CONTENT_TYPE, CONTENT_LANGUAGE, ACCEPT_RANGES] {
-            fields.remove(name);
-        }
-        if fields.contains_key(ETAG) {
-            fields.remove(LAST_MODIFIED);
-        }
-    }
-    let head = AnswerHead::Own(fields);
+    let head = AnswerHead::Own(kept);
     Answer { status: StatusCode::NOT_MODIFIED, head, body: AnswerBody::None, age: None, outcome }
 }
 
@@ -203,7 +222,9 @@ fn boundary() -> String {
 }
 
 fn content_range(span: Span, length: Option<u64>) -> String {
-    format!("bytes {}-{}/{}", span.start, span.end.saturating_sub(1), length.unwrap_or(span.end))
+    let mut value = Vec::with_capacity(48);
+    write::content_range(span, length.unwrap_or(span.end), &mut value);
+    String::from_utf8(value).unwrap_or_default()
 }
 
 fn unsatisfiable(source: &Source<'_>, outcome: Outcome) -> Answer {
