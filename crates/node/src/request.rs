@@ -8,6 +8,7 @@
 pub(crate) mod admit;
 pub(crate) mod finish;
 pub(crate) mod forward;
+pub(crate) mod hit;
 pub(crate) mod interim;
 pub(crate) mod key;
 pub(crate) mod lookup;

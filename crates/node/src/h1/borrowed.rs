@@ -3,27 +3,12 @@
 use http::HeaderName;
 use nearside_semantics::fields::Fields;
 
-use crate::site::Rewritten;
-
-/// Field lines as they came, but for the values that the site rewrites.
+/// Field lines as they came.
 #[derive(Debug)]
-pub(crate) struct Borrowed<'b> {
-    pub(crate) lines: &'b [httparse::Header<'b>],
-    pub(crate) rewritten: Rewritten,
-}
+pub(crate) struct Lines<'b>(pub(crate) &'b [httparse::Header<'b>]);
 
-impl<'b> Borrowed<'b> {
-    /// The lines as they came.
-    pub(crate) fn new(lines: &'b [httparse::Header<'b>]) -> Self {
-        Self { lines, rewritten: Rewritten::default() }
-    }
-}
-
-impl Fields for Borrowed<'_> {
+impl Fields for Lines<'_> {
     fn lines<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
-        let rewritten = self.rewritten.of(name).map(str::as_bytes);
-        let lines = if rewritten.is_some() { &[] } else { self.lines };
-        let named = move |line: &&httparse::Header<'_>| line.name.eq_ignore_ascii_case(name.as_str());
-        rewritten.into_iter().chain(lines.iter().filter(named).map(|line| line.value))
+        self.0.iter().filter(move |line| line.name.eq_ignore_ascii_case(name.as_str())).map(|line| line.value)
     }
 }

@@ -9,16 +9,16 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::CONTENT_RANGE;
-use http::{StatusCode, Version};
+use http::Version;
 use nearside_semantics::Timestamp;
 
-use super::hit::{CHUNKS, Content, Hit, Key};
+use super::hit::Hit;
 use super::{Connection, Next};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::h1::write;
-use crate::outcome::Outcome;
 use crate::request::finish::{Ending, Persistence, Record, Times};
+use crate::request::hit::{self, CHUNKS, Content, Key};
 use crate::request::respond::belongs_in_not_modified;
 
 /// What one write gets at most: as many pieces as the largest hit needs, twice.
@@ -56,33 +56,6 @@ pub(super) struct Batch {
 struct Queued {
     hit: Hit,
     head: Range<usize>,
-    age: u64,
-    ttl: i64,
-}
-
-impl Hit {
-    fn status(&self) -> StatusCode {
-        match self.content {
-            Content::Whole => self.entry.head.status,
-            Content::Span(_) => StatusCode::PARTIAL_CONTENT,
-            Content::NotModified => StatusCode::NOT_MODIFIED,
-        }
-    }
-
-    /// The bytes of the body that are sent.
-    fn body(&self) -> Range<u64> {
-        match self.content {
-            Content::Whole if !self.head_only => 0..self.entry.body.len().unwrap_or(0),
-            Content::Span(span) => span.start..span.end,
-            Content::Whole | Content::NotModified => 0..0,
-        }
-    }
-
-    fn outcome(&self, ttl: i64) -> Outcome {
-        let mut outcome = Outcome::new(self.verdict, Some(self.site));
-        outcome.ttl = Some(ttl);
-        outcome
-    }
 }
 
 /// A piece of an answer.
@@ -104,28 +77,26 @@ impl Batch {
     }
 
     /// Queues the answer to a hit, all of whose places are `offset` further on in the input.
-    pub(super) fn push(&mut self, worker: &Worker, mut hit: Hit, offset: usize, closes: bool, now: Timestamp) {
+    pub(super) fn push(&mut self, worker: &Worker, mut hit: Hit, offset: usize, closes: bool) {
         for place in [&mut hit.host, &mut hit.target] {
             *place = place.start + offset..place.end + offset;
         }
-        let (age, ttl) = (hit.entry.freshness.age(now).as_secs(), hit.entry.freshness.ttl(now));
         let begin = self.heads.len();
-        self.write_head(worker, &hit);
+        self.write_head(worker, &hit.what);
         let persistence = if closes { Persistence::Closes } else { Persistence::Stays };
-        let ending = Ending { outcome: &hit.outcome(ttl), age: Some(age), persistence, chunked: false };
+        let ending = Ending { outcome: &hit.what.outcome(), age: Some(hit.what.age), persistence, chunked: false };
         worker.engine.end_head(&ending, &mut self.heads);
-        let body = hit.body();
-        self.bytes += body.end - body.start;
-        let queued = Queued { hit, head: begin..self.heads.len(), age, ttl };
+        self.bytes += hit.what.bytes();
+        let queued = Queued { hit, head: begin..self.heads.len() };
         queued.pieces(&self.heads, &mut |_| self.slices += 1);
         self.hits.push(queued);
     }
 
     /// The part of a head that the entry does not hold ready.
-    fn write_head(&mut self, worker: &Worker, hit: &Hit) {
+    fn write_head(&mut self, worker: &Worker, hit: &hit::Hit) {
         let (stored, via) = (&hit.entry.head.fields, worker.engine.via.as_str());
         match hit.content {
-            Content::Whole => {}
+            Content::Whole | Content::Head => {}
             Content::NotModified => {
                 let for_cache = worker.engine.tier.serves_caches();
                 let belongs = |name: &_| belongs_in_not_modified(name, stored, for_cache);
@@ -190,14 +161,15 @@ impl Batch {
 impl Queued {
     /// Calls `piece` with the pieces of the answer, in order.
     fn pieces<'q>(&'q self, heads: &'q [u8], piece: &mut impl FnMut(Piece<'q>)) {
-        if self.hit.content == Content::Whole {
-            let wire = &self.hit.entry.head.wire;
+        let hit = &self.hit.what;
+        if matches!(hit.content, Content::Whole | Content::Head) {
+            let wire = &hit.entry.head.wire;
             piece(Piece::Shared(wire, 0..wire.len()));
         }
         piece(Piece::Head(heads.get(self.head.clone()).unwrap_or_default()));
-        let body = self.hit.body();
+        let body = hit.span();
         let mut start = 0;
-        for chunk in self.hit.entry.body.chunks().unwrap_or_default() {
+        for chunk in hit.entry.body.chunks().unwrap_or_default() {
             let end = start + chunk.len() as u64;
             let (from, to) = (body.start.max(start), body.end.min(end));
             if from < to {
@@ -238,20 +210,19 @@ pub(super) struct Whose<'w> {
 impl Whose<'_> {
     fn finish(&self, queued: &Queued, input: &[u8], cut: Option<&'static str>) {
         let hit = &queued.hit;
-        let body = hit.body();
         let record = Record {
-            method: if hit.head_only { "HEAD" } else { "GET" },
+            method: hit.method,
             scheme: self.scheme,
             host: input.get(hit.host.clone()).unwrap_or_default(),
             target: input.get(hit.target.clone()).unwrap_or_default(),
             version: Version::HTTP_11,
             client: self.client,
-            status: hit.status(),
-            bytes: body.end - body.start,
+            status: hit.what.status(),
+            bytes: hit.what.bytes(),
             times: self.times,
-            age: Some(queued.age),
+            age: Some(hit.what.age),
             cut,
-            outcome: &hit.outcome(queued.ttl),
+            outcome: &hit.what.outcome(),
         };
         self.worker.finish(&record, self.now);
     }

@@ -16,12 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
 
 use super::batch::{Backlog, Batch, SLICES, Scratch, Whose};
-use super::hit::{Found, find};
+use super::hit::find;
 use super::{Connection, READ_BYTES};
 use crate::clock::instant;
 use crate::front::transport::Transport;
 use crate::h1::request::{Refusal, head_end};
 use crate::request::finish::Times;
+use crate::request::hit::Key;
 
 /// How a turn ended.
 #[derive(Debug)]
@@ -141,13 +142,7 @@ impl Connection<'_> {
     }
 
     /// Answers the hits at the front of `input`; how many bytes that took, and what to do with the rest.
-    fn serve(
-        &mut self,
-        cx: &mut Context<'_>,
-        input: &[u8],
-        key: &mut super::hit::Key,
-        batch: &mut Batch,
-    ) -> (usize, Rest) {
+    fn serve(&mut self, cx: &mut Context<'_>, input: &[u8], key: &mut Key, batch: &mut Batch) -> (usize, Rest) {
         let start = instant();
         let now = self.worker.engine.clock.now();
         let mut used = 0;
@@ -168,14 +163,7 @@ impl Connection<'_> {
     }
 
     /// Puts hits into the batch.
-    fn gather(
-        &mut self,
-        input: &[u8],
-        used: &mut usize,
-        key: &mut super::hit::Key,
-        batch: &mut Batch,
-        now: Timestamp,
-    ) -> Gathered {
+    fn gather(&mut self, input: &[u8], used: &mut usize, key: &mut Key, batch: &mut Batch, now: Timestamp) -> Gathered {
         while !batch.is_full() {
             let mut rest = input.get(*used..).unwrap_or_default();
             // "a server … SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112 §2.2).
@@ -186,7 +174,7 @@ impl Connection<'_> {
             if rest.is_empty() {
                 return Gathered::All;
             }
-            let Found::Hit(hit) = find(&self.worker.engine, rest, self.scheme, now, key) else {
+            let Some(hit) = find(&self.worker.engine, rest, self.scheme, now, key) else {
                 return Gathered::All;
             };
             self.requests += 1;
@@ -194,7 +182,7 @@ impl Connection<'_> {
             let closes = hit.closes || self.worker.is_draining() || self.requests >= limit;
             let offset = *used;
             *used += hit.end;
-            batch.push(self.worker, hit, offset, closes, now);
+            batch.push(self.worker, hit, offset, closes);
             if closes {
                 return Gathered::Closes;
             }
