@@ -7,6 +7,7 @@
 //! connection.
 
 pub(crate) mod accept;
+mod cork;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod tls;
@@ -33,6 +34,7 @@ pub(crate) struct Worker {
     /// Its number, for the cells that it counts into.
     pub(crate) thread: usize,
     scratch: Mutex<h1::Scratch>,
+    spare: Arc<cork::Spare>,
     draining: AtomicBool,
     drained: Notify,
 }
@@ -45,6 +47,7 @@ impl Worker {
             log,
             thread,
             scratch: Mutex::default(),
+            spare: Arc::default(),
             draining: AtomicBool::new(false),
             drained: Notify::new(),
         }

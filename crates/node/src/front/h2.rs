@@ -1,37 +1,32 @@
-//! A client's HTTP/2 connection (RFC 9113), on the `h2` crate: a task per stream, answers from the same engine.
+//! A client's HTTP/2 connection (RFC 9113), on the `h2` crate.
 //!
-//! Not on pingora's session, which rewrites `Date` and drops what it does not know (ADR 0002).
+//! Hits are answered where they are read ([`hit`]); other streams get a task each ([`stream`]). Whatever a turn of the
+//! connection has to say goes out in one write ([`super::cork`]). Not on pingora's session, which rewrites `Date` and
+//! drops what it does not know (ADR 0002).
 
-use std::io;
+mod head;
+mod hit;
+mod stream;
+
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
-use http::header::{AGE, COOKIE, EXPECT, HOST, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use nearside_semantics::fields::lists;
-use nearside_semantics::key::{Scheme, is_authority};
-use nearside_store::Read;
-use tokio::sync::mpsc;
+use h2::{Reason, RecvStream};
+use tokio::sync::futures::Notified;
 
 use super::Worker;
+use super::cork::{Corked, Handle};
 use super::transport::Transport;
+use super::watchdog::Watchdog;
 use crate::clock::instant;
-use crate::h1::framing::content_length;
-use crate::h1::request::{self, Refusal};
-use crate::h1::write::{CACHE_STATUS, via_value};
-use crate::pass::upload::{Piece, Upload};
-use crate::pass::{self, Passed};
-use crate::request::finish::{Record, Times};
-use crate::request::interim::{Interim, Interims};
-use crate::request::parts::AnswerReader;
-use crate::request::{Answer, AnswerBody, AnswerHead, Request, admit, forward, respond};
-
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+use stream::Stream;
 
 /// Bytes of request bodies that a client may send before they are read, per stream and in all.
 const STREAM_WINDOW: u32 = 256 << 10;
@@ -55,44 +50,117 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, worker: &Arc<Worker
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESETS_MAX);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(timeouts.head, builder.handshake::<_, Bytes>(io)).await else {
+    let (io, cork) = Corked::new(io, &worker.spare);
+    let Ok(Ok(streams)) = tokio::time::timeout(timeouts.head, builder.handshake::<_, Bytes>(io)).await else {
         return;
     };
-    let open = Arc::new(AtomicUsize::new(0));
+    let now = instant();
+    let mut connection = Connection {
+        streams,
+        cork,
+        client,
+        worker,
+        open: Arc::new(AtomicUsize::new(0)),
+        leaving: false,
+        awaits_drain: false,
+        idle_since: now,
+        watchdog: Watchdog::new(now + timeouts.idle),
+    };
     let drained = worker.drained.notified();
     tokio::pin!(drained);
     drained.as_mut().enable();
-    // It may have begun while hands were shaken.
-    let mut leaving = worker.is_draining();
-    if leaving {
-        connection.graceful_shutdown();
-    }
-    loop {
-        let accepted = tokio::select! {
-            accepted = tokio::time::timeout(timeouts.idle, connection.accept()) => accepted,
-            () = &mut drained, if !leaving => {
-                connection.graceful_shutdown();
-                leaving = true;
+    std::future::poll_fn(|cx| connection.poll(cx, drained.as_mut())).await;
+}
+
+/// A connection with all its streams.
+struct Connection<'w> {
+    streams: h2::server::Connection<Corked, Bytes>,
+    cork: Handle,
+    client: SocketAddr,
+    worker: &'w Arc<Worker>,
+    /// Streams that have a task.
+    open: Arc<AtomicUsize>,
+    /// No new streams are taken.
+    leaving: bool,
+    /// The drain knows whom to wake.
+    awaits_drain: bool,
+    /// When the last request came.
+    idle_since: Instant,
+    watchdog: Watchdog,
+}
+
+type Accepted = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+
+impl Connection<'_> {
+    /// Ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>, mut drained: Pin<&mut Notified<'_>>) -> Poll<()> {
+        loop {
+            if self.poll_streams(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if !self.leaving && self.drains(cx, drained.as_mut()) {
+                self.leave();
                 continue;
             }
-        };
-        match accepted {
-            // Streams that the client has reset are still being worked on, and count.
-            Ok(Some(Ok((_, mut respond)))) if open.load(Ordering::Relaxed) >= limits.h2_streams as usize => {
-                respond.send_reset(Reason::REFUSED_STREAM);
-            }
-            Ok(Some(Ok((request, respond)))) => {
-                let stream = Stream { worker: Arc::clone(worker), client, _open: Open::new(&open) };
-                tokio::spawn(stream.serve(request, respond));
-            }
-            Ok(Some(Err(_)) | None) => return,
-            Err(_elapsed) if open.load(Ordering::Relaxed) > 0 => {}
-            Err(_elapsed) if leaving => return,
-            Err(_elapsed) => {
-                connection.graceful_shutdown();
-                leaving = true;
+            let deadline = self.idle_since + self.worker.engine.config.timeouts.idle;
+            ready!(self.watchdog.poll(cx, deadline));
+            match self.open.load(Ordering::Relaxed) {
+                0 if self.leaving => return Poll::Ready(()),
+                0 => self.leave(),
+                _ => self.idle_since = instant(),
             }
         }
+    }
+
+    fn drains(&mut self, cx: &mut Context<'_>, drained: Pin<&mut Notified<'_>>) -> bool {
+        // The task stays the same: once told, the drain knows whom to wake. It may have begun while hands were shaken.
+        let drains = self.worker.is_draining() || !self.awaits_drain && drained.poll(cx).is_ready();
+        self.awaits_drain = true;
+        drains
+    }
+
+    fn leave(&mut self) {
+        self.streams.graceful_shutdown();
+        self.leaving = true;
+        self.idle_since = instant();
+    }
+
+    /// Takes what has come and sends what is ready; ready when the connection has ended.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.cork.hold();
+            while let Poll::Ready(accepted) = self.streams.poll_accept(cx) {
+                if !self.accept(accepted) {
+                    return Poll::Ready(());
+                }
+            }
+            self.cork.release();
+            // This sends what was held back; more may have come meanwhile.
+            let accepted = ready!(self.streams.poll_accept(cx));
+            if !self.accept(accepted) {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Begins a stream; false at the end of the connection.
+    fn accept(&mut self, accepted: Accepted) -> bool {
+        let Some(Ok((request, mut respond))) = accepted else { return false };
+        self.idle_since = instant();
+        if let Some(hit) = hit::find(self.worker, &request) {
+            self.send_hit(hit, request, respond);
+        } else if self.open.load(Ordering::Relaxed) >= self.worker.engine.config.limits.h2_streams as usize {
+            // Streams that the client has reset are still being worked on, and count.
+            respond.send_reset(Reason::REFUSED_STREAM);
+        } else {
+            tokio::spawn(self.stream().serve(request, respond));
+        }
+        true
+    }
+
+    /// A stream that gets a task.
+    fn stream(&self) -> Stream {
+        Stream { worker: Arc::clone(self.worker), client: self.client, _open: Open::new(&self.open) }
     }
 }
 
@@ -109,305 +177,5 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Stream {
-    worker: Arc<Worker>,
-    client: SocketAddr,
-    _open: Open,
-}
-
-/// How sending ended.
-struct Sent {
-    bytes: u64,
-    first_byte: Option<Instant>,
-    cut: Option<&'static str>,
-}
-
-impl Stream {
-    async fn serve(self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let start = instant();
-        let (parts, body) = request.into_parts();
-        let method = parts.method.clone();
-        if !body.is_end_stream() && lists(&parts.headers, &EXPECT, b"100-continue") {
-            let mut interim = http::Response::new(());
-            *interim.status_mut() = StatusCode::CONTINUE;
-            // If it cannot be sent, neither can the answer, which will tell.
-            let _ = respond.send_informational(interim);
-        }
-        let (interims, mut receiver) = Interims::channel(Version::HTTP_2);
-        let (answer, request) = match self.parse(parts, interims) {
-            Ok(mut request) => {
-                let answer = {
-                    let mut work = Box::pin(self.answer(&mut request, body));
-                    loop {
-                        tokio::select! {
-                            biased;
-                            Some(interim) = receiver.recv() => inform(&mut respond, &interim),
-                            answer = &mut work => break answer,
-                        }
-                    }
-                };
-                while let Ok(interim) = receiver.try_recv() {
-                    inform(&mut respond, &interim);
-                }
-                (answer, Some(request))
-            }
-            Err(refusal) => (respond::refusal(refusal, None), None),
-        };
-        let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
-        let sent = self.send(answer, &method, &mut respond).await;
-        let end = instant();
-        let record = Record {
-            method: method.as_str(),
-            scheme: Scheme::Https,
-            host: request.as_ref().map_or(b"", |request| request.authority.as_bytes()),
-            target: request.as_ref().map_or(b"", |request| &request.target),
-            version: Version::HTTP_2,
-            client: self.client,
-            status,
-            bytes: sent.bytes,
-            times: Times { start, first_byte: sent.first_byte.unwrap_or(end), end },
-            age,
-            cut: sent.cut,
-            outcome: &outcome,
-        };
-        self.worker.finish(&record, self.worker.engine.clock.now());
-    }
-
-    /// The request in the form that both fronts share (RFC 9113 §8.3.1).
-    fn parse(&self, parts: http::request::Parts, interims: Interims) -> Result<Request, Refusal> {
-        let mut fields = parts.headers;
-        let authority = match (parts.uri.authority(), fields.get(HOST)) {
-            (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
-                return Err(Refusal::bad("host"));
-            }
-            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
-            (None, _) => {
-                Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_no_value| Refusal::bad("host"))?)
-            }
-        };
-        let authority = authority.filter(|a| is_authority(a.as_bytes())).ok_or(Refusal::bad("host"))?;
-        fields.insert(HOST, authority.clone());
-        join_cookies(&mut fields);
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        request::target(target.as_bytes(), parts.method.as_str(), Scheme::Https)?;
-        Ok(Request {
-            method: parts.method,
-            scheme: Scheme::Https,
-            authority,
-            target: Bytes::copy_from_slice(target.as_bytes()),
-            version: Version::HTTP_2,
-            fields,
-            client: self.client,
-            interims,
-        })
-    }
-
-    async fn answer(&self, request: &mut Request, body: RecvStream) -> Answer {
-        let engine = &self.worker.engine;
-        let site = match admit::admit(engine, request) {
-            Ok(site) => site,
-            Err(refusal) => return respond::refusal(refusal, None),
-        };
-        request.normalise(engine, site);
-        let plain = request.method == Method::GET || request.method == Method::HEAD;
-        if plain && body.is_end_stream() {
-            return forward::answer(engine, site, request).await;
-        }
-        let length = content_length(&request.fields).ok().flatten();
-        let limit = engine.config.limits.body_bytes;
-        if length.is_some_and(|length| length > limit) {
-            return too_large(site);
-        }
-        let upload = (!body.is_end_stream()).then(|| {
-            let (sender, upload) = Upload::new(length);
-            tokio::spawn(pump(body, sender, limit, engine.config.timeouts.stall));
-            upload
-        });
-        match pass::pass(engine, site, request, upload).await {
-            Passed::Answer(answer) => answer,
-            // No upgrade was asked for: HTTP/2 has none (RFC 9113 §8.6).
-            Passed::Upgraded { .. } => respond::refusal(Refusal::bad("upgrade"), Some(site)),
-        }
-    }
-
-    async fn send(&self, answer: Answer, method: &Method, respond: &mut SendResponse<Bytes>) -> Sent {
-        let bodiless = *method == Method::HEAD || matches!(answer.body, AnswerBody::None);
-        let response = self.head(&answer);
-        let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
-        let Ok(mut stream) = respond.send_response(response, bodiless) else {
-            sent.cut = Some("client-gone");
-            return sent;
-        };
-        sent.first_byte = Some(instant());
-        match answer.body {
-            _ if bodiless => {}
-            AnswerBody::None => {}
-            AnswerBody::Bytes(bytes) => {
-                let stall = self.worker.engine.config.timeouts.stall;
-                if push(&mut stream, bytes, true, stall, &mut sent.bytes).await.is_err() {
-                    sent.cut = Some("client-gone");
-                }
-            }
-            AnswerBody::Reader { reader, length } => self.stream(reader, length, &mut stream, &mut sent).await,
-        }
-        sent
-    }
-
-    fn head(&self, answer: &Answer) -> http::Response<()> {
-        let engine = &self.worker.engine;
-        let mut response = http::Response::new(());
-        *response.status_mut() = answer.status;
-        *response.version_mut() = Version::HTTP_2;
-        let mut fields = match &answer.head {
-            AnswerHead::Prepared(head) => head.fields.clone(),
-            AnswerHead::Own(fields) => fields.clone(),
-        };
-        let mut status = Vec::new();
-        for member in fields.get_all(CACHE_STATUS) {
-            status.extend_from_slice(member.as_bytes());
-            status.extend_from_slice(b", ");
-        }
-        answer.outcome.member().write(engine.config.id.as_str(), &mut status);
-        let mut via = Vec::new();
-        via_value(&fields, &engine.via, &mut via);
-        fields.remove(AGE);
-        for (name, line) in [(CACHE_STATUS, status), (VIA, via)] {
-            if let Ok(value) = HeaderValue::from_bytes(&line) {
-                fields.insert(name, value);
-            }
-        }
-        if engine.shows_timing(&answer.outcome) {
-            let mut timing = Vec::new();
-            engine.write_timing(&answer.outcome, &mut timing);
-            if let Ok(timing) = HeaderValue::try_from(timing) {
-                fields.append(SERVER_TIMING, timing);
-            }
-        }
-        if let Some(age) = answer.age {
-            fields.insert(AGE, HeaderValue::from(age));
-        }
-        *response.headers_mut() = fields;
-        response
-    }
-
-    async fn stream(
-        &self,
-        mut reader: AnswerReader,
-        mut left: Option<u64>,
-        stream: &mut SendStream<Bytes>,
-        sent: &mut Sent,
-    ) {
-        let stall = self.worker.engine.config.timeouts.stall;
-        let mut chunks = Vec::new();
-        loop {
-            let read = match left {
-                Some(0) => Read::End,
-                left => reader.read(left.unwrap_or(u64::MAX).min(READ_BYTES), &mut chunks).await,
-            };
-            match read {
-                Read::Chunks => {}
-                Read::End if left.is_none_or(|left| left == 0) => {
-                    let _ = match reader.trailers() {
-                        Some(trailers) => stream.send_trailers(trailers.clone()),
-                        None => stream.send_data(Bytes::new(), true),
-                    };
-                    return;
-                }
-                Read::End | Read::Cut | Read::Pending => {
-                    // RFC 9113 §8.1.1: an answer that is not whole must not look whole.
-                    stream.send_reset(Reason::INTERNAL_ERROR);
-                    sent.cut = Some("upstream-cut");
-                    return;
-                }
-            }
-            let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-            left = left.map(|left| left.saturating_sub(bytes));
-            let count = chunks.len();
-            for (place, chunk) in chunks.drain(..).enumerate() {
-                let last = left == Some(0) && place + 1 == count;
-                if push(stream, chunk, last, stall, &mut sent.bytes).await.is_err() {
-                    stream.send_reset(Reason::CANCEL);
-                    sent.cut = Some("client-gone");
-                    return;
-                }
-            }
-            if left == Some(0) {
-                return;
-            }
-        }
-    }
-}
-
-/// Passes an interim answer on. If it cannot be sent, neither can the final one, which will tell.
-fn inform(respond: &mut SendResponse<Bytes>, interim: &Interim) {
-    let mut response = http::Response::new(());
-    *response.status_mut() = interim.status;
-    *response.headers_mut() = interim.fields.clone();
-    let _ = respond.send_informational(response);
-}
-
-fn too_large(site: usize) -> Answer {
-    let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
-    respond::refusal(refusal, Some(site))
-}
-
-/// Sends bytes as the client's windows allow, waiting at most `stall` each time.
-async fn push(
-    stream: &mut SendStream<Bytes>,
-    mut bytes: Bytes,
-    last: bool,
-    stall: Duration,
-    sent: &mut u64,
-) -> io::Result<()> {
-    if bytes.is_empty() && last {
-        return stream.send_data(bytes, true).map_err(io::Error::other);
-    }
-    while !bytes.is_empty() {
-        stream.reserve_capacity(bytes.len());
-        let capacity = tokio::time::timeout(stall, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
-        let Ok(Some(Ok(capacity))) = capacity else { return Err(io::ErrorKind::TimedOut.into()) };
-        let piece = bytes.split_to(capacity.min(bytes.len()));
-        *sent += piece.len() as u64;
-        stream.send_data(piece, last && bytes.is_empty()).map_err(io::Error::other)?;
-    }
-    Ok(())
-}
-
-/// Carries a request body from its stream to the pass lane.
-async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, stall: Duration) {
-    let mut left = limit;
-    loop {
-        match tokio::time::timeout(stall, body.data()).await {
-            Ok(Some(Ok(data))) => {
-                let size = data.len();
-                let Some(rest) = left.checked_sub(size as u64) else { return };
-                left = rest;
-                if sender.send(Piece::Data(data)).await.is_err() || body.flow_control().release_capacity(size).is_err()
-                {
-                    return;
-                }
-            }
-            Ok(None) => {
-                if let Ok(trailers) = body.trailers().await {
-                    let _ = sender.send(Piece::End(trailers.unwrap_or_default())).await;
-                }
-                return;
-            }
-            Ok(Some(Err(_))) | Err(_) => return,
-        }
-    }
-}
-
-/// "these MUST be concatenated into a single octet string" (RFC 9113 §8.2.3).
-fn join_cookies(fields: &mut HeaderMap) {
-    if fields.get_all(COOKIE).iter().count() < 2 {
-        return;
-    }
-    let lines: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-        fields.insert(COOKIE, joined);
     }
 }

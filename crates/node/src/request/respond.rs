@@ -128,6 +128,23 @@ pub(crate) fn belongs_in_not_modified(name: &HeaderName, stored: &HeaderMap, for
     !of_bytes && (for_cache || !described)
 }
 
+/// The stored fields that belong into a 304.
+pub(crate) fn not_modified_fields(stored: &HeaderMap, for_cache: bool) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(stored.len());
+    for (name, value) in stored.iter().filter(|(name, _)| belongs_in_not_modified(name, stored, for_cache)) {
+        kept.append(name.clone(), value.clone());
+    }
+    kept
+}
+
+/// The fields of a 206 with one part of something that is `length` bytes long, as far as is known.
+pub(crate) fn partial_fields(stored: &HeaderMap, span: Span, length: Option<u64>) -> HeaderMap {
+    let mut fields = stored.clone();
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(span.end - span.start));
+    set_content_range(&mut fields, &content_range(span, length));
+    fields
+}
+
 fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, outcome: Outcome) -> Answer {
     let gets = request.method == Method::GET;
     let part = match select(source.head, source.length, gets, &request.fields, source.now) {
@@ -153,14 +170,7 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
 }
 
 fn not_modified(source: &Source<'_>, outcome: Outcome) -> Answer {
-    let stored = &source.head.fields;
-    let belongs = |name: &HeaderName| belongs_in_not_modified(name, stored, source.for_cache);
-    let fields = stored.iter().filter(|(name, _)| belongs(name)).map(|(name, value)| (name.clone(), value.clone()));
-    let mut kept = HeaderMap::with_capacity(stored.len());
-    for (name, value) in fields {
-        kept.append(name, value);
-    }
-    let head = AnswerHead::Own(kept);
+    let head = AnswerHead::Own(not_modified_fields(&source.head.fields, source.for_cache));
     Answer { status: StatusCode::NOT_MODIFIED, head, body: AnswerBody::None, age: None, outcome }
 }
 
@@ -168,14 +178,10 @@ fn partial(source: &Source<'_>, span: Span, outcome: Outcome) -> Answer {
     let Some(reader) = source.body.reader(span.start) else {
         return synth(StatusCode::BAD_GATEWAY, "range-gone", outcome);
     };
-    let length = span.end - span.start;
-    let mut fields = source.head.fields.clone();
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    set_content_range(&mut fields, &content_range(span, source.length));
     Answer {
         status: StatusCode::PARTIAL_CONTENT,
-        head: AnswerHead::Own(fields),
-        body: AnswerBody::Reader { reader: AnswerReader::Body(reader), length: Some(length) },
+        head: AnswerHead::Own(partial_fields(&source.head.fields, span, source.length)),
+        body: AnswerBody::Reader { reader: AnswerReader::Body(reader), length: Some(span.end - span.start) },
         age: None,
         outcome,
     }

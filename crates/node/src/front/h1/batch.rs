@@ -8,8 +8,8 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::CONTENT_RANGE;
 use http::Version;
+use http::header::CONTENT_RANGE;
 use nearside_semantics::Timestamp;
 
 use super::hit::Hit;
@@ -32,7 +32,7 @@ const INPUT_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Scratch {
     pub(super) input: Vec<u8>,
-    pub(super) key: Key,
+    pub(in crate::front) key: Key,
     pub(super) batch: Batch,
 }
 
@@ -167,17 +167,7 @@ impl Queued {
             piece(Piece::Shared(wire, 0..wire.len()));
         }
         piece(Piece::Head(heads.get(self.head.clone()).unwrap_or_default()));
-        let body = hit.span();
-        let mut start = 0;
-        for chunk in hit.entry.body.chunks().unwrap_or_default() {
-            let end = start + chunk.len() as u64;
-            let (from, to) = (body.start.max(start), body.end.min(end));
-            if from < to {
-                let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
-                piece(Piece::Shared(chunk, within(from)..within(to)));
-            }
-            start = end;
-        }
+        hit.pieces(|chunk, range| piece(Piece::Shared(chunk, range)));
     }
 }
 

@@ -1,0 +1,230 @@
+//! Hits: a GET or HEAD that what is stored answers as it is, found without copying anything of the request.
+//!
+//! It decides nothing by itself: key, store, variants, freshness, conditions and ranges are the same functions that
+//! [`super::forward`] asks. What is not plainly one of these cases is left to that.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use nearside_semantics::Timestamp;
+use nearside_semantics::fields::Fields;
+use nearside_semantics::key::Scheme;
+use nearside_semantics::range::{Part, Span};
+use nearside_semantics::reuse::Reuse;
+use nearside_store::{Entry, Slot};
+
+use super::Engine;
+use super::key::write_fill_key;
+use super::respond::{Selected, select};
+use crate::outcome::{Outcome, Verdict};
+use crate::site::Rewritten;
+
+/// Bodies with more chunks are streamed.
+pub(crate) const CHUNKS: usize = 30;
+
+/// A request that may be a hit, as its front holds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain<'r, F> {
+    pub(crate) head_only: bool,
+    pub(crate) scheme: Scheme,
+    /// A valid authority.
+    pub(crate) host: &'r [u8],
+    /// Begins with a slash.
+    pub(crate) target: &'r [u8],
+    pub(crate) fields: &'r F,
+    /// There is a condition or a range.
+    pub(crate) selects: bool,
+}
+
+/// What answers such a request.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) verdict: Verdict,
+    pub(crate) site: usize,
+    pub(crate) content: Content,
+    /// Seconds.
+    pub(crate) age: u64,
+    /// Seconds; negative when stale.
+    pub(crate) ttl: i64,
+}
+
+/// What of an entry is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Whole,
+    /// All of it, but only the head.
+    Head,
+    Span(Span),
+    NotModified,
+}
+
+/// Room for keys that are only looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Key {
+    bytes: Vec<u8>,
+    fill: Vec<u8>,
+}
+
+/// The hit for a request at `now`, if it is one. `key` is room to work in.
+pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key: &mut Key) -> Option<Hit> {
+    let site = engine.sites.find(plain.host)?;
+    engine.write_key(site, plain.scheme, plain.host, plain.target, &mut key.bytes);
+    let slot = engine.store.lookup(&key.bytes)?;
+    let mut fields = View { fields: plain.fields, rewritten: Rewritten::default() };
+    let entry = entry(engine, site, &slot, &mut fields).filter(|entry| entry.is_alive(now))?;
+    let verdict = match entry.freshness.reuse(now, None) {
+        Reuse::Fresh => Verdict::Hit,
+        Reuse::WhileRevalidate if is_refreshed(engine, entry, &fields, key) => Verdict::Updating,
+        _ => return None,
+    };
+    if entry.body.chunks().is_none_or(|chunks| chunks.len() > CHUNKS) {
+        return None;
+    }
+    let selected = if plain.selects {
+        select(&entry.head, entry.body.len(), !plain.head_only, &fields, now)
+    } else {
+        Selected::Part(Part::Whole)
+    };
+    let content = match selected {
+        Selected::Part(Part::Whole) if plain.head_only => Content::Head,
+        Selected::Part(Part::Whole) => Content::Whole,
+        Selected::Part(Part::Range(span)) => Content::Span(span),
+        Selected::NotModified => Content::NotModified,
+        Selected::Part(Part::Ranges(_) | Part::Unsatisfiable) | Selected::PreconditionFailed => return None,
+    };
+    let (age, ttl) = (entry.freshness.age(now).as_secs(), entry.freshness.ttl(now));
+    Some(Hit { entry: Arc::clone(entry), verdict, site, content, age, ttl })
+}
+
+/// The entry that answers, with the fields as the site rewrites them if they matter.
+fn entry<'s, F: Fields>(
+    engine: &Engine,
+    site: usize,
+    slot: &'s Slot,
+    fields: &mut View<'_, F>,
+) -> Option<&'s Arc<Entry>> {
+    if let Some(sole) = slot.sole() {
+        return Some(sole);
+    }
+    fields.rewritten = engine.rules(site).rewritten(fields.fields);
+    slot.select(fields)
+}
+
+/// Whether somebody refreshes an entry already, so that nobody need begin.
+fn is_refreshed(engine: &Engine, entry: &Entry, fields: &impl Fields, key: &mut Key) -> bool {
+    write_fill_key(&key.bytes, false, &entry.vary, fields, &mut key.fill);
+    engine.fills.runs(&key.bytes, &key.fill)
+}
+
+/// The fields of a request with those in their place that the site rewrites.
+struct View<'f, F> {
+    fields: &'f F,
+    rewritten: Rewritten,
+}
+
+impl<F: Fields> Fields for View<'_, F> {
+    fn lines<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        let rewritten = self.rewritten.of(name).map(str::as_bytes);
+        let own = rewritten.is_none().then(|| self.fields.lines(name));
+        rewritten.into_iter().chain(own.into_iter().flatten())
+    }
+}
+
+impl Hit {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.content {
+            Content::Whole | Content::Head => self.entry.head.status,
+            Content::Span(_) => StatusCode::PARTIAL_CONTENT,
+            Content::NotModified => StatusCode::NOT_MODIFIED,
+        }
+    }
+
+    /// The bytes of the stored body that are sent.
+    pub(crate) fn span(&self) -> Span {
+        match self.content {
+            Content::Whole => Span { start: 0, end: self.entry.body.len().unwrap_or(0) },
+            Content::Span(span) => span,
+            Content::Head | Content::NotModified => Span { start: 0, end: 0 },
+        }
+    }
+
+    /// How many bytes these are.
+    pub(crate) fn bytes(&self) -> u64 {
+        let span = self.span();
+        span.end - span.start
+    }
+
+    /// Calls `piece` with the parts of chunks that are sent, in order.
+    pub(crate) fn pieces<'h>(&'h self, mut piece: impl FnMut(&'h Bytes, Range<usize>)) {
+        let span = self.span();
+        let mut start = 0;
+        for chunk in self.entry.body.chunks().unwrap_or_default() {
+            let end = start + chunk.len() as u64;
+            let (from, to) = (span.start.max(start), span.end.min(end));
+            if from < to {
+                let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+                piece(chunk, within(from)..within(to));
+            }
+            start = end;
+        }
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        let mut outcome = Outcome::new(self.verdict, Some(self.site));
+        outcome.ttl = Some(self.ttl);
+        outcome
+    }
+}
+
+/// What a field of a request means for the question whether it may be a hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Nothing.
+    None,
+    Host,
+    /// A condition or a range.
+    Selects,
+    /// `Connection: close`
+    Closes,
+    /// It may change the answer, the framing or the connection otherwise.
+    Other,
+}
+
+/// The meaning of a field, by its name in any case.
+pub(crate) fn meaning(engine: &Engine, name: &str, value: &[u8]) -> Meaning {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    let other = match name.as_bytes().first().map(u8::to_ascii_lowercase) {
+        Some(b'h') if is("host") => return Meaning::Host,
+        Some(b'h') => is("http2-settings"),
+        Some(b'c') if is("connection") => return connection(value),
+        Some(b'c') => is("content-length") || is("cdn-loop") || (engine.honours_requests && is("cache-control")),
+        Some(b'i') if is_condition(name) => return Meaning::Selects,
+        Some(b'r') if is("range") => return Meaning::Selects,
+        Some(b'p') => engine.honours_requests && is("pragma"),
+        Some(b't') => is("transfer-encoding"),
+        Some(b'e') => is("expect"),
+        Some(b'u') => is("upgrade"),
+        Some(b'x') => is("x-forwarded-proto"),
+        _ => false,
+    };
+    if other { Meaning::Other } else { Meaning::None }
+}
+
+fn is_condition(name: &str) -> bool {
+    ["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range"]
+        .iter()
+        .any(|condition| name.eq_ignore_ascii_case(condition))
+}
+
+fn connection(value: &[u8]) -> Meaning {
+    if value.eq_ignore_ascii_case(b"keep-alive") {
+        Meaning::None
+    } else if value.eq_ignore_ascii_case(b"close") {
+        Meaning::Closes
+    } else {
+        Meaning::Other
+    }
+}
