@@ -9,7 +9,7 @@ use nearside_semantics::fields::Fields;
 use nearside_semantics::key::{Scheme, is_authority};
 
 use super::stream::{Sent, Stream};
-use super::{Connection, Open, head};
+use super::{Connection, head};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::request::Engine;
@@ -33,9 +33,7 @@ impl Connection<'_> {
             Ok(mut stream) => {
                 if !takes(&mut stream, length) {
                     let carried = Carried { hit, request, stream, start };
-                    let task =
-                        Stream { worker: self.worker.clone(), client: self.client, _open: Open::new(&self.open) };
-                    tokio::spawn(carried.carry(task));
+                    tokio::spawn(carried.carry(self.stream()));
                     return;
                 }
                 sent.bytes = length;
