@@ -15,6 +15,7 @@ mod bodies;
 mod caching;
 mod failure;
 mod front;
+mod hits;
 mod interim;
 mod invalidation;
 mod keys;
