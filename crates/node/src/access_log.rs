@@ -19,6 +19,10 @@ use crate::request::finish::Record;
 
 /// A buffer is handed over when it holds this much.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Room for the line that makes a buffer full.
+const LINE_BYTES: usize = 1024;
+/// Empty buffers that are kept.
+const BUFFERS_KEPT: usize = 8;
 /// Buffers that may wait for the writer.
 const BUFFERS_WAITING: usize = 64;
 
@@ -29,6 +33,8 @@ pub(crate) struct Log {
     sender: SyncSender<Vec<u8>>,
     /// One per serving thread, so that they do not contend.
     buffers: Vec<Mutex<Buffer>>,
+    /// What the writer has written, to be filled again.
+    empty: Arc<Mutex<Vec<Vec<u8>>>>,
     dropped: Arc<AtomicU64>,
     /// By site; the last is for requests that belong to none.
     prefixes: Vec<Vec<u8>>,
@@ -60,10 +66,13 @@ impl Log {
         };
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&receiver, sink, &lost))?;
+        let empty = Arc::new(Mutex::new(Vec::with_capacity(BUFFERS_KEPT)));
+        let written = Arc::clone(&empty);
+        let writer = move || write_all(&receiver, sink, &lost, &written);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(writer)?;
         let buffers = (0..threads).map(|_| Mutex::default()).collect();
         let prefixes = sites.chain(["none"]).map(|site| prefix(node, site)).collect();
-        Ok(Self { format: config.format, sender, buffers, dropped, prefixes })
+        Ok(Self { format: config.format, sender, buffers, empty, dropped, prefixes })
     }
 
     /// Adds the line of a request that thread `thread` has served.
@@ -100,7 +109,8 @@ impl Log {
     }
 
     fn hand_over(&self, buffer: &mut Buffer) {
-        let lines = std::mem::replace(&mut buffer.lines, Vec::with_capacity(BUFFER_BYTES + 1024));
+        let empty = self.empty.lock().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES + LINE_BYTES));
+        let lines = std::mem::replace(&mut buffer.lines, empty);
         let count = std::mem::take(&mut buffer.count);
         if self.sender.try_send(lines).is_err() {
             self.dropped.fetch_add(count, Ordering::Relaxed);
@@ -116,11 +126,21 @@ fn open(path: &std::path::Path) -> io::Result<File> {
         .map_err(|error| io::Error::new(error.kind(), format!("access log {}: {error}", path.display())))
 }
 
-fn write_all(receiver: &Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost: &AtomicU64) {
-    for lines in receiver {
+fn write_all(
+    receiver: &Receiver<Vec<u8>>,
+    mut sink: Box<dyn Write + Send>,
+    lost: &AtomicU64,
+    written: &Mutex<Vec<Vec<u8>>>,
+) {
+    for mut lines in receiver {
         if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
             let count = lines.iter().filter(|b| **b == b'\n').count();
             lost.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        lines.clear();
+        let mut written = written.lock();
+        if written.len() < BUFFERS_KEPT {
+            written.push(lines);
         }
     }
 }
@@ -130,7 +150,7 @@ fn write_all(receiver: &Receiver<Vec<u8>>, mut sink: Box<dyn Write + Send>, lost
 fn json(prefix: &[u8], record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
     let outcome = record.outcome;
     let (path, query) = split_query(record.target);
-    out.reserve(512);
+    out.reserve(LINE_BYTES / 2);
     out.extend_from_slice(b"{\"ts\":");
     seconds(now.as_millis(), 1000, out);
     out.extend_from_slice(prefix);

@@ -68,7 +68,7 @@ impl Node {
     /// Whatever keeps it from serving all that the configuration says.
     pub fn start(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Result<Self, StartError> {
         // pingora's connector takes the process's provider; the one that is installed first stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut listeners = Vec::new();
         for address in &config.listen {
             listeners.push(Arc::new(Listener::bind(*address, None)?));
