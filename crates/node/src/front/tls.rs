@@ -61,6 +61,7 @@ pub(crate) fn settings(listener: &TlsListener) -> Result<Arc<ServerConfig>, TlsE
     settings.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     settings.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
     settings.ignore_client_order = true;
+    settings.send_tls13_tickets = 1;
     Ok(Arc::new(settings))
 }
 
