@@ -233,7 +233,8 @@ fn explain(error: StartError) -> anyhow::Error {
 /// Events of the process on standard error; `NEARSIDE_LOG` filters them, as in `NEARSIDE_LOG=debug`.
 fn log_to_stderr() {
     use std::io::IsTerminal;
-    let filter = std::env::var("NEARSIDE_LOG").unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error".to_owned());
+    let filter =
+        std::env::var("NEARSIDE_LOG").unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error".to_owned());
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // pingora and rustls log through `log`; what rustls warns of is what any client can send.
     let _ = tracing_log::LogTracer::init();

@@ -26,7 +26,7 @@ pub(crate) use fetched::{Fetched, Unstored};
 pub(crate) use table::{Fills, Joined};
 
 use carry::keep;
-use fetched::{Parts, end_to_end, length_of};
+use fetched::{Parts, head, length_of};
 use judge::{judge, room};
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
@@ -213,7 +213,7 @@ async fn not_modified(
     sent: Epoch,
 ) -> Option<Forward> {
     let old = plan.stored.as_ref()?;
-    let fresh = end_to_end(&asked.head.fields, asked.exchange);
+    let fresh = asked.take_end_to_end();
     let hop = Arc::clone(&asked.hop.name);
     // A 304 has no body; reading it to its end makes the connection free again.
     let whole = matches!(engine.hops.body(&mut asked).await, Ok(None));
@@ -235,24 +235,26 @@ async fn not_modified(
 }
 
 /// A new response: tells those who wait, carries the body, stores it.
-async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: Asked, sent: Epoch) {
-    let fields = end_to_end(&asked.head.fields, asked.exchange);
+async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked: Asked, sent: Epoch) {
+    let fields = asked.take_end_to_end();
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
     let length = if bodiless(status) { Some(0) } else { length_of(&fields) };
     let shown = length_of(&fields);
-    let room = room(engine, plan, &judged, status, &fields, length);
+    let head = Arc::new(head(engine, status, fields, shown));
+    let fields = &head.fields;
+    let room = room(engine, plan, &judged, &head, length);
     let (charge, stored) = match room {
         Ok(charge) => (Some(charge), Ok(())),
         Err(unstored) => (None, Err(unstored)),
     };
     if plan.forward.method == Method::HEAD {
-        freshen_by_head(engine, &entered.fill, plan, &asked, &fields, sent);
+        freshen_by_head(engine, &entered.fill, plan, &asked, fields, sent);
     }
     let window = stored.err().map(|_| engine.config.limits.window_bytes);
     let (body, writer) = Body::growing(charge, window);
-    let groups = membership(engine, plan, &fields, sent);
-    let variance = engine.rules(plan.site).search_variance(&fields);
+    let groups = membership(engine, plan, fields, sent);
+    let variance = engine.rules(plan.site).search_variance(fields);
     let agrees = plan.key.agrees(variance.as_ref());
     if stored.is_ok() && !agrees {
         // Known from now on, so that those who come while the body does look under the right key.
@@ -260,7 +262,7 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, asked: As
     }
     let only_for = (!agrees).then(|| plan.key.exact.clone());
     let by_head = plan.forward.method == Method::HEAD;
-    let parts = Parts { fields, length: shown, freshness: judged.freshness, body, stored, groups, by_head, only_for };
+    let parts = Parts { head, length: shown, freshness: judged.freshness, body, stored, groups, by_head, only_for };
     let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {

@@ -1,6 +1,6 @@
 //! The next hops of a node: who is asked, in which order, and how a request gets there and its answer back.
 //!
-//! Connections (TCP, TLS, the pool of idle ones) are pingora's; the protocol on them is [`crate::h1`]. Names are
+//! Connections (TCP, TLS) are pingora's, idle ones wait in a pool of ours; the protocol on them is [`crate::h1`]. Names are
 //! resolved here, off the serving threads, because pingora's peers resolve blocking and panic on failure.
 //!
 //! **Invariant:** every wait has a limit, and nothing is asked twice that may have had an effect: only a request
@@ -8,6 +8,7 @@
 
 mod ask;
 mod health;
+mod pool;
 mod rendezvous;
 mod resolve;
 
@@ -23,9 +24,6 @@ pub(crate) use health::Health;
 
 use crate::h1::response::ResponseError;
 use crate::tier::Tier;
-
-/// Idle connections to next hops that are kept in all.
-const POOL_CONNECTIONS: usize = 512;
 
 /// One place that can be asked.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ impl Hop {
             upstream: upstream.clone(),
             is_shield,
             health: Health::default(),
-            resolved: resolve::Resolved::default(),
+            resolved: resolve::Resolved::new(upstream),
         })
     }
 }
@@ -113,6 +111,7 @@ pub(crate) struct Hops {
     origins: Vec<Vec<Arc<Hop>>>,
     secret: Option<HeaderValue>,
     connector: TransportConnector,
+    pool: pool::Pool,
     timeouts: Timeouts,
 }
 
@@ -130,7 +129,9 @@ impl Hops {
             shields: tier.shields().iter().map(|shield| Hop::new(shield, true)).collect(),
             origins,
             secret,
-            connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_CONNECTIONS))),
+            // Its pool is not used.
+            connector: TransportConnector::new(Some(ConnectorOptions::new(0))),
+            pool: pool::Pool::new(config.timeouts.upstream_idle),
             timeouts: config.timeouts,
         }
     }
@@ -144,6 +145,11 @@ impl Hops {
         let origins = self.origins.get(site).map_or(&[][..], Vec::as_slice);
         let (up, down): (Vec<_>, Vec<_>) = origins.iter().partition(|hop| hop.health.is_up(now));
         shields.into_iter().chain(up).chain(down).cloned().collect()
+    }
+
+    /// Closes idle connections that are of no use any more.
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep(crate::clock::instant());
     }
 
     /// Every hop, for the metrics.

@@ -57,8 +57,8 @@ pub struct Node {
     drain_max: Duration,
 }
 
-/// Log lines reach the sink within this time.
-const LOG_DELAY: Duration = Duration::from_millis(200);
+/// Log lines reach the sink, and closed connections are let go, within this time.
+const TICK: Duration = Duration::from_millis(200);
 
 impl Node {
     /// Starts a node: all listeners are bound and accept when this returns.
@@ -128,10 +128,13 @@ impl Node {
             for listener in listeners {
                 tokio::spawn(accept::run(listener, Arc::clone(&worker), Arc::clone(&places)));
             }
-            let mut tick = tokio::time::interval(LOG_DELAY);
+            let mut tick = tokio::time::interval(TICK);
             loop {
                 tokio::select! {
-                    _ = tick.tick() => worker.log.flush(worker.thread),
+                    _ = tick.tick() => {
+                        worker.log.flush(worker.thread);
+                        worker.engine.hops.sweep();
+                    }
                     _ = stopped.changed() => break,
                 }
             }

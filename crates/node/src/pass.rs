@@ -155,9 +155,10 @@ impl Lane<'_> {
     }
 
     /// The answer, with its body passing through a window.
-    fn relay(&self, asked: Asked, outcome: Outcome) -> Answer {
+    fn relay(&self, mut asked: Asked, outcome: Outcome) -> Answer {
         let (body, writer) = Body::growing(None, Some(self.engine.config.limits.window_bytes));
-        let fetched = Fetched::new(self.engine, self.site, &asked, body, Err(Unstored::Passed), &self.request.fields);
+        let fetched =
+            Fetched::new(self.engine, self.site, &mut asked, body, Err(Unstored::Passed), &self.request.fields);
         let reader = fetched.body.reader(0);
         tokio::spawn(fill::stream(Arc::clone(self.engine), asked, writer));
         respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, DATE};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use nearside_semantics::age::{self, Exchange};
-use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::Timestamp;
+use nearside_semantics::age;
 use nearside_semantics::lifetime::lifetime;
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::storable::NotStorable;
 use nearside_semantics::vary::Vary;
-use nearside_semantics::{Timestamp, date};
 use nearside_store::{Body, BodyReader, Entry, Head, Membership};
 use parking_lot::Mutex;
 
@@ -23,7 +22,7 @@ use crate::request::{Engine, Request};
 
 /// What was worked out of an answer before its value is put together.
 pub(super) struct Parts {
-    pub(super) fields: HeaderMap,
+    pub(super) head: Arc<Head>,
     /// The length of the body, as the head states it.
     pub(super) length: Option<u64>,
     pub(super) freshness: Freshness,
@@ -87,32 +86,33 @@ impl Fetched {
     pub(crate) fn new(
         engine: &Engine,
         site: usize,
-        asked: &Asked,
+        asked: &mut Asked,
         body: Arc<Body>,
         stored: Result<(), Unstored>,
         request: &HeaderMap,
     ) -> Self {
-        let fields = end_to_end(&asked.head.fields, asked.exchange);
+        let fields = asked.take_end_to_end();
         let rules = engine.rules(site);
         let control = rules.control(&fields);
         let life = lifetime(asked.head.status, &fields, &control, asked.exchange.response_time, rules.lifetime);
         let freshness = Freshness::of(&fields, &control.directives, life, asked.exchange, rules.stale);
         let length = length_of(&fields);
         let groups = Membership::default();
-        let parts = Parts { fields, length, freshness, body, stored, groups, by_head: false, only_for: None };
+        let head = Arc::new(head(engine, asked.head.status, fields, length));
+        let parts = Parts { head, length, freshness, body, stored, groups, by_head: false, only_for: None };
         Self::of(engine, site, asked, parts, request)
     }
 
     /// The same, of which more is known already.
     pub(super) fn of(engine: &Engine, site: usize, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
-        let Parts { fields, length, freshness, body, stored, groups, by_head, only_for } = parts;
-        let vary = engine.rules(site).vary(&fields);
+        let Parts { head, length, freshness, body, stored, groups, by_head, only_for } = parts;
+        let vary = engine.rules(site).vary(&head.fields);
         let mut variant = Vec::new();
         vary.variant_key(request, &mut variant);
         let first = Mutex::new(body.reader(0));
         Self {
-            age_stated: age::stated(&fields).is_some(),
-            head: Arc::new(head(engine, asked.head.status, fields, length)),
+            age_stated: age::stated(&head.fields).is_some(),
+            head,
             body,
             length,
             freshness,
@@ -176,18 +176,6 @@ impl Fetched {
         let waited = now.since(self.response_time).as_secs();
         (self.age_stated || waited > 0).then(|| self.freshness.age(now).as_secs())
     }
-}
-
-/// The fields that travel on: without those of the connection, with a `Date` (RFC 9110 §6.6.1).
-pub(super) fn end_to_end(fields: &HeaderMap, exchange: Exchange) -> HeaderMap {
-    let mut fields = fields.clone();
-    strip_hop_by_hop(&mut fields);
-    if !fields.contains_key(DATE)
-        && let Ok(now) = HeaderValue::from_str(&date::format(exchange.response_time))
-    {
-        fields.insert(DATE, now);
-    }
-    fields
 }
 
 pub(super) fn length_of(fields: &HeaderMap) -> Option<u64> {

@@ -8,9 +8,8 @@ use nearside_semantics::reuse::Freshness;
 use nearside_semantics::storable::{Candidate, NotStorable, storable};
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_semantics::{Timestamp, conditional};
-use nearside_store::Charge;
+use nearside_store::{Charge, Head};
 
-use super::fetched::head;
 use super::{Plan, Unstored};
 use crate::request::Engine;
 use crate::request::admit::CDN_LOOP;
@@ -85,8 +84,7 @@ pub(super) fn room(
     engine: &Engine,
     plan: &Plan,
     judged: &Judged,
-    status: StatusCode,
-    fields: &HeaderMap,
+    head: &Head,
     length: Option<u64>,
 ) -> Result<Charge, Unstored> {
     judged.storable.map_err(Unstored::Law)?;
@@ -96,6 +94,5 @@ pub(super) fn room(
     if length.unwrap_or(0) > engine.store.limits().object_bytes_max {
         return Err(Unstored::TooLarge);
     }
-    let head = head(engine, status, fields.clone(), length);
-    engine.store.reserve(&head, length.unwrap_or(0)).ok_or(Unstored::NoRoom)
+    engine.store.reserve(head, length.unwrap_or(0)).ok_or(Unstored::NoRoom)
 }

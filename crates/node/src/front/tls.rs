@@ -1,7 +1,7 @@
 //! TLS for clients: rustls on AWS-LC, TLS 1.2 and 1.3, HTTP/2 by ALPN.
 //!
 //! An acceptor of our own in place of pingora's settings, which give no access to session resumption. Sessions are
-//! resumed by tickets, under keys that all threads share and that rustls changes every six hours; only TLS 1.2 clients
+//! resumed by tickets, one new one a connection, under keys that all threads share and that rustls changes every six hours; only TLS 1.2 clients
 //! without tickets need the table of sessions.
 
 use std::path::{Path, PathBuf};

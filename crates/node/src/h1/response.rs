@@ -14,6 +14,8 @@ use super::request::head_end;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How much is read at once: large enough for few system calls, small enough to be passed on at once.
 const READ_BYTES: usize = 64 << 10;
+/// Room for the first read: for most heads, and small bodies with them. Doubled with each read of what has no length.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// Why a response cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,7 @@ pub(crate) struct ResponseHead {
 pub(crate) struct ResponseReader<R> {
     pub(crate) io: R,
     buffer: BytesMut,
+    room: usize,
     body: BodyDecoder,
     /// A byte of the current response has arrived.
     pub(crate) begun: bool,
@@ -58,7 +61,7 @@ pub(crate) struct ResponseReader<R> {
 
 impl<R: AsyncRead + Unpin> ResponseReader<R> {
     pub(crate) fn new(io: R) -> Self {
-        Self { io, buffer: BytesMut::new(), body: BodyDecoder::Ended, begun: false }
+        Self { io, buffer: BytesMut::new(), room: FIRST_BYTES, body: BodyDecoder::Ended, begun: false }
     }
 
     /// The next head, be it interim or final.
@@ -122,8 +125,13 @@ impl<R: AsyncRead + Unpin> ResponseReader<R> {
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
-        if self.buffer.capacity() - self.buffer.len() < READ_BYTES / 4 {
-            self.buffer.reserve(READ_BYTES);
+        let room = match self.body {
+            BodyDecoder::Length(left) => usize::try_from(left).unwrap_or(READ_BYTES).clamp(1, READ_BYTES),
+            BodyDecoder::Ended | BodyDecoder::Chunked(_) | BodyDecoder::UntilClose => self.room,
+        };
+        self.room = (self.room * 2).min(READ_BYTES);
+        if self.buffer.capacity() - self.buffer.len() < room.min(READ_BYTES / 4) {
+            self.buffer.reserve(room);
         }
         let read = self.io.read_buf(&mut self.buffer).await?;
         self.begun |= read > 0;

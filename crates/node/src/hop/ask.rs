@@ -1,17 +1,22 @@
 //! One request to a next hop and its answer.
 
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use nearside_semantics::age::Exchange;
+use nearside_semantics::date;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
 use pingora_core::protocols::Stream;
-use pingora_core::upstreams::peer::{HttpPeer, Peer};
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use pingora_core::upstreams::peer::HttpPeer;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf};
 
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
@@ -29,25 +34,29 @@ pub(crate) struct Asked {
     pub(crate) hop: Arc<Hop>,
     pub(crate) head: ResponseHead,
     pub(crate) exchange: Exchange,
+    /// The connection may be used again.
+    persistent: bool,
     /// What came behind the body.
     trailers: HeaderMap,
-    reader: ResponseReader<ReadHalf<Stream>>,
-    writer: Writer,
-    pool_key: u64,
+    reader: ResponseReader<Incoming>,
+    /// Sends the request's body, on the other half of the connection.
+    sending: Option<Sending>,
+    address: SocketAddr,
 }
 
-/// The half of the connection that the request goes out on.
-enum Writer {
-    Idle(WriteHalf<Stream>),
-    Sending(Sending),
+/// What an answer is read from.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Whole(Stream),
+    /// A request with a body is still being sent on the other half.
+    Half(ReadHalf<Stream>),
 }
 
-impl Writer {
-    /// The half, if the request was sent to its end.
-    async fn into_idle(self) -> Option<WriteHalf<Stream>> {
-        match self {
-            Self::Idle(writer) => Some(writer),
-            Self::Sending(mut sending) => sending.take().await,
+impl AsyncRead for Incoming {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Whole(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Half(half) => Pin::new(half).poll_read(cx, buf),
         }
     }
 }
@@ -61,7 +70,7 @@ pub(crate) struct UpgradeStream {
 struct Connection {
     stream: Stream,
     reused: bool,
-    pool_key: u64,
+    address: SocketAddr,
 }
 
 /// How a try ended that brought no answer.
@@ -125,9 +134,7 @@ impl Hops {
         clock: &Clock,
         tell: Tell<'_>,
     ) -> Result<Asked, Failed> {
-        let Connection { stream, reused, pool_key } = connection;
-        let (read, mut writer) = tokio::io::split(stream);
-        let mut reader = ResponseReader::new(read);
+        let Connection { mut stream, reused, address } = connection;
         let request_time = clock.now();
         hop.health.requests.fetch_add(1, Ordering::Relaxed);
         let fail = |source: ResponseError, begun: bool| Failed {
@@ -139,16 +146,16 @@ impl Hops {
         self.write_head(hop, forward, &mut head);
         head.extend_from_slice(b"\r\n");
         let write = async {
-            writer.write_all(&head).await?;
-            writer.flush().await
+            stream.write_all(&head).await?;
+            stream.flush().await
         };
         self.within(hop, self.timeouts.between_bytes, write).await.map_err(|e| fail_or(e, |io| fail(io, false)))?;
+        let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
         let head = self.within(hop, self.timeouts.first_byte, answer).await;
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
-        let writer = Writer::Idle(writer);
-        Ok(Asked { hop: Arc::clone(hop), head, exchange, trailers: HeaderMap::new(), reader, writer, pool_key })
+        Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, address))
     }
 
     /// A request with a body, to the first candidate that a connection can be made to; never tried twice.
@@ -165,7 +172,7 @@ impl Hops {
     ) -> Result<Asked, HopError> {
         let (hop, connection) = self.connect_any(to).await?;
         let (read, writer) = tokio::io::split(connection.stream);
-        let mut reader = ResponseReader::new(read);
+        let mut reader = ResponseReader::new(Incoming::Half(read));
         let request_time = clock.now();
         hop.health.requests.fetch_add(1, Ordering::Relaxed);
         let mut head = Vec::with_capacity(1024);
@@ -192,8 +199,7 @@ impl Hops {
         let head = head.map_err(|error| error.or_response(&hop))?;
         hop.health.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now() };
-        let (writer, pool_key) = (Writer::Sending(sending), connection.pool_key);
-        Ok(Asked { hop, head, exchange, trailers: HeaderMap::new(), reader, writer, pool_key })
+        Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection.address))
     }
 
     async fn connect_any(&self, to: &[Arc<Hop>]) -> Result<(Arc<Hop>, Connection), HopError> {
@@ -209,22 +215,26 @@ impl Hops {
     }
 
     async fn connect(&self, hop: &Arc<Hop>, pooled: bool) -> Result<Connection, HopError> {
-        hop.health.trying(instant());
+        let now = instant();
+        hop.health.trying(now);
         let addresses = hop.resolved.addresses(&hop.upstream).await?;
+        if let Some((stream, address)) = pooled.then(|| self.pool.take(hop, &addresses, now)).flatten() {
+            return Ok(Connection { stream, reused: true, address });
+        }
+        // Rare, and large.
+        Box::pin(self.open(hop, &addresses)).await
+    }
+
+    /// A new connection, to the first address that there is one to.
+    async fn open(&self, hop: &Arc<Hop>, addresses: &[SocketAddr]) -> Result<Connection, HopError> {
         let mut cause = String::from("it has no address");
-        for address in addresses {
+        for &address in addresses {
             let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
             let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
             peer.options.connection_timeout = Some(self.timeouts.connect);
             peer.options.total_connection_timeout = Some(self.timeouts.connect);
-            let pool_key = peer.reuse_hash();
-            let connected = if pooled {
-                self.connector.get_stream(&peer).await
-            } else {
-                self.connector.new_stream(&peer).await.map(|stream| (stream, false))
-            };
-            match connected {
-                Ok((stream, reused)) => return Ok(Connection { stream, reused, pool_key }),
+            match self.connector.new_stream(&peer).await {
+                Ok(stream) => return Ok(Connection { stream, reused: false, address }),
                 Err(error) => cause = error.to_string(),
             }
         }
@@ -267,18 +277,42 @@ impl Hops {
 
     /// Gives the connection of an answer that was read to its end back to the pool.
     pub(crate) async fn release(&self, asked: Asked) {
-        let persistent = asked.head.version == Version::HTTP_11 && !lists(&asked.head.fields, &CONNECTION, b"close");
-        if !persistent || !asked.reader.is_clean() {
+        if !asked.persistent || !asked.reader.is_clean() {
             return;
         }
-        if let Some(writer) = asked.writer.into_idle().await {
-            let stream = asked.reader.into_parts().0.unsplit(writer);
-            self.connector.release_stream(stream, asked.pool_key, Some(self.timeouts.upstream_idle));
+        let (hop, address) = (Arc::clone(&asked.hop), asked.address);
+        if let Some((stream, _)) = asked.into_stream().await {
+            self.pool.give(hop, address, stream, instant());
         }
     }
 }
 
 impl Asked {
+    fn new(
+        hop: Arc<Hop>,
+        head: ResponseHead,
+        exchange: Exchange,
+        reader: ResponseReader<Incoming>,
+        sending: Option<Sending>,
+        address: SocketAddr,
+    ) -> Self {
+        let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
+        Self { hop, head, exchange, persistent, trailers: HeaderMap::new(), reader, sending, address }
+    }
+
+    /// The fields that travel on, which are taken out.
+    pub(crate) fn take_end_to_end(&mut self) -> HeaderMap {
+        let mut fields = std::mem::take(&mut self.head.fields);
+        strip_hop_by_hop(&mut fields);
+        if !fields.contains_key(DATE)
+            && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_time))
+        {
+            // RFC 9110 §6.6.1
+            fields.insert(DATE, now);
+        }
+        fields
+    }
+
     /// Whether the last byte of a body of known length has been read.
     pub(crate) fn is_whole(&self) -> bool {
         self.reader.is_whole()
@@ -294,9 +328,18 @@ impl Asked {
 
     /// The connection behind a 101.
     pub(crate) async fn into_upgrade(self) -> Option<UpgradeStream> {
-        let (read, early) = self.reader.into_parts();
-        let writer = self.writer.into_idle().await?;
-        Some(UpgradeStream { stream: read.unsplit(writer), early })
+        let (stream, early) = self.into_stream().await?;
+        Some(UpgradeStream { stream, early })
+    }
+
+    /// The connection, if the request was sent to its end, and what was read beyond the answer.
+    async fn into_stream(self) -> Option<(Stream, BytesMut)> {
+        let (incoming, rest) = self.reader.into_parts();
+        match (incoming, self.sending) {
+            (Incoming::Whole(stream), _) => Some((stream, rest)),
+            (Incoming::Half(half), Some(mut sending)) => Some((half.unsplit(sending.take().await?), rest)),
+            (Incoming::Half(_), None) => None,
+        }
     }
 }
 
@@ -329,7 +372,7 @@ fn no_hop() -> HopError {
 
 /// The first head that is not interim; those before it are told. A 101 counts as final where an upgrade was asked for, else as no HTTP.
 async fn final_head(
-    reader: &mut ResponseReader<ReadHalf<Stream>>,
+    reader: &mut ResponseReader<Incoming>,
     forward: &Forward,
     tell: Tell<'_>,
 ) -> Result<ResponseHead, ResponseError> {

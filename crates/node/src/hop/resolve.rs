@@ -1,6 +1,7 @@
 //! Names to addresses: off the serving threads, with a limit, remembered for a while.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nearside_config::Upstream;
@@ -14,24 +15,34 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
 
 /// The last addresses of a name. Those that are too old still serve when the resolver fails.
-#[derive(Debug, Default)]
-pub(super) struct Resolved(Mutex<Option<(Instant, Vec<SocketAddr>)>>);
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// Where the name is an address.
+    literal: Option<Arc<[SocketAddr]>>,
+    last: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
+}
 
 impl Resolved {
-    pub(super) async fn addresses(&self, upstream: &Upstream) -> Result<Vec<SocketAddr>, HopError> {
-        if let Ok(address) = upstream.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(address, upstream.port)]);
+    pub(super) fn new(upstream: &Upstream) -> Self {
+        let address = upstream.host.parse::<IpAddr>().ok();
+        let literal = address.map(|address| [SocketAddr::new(address, upstream.port)].into());
+        Self { literal, last: Mutex::default() }
+    }
+
+    pub(super) async fn addresses(&self, upstream: &Upstream) -> Result<Arc<[SocketAddr]>, HopError> {
+        if let Some(literal) = &self.literal {
+            return Ok(Arc::clone(literal));
         }
-        let known = self.0.lock().clone();
+        let known = self.last.lock().clone();
         let now = crate::clock::instant();
         if let Some((when, addresses)) = &known
             && now.saturating_duration_since(*when) < REMEMBERED
         {
-            return Ok(addresses.clone());
+            return Ok(Arc::clone(addresses));
         }
         match lookup(upstream).await {
             Ok(addresses) => {
-                *self.0.lock() = Some((now, addresses.clone()));
+                *self.last.lock() = Some((now, Arc::clone(&addresses)));
                 Ok(addresses)
             }
             Err(cause) => {
@@ -41,9 +52,9 @@ impl Resolved {
     }
 }
 
-async fn lookup(upstream: &Upstream) -> Result<Vec<SocketAddr>, String> {
+async fn lookup(upstream: &Upstream) -> Result<Arc<[SocketAddr]>, String> {
     let query = tokio::net::lookup_host((upstream.host.as_str(), upstream.port));
     let found = tokio::time::timeout(RESOLVE_MAX, query).await.map_err(|_elapsed| "no answer in 5 s".to_owned())?;
-    let addresses: Vec<_> = found.map_err(|error| error.to_string())?.collect();
+    let addresses: Arc<[_]> = found.map_err(|error| error.to_string())?.collect();
     if addresses.is_empty() { Err("it has no address".to_owned()) } else { Ok(addresses) }
 }
