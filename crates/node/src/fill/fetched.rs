@@ -190,7 +190,7 @@ pub(super) fn head(engine: &Engine, status: StatusCode, mut fields: HeaderMap, l
         Some(length) => fields.insert(CONTENT_LENGTH, HeaderValue::from(length)),
         None => fields.remove(CONTENT_LENGTH),
     };
-    let wire = write::prepared(status, &fields, length, &engine.via).into();
+    let wire = write::prepared(status, &mut fields, length, &engine.via);
     Head { status, fields, wire }
 }
 

@@ -173,11 +173,11 @@ impl Connection<'_> {
         self.pass(site, &request, framing, start, interims).await
     }
 
-    fn parse(&self, head: &[u8]) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
+    fn parse(&self, head: &Bytes) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
         let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let raw = request::parse(head, &mut lines, self.worker.engine.config.limits.fields)?;
         let target = request::target(raw.target, raw.method, self.scheme)?;
-        let fields = request::to_map(raw.fields)?;
+        let fields = request::to_map(head, raw.fields)?;
         let host = request::host(&fields)?;
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
         let (interims, receiver) = Interims::channel(raw.version);
@@ -185,7 +185,7 @@ impl Connection<'_> {
             method: request::method(raw.method)?,
             scheme: self.scheme,
             authority: authority.map_err(|_no_value| Refusal::bad("host"))?,
-            target: Bytes::copy_from_slice(target.path_and_query),
+            target: head.slice_ref(target.path_and_query),
             version: raw.version,
             fields,
             client: self.client,

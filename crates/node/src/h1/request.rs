@@ -3,6 +3,7 @@
 //! Refused with 400: bare CR or LF, obs-fold, white space before a colon, no or several `Host`, a `Host` or target that
 //! is no authority or path, `HTTP/1.1` features in `HTTP/1.0`. Refused by size: 414 and 431.
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::key::{Scheme, is_authority};
@@ -148,12 +149,13 @@ pub(crate) fn host(fields: &HeaderMap) -> Result<&[u8], Refusal> {
     }
 }
 
-/// The fields as a map.
-pub(crate) fn to_map(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
+/// The fields as a map, whose values share the bytes of the head.
+pub(crate) fn to_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_no_name| Refusal::bad("field-name"))?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_no_value| Refusal::bad("field-value"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+            .map_err(|_no_value| Refusal::bad("field-value"))?;
         map.append(name, value);
     }
     Ok(map)
@@ -169,12 +171,12 @@ mod tests {
     use super::*;
 
     fn gate(head: &str) -> Result<(String, HeaderMap), Refusal> {
-        let head = head.as_bytes();
-        assert_eq!(head_end(head, 0), Some(head.len()), "the head ends where the text does");
+        let head = Bytes::copy_from_slice(head.as_bytes());
+        assert_eq!(head_end(&head, 0), Some(head.len()), "the head ends where the text does");
         let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let raw = parse(head, &mut lines, 8)?;
+        let raw = parse(&head, &mut lines, 8)?;
         let target = target(raw.target, raw.method, Scheme::Http)?;
-        let fields = to_map(raw.fields)?;
+        let fields = to_map(&head, raw.fields)?;
         host(&fields)?;
         Ok((String::from_utf8(target.path_and_query.to_vec()).unwrap(), fields))
     }

@@ -82,7 +82,7 @@ impl<R: AsyncRead + Unpin> ResponseReader<R> {
                 return Err(ResponseError::Malformed);
             }
         };
-        let head = parse(&self.buffer.split_to(end))?;
+        let head = parse(&self.buffer.split_to(end).freeze())?;
         self.body = BodyDecoder::new(Framing::of_response(method, head.status, &head.fields)?);
         Ok(head)
     }
@@ -139,7 +139,8 @@ impl<R: AsyncRead + Unpin> ResponseReader<R> {
     }
 }
 
-fn parse(head: &[u8]) -> Result<ResponseHead, ResponseError> {
+/// The values share the bytes that they were received in.
+fn parse(head: &Bytes) -> Result<ResponseHead, ResponseError> {
     let mut lines = [httparse::EMPTY_HEADER; 256];
     let mut response = httparse::Response::new(&mut lines);
     let Ok(httparse::Status::Complete(_)) = response.parse(head) else { return Err(ResponseError::Malformed) };
@@ -147,7 +148,8 @@ fn parse(head: &[u8]) -> Result<ResponseHead, ResponseError> {
     let mut fields = HeaderMap::with_capacity(response.headers.len());
     for line in response.headers {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_no_name| ResponseError::Malformed)?;
-        let value = HeaderValue::from_bytes(line.value).map_err(|_no_value| ResponseError::Malformed)?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value));
+        let value = value.map_err(|_no_value| ResponseError::Malformed)?;
         fields.append(name, value);
     }
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };

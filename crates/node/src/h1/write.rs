@@ -1,8 +1,12 @@
 //! Serialising heads and chunks.
 
-use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderName, VIA};
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::{Method, StatusCode};
 use nearside_semantics::range::Span;
+
+const SEPARATOR: &[u8] = b": ";
+const LINE_END: &[u8] = b"\r\n";
 
 /// `Cache-Status` (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -35,9 +39,9 @@ pub(crate) fn status_line(status: StatusCode, out: &mut Vec<u8>) {
 /// One field line.
 pub(crate) fn field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
+    out.extend_from_slice(SEPARATOR);
     out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(LINE_END);
 }
 
 /// A number as a field line.
@@ -47,18 +51,40 @@ pub(crate) fn number(name: &str, value: u64, out: &mut Vec<u8>) {
 
 /// The head of a response up to an open `cache-status` line, behind which this node's own member goes: the part that
 /// is the same for every client. `Age` is left out, it changes; of the length only `length` counts.
-pub(crate) fn prepared(status: StatusCode, fields: &HeaderMap, length: Option<u64>, via: &str) -> Vec<u8> {
+///
+/// The values of `fields` then share the bytes of the head, so that a stored head holds them once and nothing else.
+pub(crate) fn prepared(status: StatusCode, fields: &mut HeaderMap, length: Option<u64>, via: &str) -> Bytes {
     let mut out = Vec::with_capacity(512);
     begin(status, fields, |_| true, &mut out);
     end(fields, length, via, &mut out);
-    out
+    out.shrink_to_fit();
+    let wire = Bytes::from(out);
+    let mut place = wire.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
+    for (name, value) in fields.iter_mut() {
+        let own = if is_made_anew(name) {
+            Bytes::copy_from_slice(value.as_bytes())
+        } else {
+            let start = place + name.as_str().len() + SEPARATOR.len();
+            place = start + value.len() + LINE_END.len();
+            wire.slice(start..start + value.len())
+        };
+        if let Ok(own) = HeaderValue::from_maybe_shared(own) {
+            *value = own;
+        }
+    }
+    wire
+}
+
+/// Whether a field is not among those that [`begin`] writes.
+fn is_made_anew(name: &HeaderName) -> bool {
+    [AGE, CONTENT_LENGTH, CACHE_STATUS, VIA].contains(name)
 }
 
 /// The status line and the fields that `keeps` says, but those that are made anew.
 pub(crate) fn begin(status: StatusCode, fields: &HeaderMap, keeps: impl Fn(&HeaderName) -> bool, out: &mut Vec<u8>) {
     status_line(status, out);
     for (name, value) in fields {
-        if name != AGE && name != CONTENT_LENGTH && name != CACHE_STATUS && name != VIA && keeps(name) {
+        if !is_made_anew(name) && keeps(name) {
             field(name.as_str(), value.as_bytes(), out);
         }
     }
@@ -114,4 +140,37 @@ pub(crate) fn last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
         field(name.as_str(), value.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_of_a_prepared_head_share_its_bytes() {
+        let lines: [(&'static str, &'static str); 8] = [
+            ("content-type", "text/html"),
+            ("age", "7"),
+            ("x-empty", ""),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("via", "1.1 origin"),
+            ("content-length", "5"),
+            ("x-last", "z"),
+        ];
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let before = fields.clone();
+        let wire = prepared(StatusCode::OK, &mut fields, Some(5), "edge (nearside)");
+        assert_eq!(fields, before);
+        let text = std::str::from_utf8(&wire).unwrap();
+        assert!(
+            text.ends_with("x-last: z\r\nvia: 1.1 origin, 1.1 edge (nearside)\r\ncontent-length: 5\r\ncache-status: ")
+        );
+        let within = |value: &HeaderValue| wire.as_ptr_range().contains(&value.as_bytes().as_ptr());
+        let shared = fields.iter().filter(|(name, value)| !is_made_anew(name) && !value.is_empty() && within(value));
+        assert_eq!(shared.count(), 4);
+    }
 }

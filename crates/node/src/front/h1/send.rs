@@ -129,7 +129,10 @@ impl Connection<'_> {
             AnswerHead::Prepared(head) => Some(head.wire.clone()),
             AnswerHead::Own(fields) => {
                 let length = fields.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-                Some(write::prepared(answer.status, fields, length, &self.worker.engine.via).into())
+                let mut wire = Vec::with_capacity(512);
+                write::begin(answer.status, fields, |_| true, &mut wire);
+                write::end(fields, length, &self.worker.engine.via, &mut wire);
+                Some(wire.into())
             }
         }
     }
