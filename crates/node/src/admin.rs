@@ -3,7 +3,6 @@
 //! It has no password of its own: it belongs on the loopback, or behind something that has one. Errors are
 //! `application/problem+json` (RFC 9457) with a stable `code`.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,6 +17,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
+use crate::front::accept::Listener;
 use crate::metrics::Metrics;
 use crate::request::Engine;
 
@@ -34,7 +34,7 @@ pub(crate) struct Admin {
 }
 
 /// Serves the admin API on a bound listener until the future is dropped.
-pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: Listener, admin: Arc<Admin>) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -45,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) -> std::io::
             problem(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has another method")
         })
         .with_state(admin);
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await
+    axum::serve(listener.socket(0)?, routes).await
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {

@@ -71,12 +71,12 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut listeners = Vec::new();
         for address in &config.listen {
-            listeners.push(Arc::new(Listener::bind(*address, None)?));
+            listeners.push(Arc::new(Listener::bind(*address, None, config.threads)?));
         }
         for listener in &config.listen_tls {
-            listeners.push(Arc::new(Listener::bind(listener.address, Some(tls::settings(listener)?))?));
+            listeners.push(Arc::new(Listener::bind(listener.address, Some(tls::settings(listener)?), config.threads)?));
         }
-        let admin_listener = config.admin.map(|address| Listener::bind(address, None)).transpose()?;
+        let admin_listener = config.admin.map(|address| Listener::bind(address, None, 1)).transpose()?;
         let names = config.sites.iter().map(|site| site.name.clone());
         let metrics = Arc::new(Metrics::new(config.threads, names));
         let sites = config.sites.iter().map(|site| site.name.as_str());
@@ -154,7 +154,7 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let serve = async move {
             tokio::select! {
-                ended = admin::serve(listener.socket, admin) => {
+                ended = admin::serve(listener, admin) => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "the admin listener has ended");
                     }

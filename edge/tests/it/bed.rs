@@ -32,7 +32,8 @@ pub(crate) struct Bed {
     config: Config,
     clock: Clock,
     ahead: Duration,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    /// What clients trust; nothing unless the edge speaks TLS.
+    roots: Arc<rustls::RootCertStore>,
     _folder: tempfile::TempDir,
 }
 
@@ -135,7 +136,15 @@ impl Bed {
         let mut config = config(edge_role(), vec![upstream(origin.address())]);
         change(&mut config);
         let edge = nearside_edge::start(config.clone(), clock.clone()).unwrap();
-        Self { origin, edge, config, clock, ahead: Duration::ZERO, tls: None, _folder: tempfile::tempdir().unwrap() }
+        Self {
+            origin,
+            edge,
+            config,
+            clock,
+            ahead: Duration::ZERO,
+            roots: Arc::new(rustls::RootCertStore::empty()),
+            _folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// The same with another edge, configured like this one but for `change`, in its place.
@@ -172,15 +181,19 @@ impl Bed {
         .await;
         let mut roots = rustls::RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        bed.tls = Some(Arc::new(client));
+        bed.roots = Arc::new(roots);
         bed._folder = folder;
         bed
+    }
+
+    /// A client of its own, which has no session yet.
+    pub(crate) fn tls_client(&self, version: &'static rustls::SupportedProtocolVersion) -> rustls::ClientConfig {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -222,7 +235,7 @@ impl Bed {
     }
 
     pub(crate) async fn tls(&self, protocol: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let mut config = (**self.tls.as_ref().expect("Bed::with_tls")).clone();
+        let mut config = self.tls_client(&rustls::version::TLS13);
         config.alpn_protocols = vec![protocol.to_vec()];
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let socket = TcpStream::connect(self.edge.tls_addresses()[0]).await.unwrap();

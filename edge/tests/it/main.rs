@@ -26,3 +26,4 @@ mod pass;
 mod ranges;
 mod sharing;
 mod tiers;
+mod tls;

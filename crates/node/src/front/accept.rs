@@ -31,36 +31,64 @@ pub struct ListenError {
     pub cause: io::Error,
 }
 
-/// A bound listener; each serving thread gets a handle to the same socket.
+/// A bound address. Each serving thread has a socket of its own, among which the kernel shares out new connections.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) socket: StdListener,
+    sockets: Vec<StdListener>,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 impl Listener {
-    pub(crate) fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ListenError> {
+    pub(crate) fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        threads: usize,
+    ) -> Result<Self, ListenError> {
         let bind = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            if address.is_ipv6() {
-                socket.set_only_v6(false)?;
+            let shared = threads > 1;
+            if shared {
+                // Sockets that share would share with those of another process, too: that must fail instead.
+                socket(address, false)?;
             }
-            socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
-            socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            let socket = StdListener::from(socket);
-            let address = socket.local_addr()?;
-            Ok(Self { socket, address, tls })
+            let first = listening(address, shared)?;
+            let bound = first.local_addr()?;
+            let others = (1..threads).map(|_| listening(bound, shared));
+            let sockets = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+            Ok(Self { sockets, address: bound, tls })
         };
         bind().map_err(|cause| ListenError { address, cause })
     }
+
+    /// The socket of a serving thread.
+    pub(crate) fn socket(&self, thread: usize) -> io::Result<TcpListener> {
+        let socket = self.sockets.get(thread).ok_or(io::ErrorKind::NotFound)?;
+        TcpListener::from_std(socket.try_clone()?)
+    }
+}
+
+/// A socket that is bound, and may share its address with others that say the same.
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listening(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let socket = socket(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Accepts connections until the worker drains. The returned permits show when the last connection has ended.
 pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Arc<Semaphore>) -> io::Result<()> {
-    let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
+    let socket = listener.socket(worker.thread)?;
     let acceptor = listener.tls.clone().map(TlsAcceptor::from);
     let drained = worker.drained.notified();
     tokio::pin!(drained);
