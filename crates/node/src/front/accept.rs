@@ -130,15 +130,22 @@ async fn connection(
     let Some(acceptor) = acceptor else {
         return h1::serve(Transport::Clear(socket), client, Scheme::Http, &worker).await;
     };
-    match tokio::time::timeout(worker.engine.config.timeouts.head, acceptor.accept(socket)).await {
-        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            h2::serve(Transport::Tls(Box::new(stream)), client, &worker).await;
-        }
-        Ok(Ok(stream)) => h1::serve(Transport::Tls(Box::new(stream)), client, Scheme::Https, &worker).await,
-        Ok(Err(_)) | Err(_) => {
+    // On the heap: a connection must not be as large as a handshake, nor as one that speaks HTTP/2.
+    match Box::pin(shake_hands(acceptor, socket, &worker)).await {
+        Some((io, true)) => Box::pin(h2::serve(io, client, &worker)).await,
+        Some((io, false)) => h1::serve(io, client, Scheme::Https, &worker).await,
+        None => {
             worker.metrics.tls_handshake_failures_total.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The encrypted connection, and whether HTTP/2 was agreed on.
+async fn shake_hands(acceptor: TlsAcceptor, socket: TcpStream, worker: &Worker) -> Option<(Transport, bool)> {
+    let accepted = tokio::time::timeout(worker.engine.config.timeouts.head, acceptor.accept(socket)).await;
+    let stream = accepted.ok()?.ok()?;
+    let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Some((Transport::Tls(Box::new(stream)), speaks_h2))
 }
 
 /// Counts a connection while it is open.
