@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Libraries that only one crate may name.
-const OWNED: [(&str, &str); 2] = [("pingora", "node"), ("moka", "store")];
+const OWNED: [(&str, &str); 1] = [("pingora", "node")];
 
 /// Of each workspace member, the crates it depends on outside of its tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
@@ -43,7 +43,7 @@ fn each_crate_uses_only_what_stands_below_it() {
 }
 
 #[test]
-fn only_node_names_pingora_and_only_store_names_moka() {
+fn only_node_names_pingora() {
     for (name, used) in dependencies() {
         for (library, owner) in OWNED {
             let names_it = used.iter().any(|used| used.starts_with(library));

@@ -267,7 +267,7 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {
         if plan.shows_uncacheable(stored) {
-            engine.store.remember_uncacheable(&plan.key.bytes);
+            engine.store.remember_uncacheable(&plan.key.bytes, engine.clock.now());
             // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3); an error means nothing.
             if let Some(old) = plan.stored.as_ref().filter(|_| !status.is_server_error()) {
                 forget(engine, &entered.fill, plan, old);

@@ -247,8 +247,6 @@ impl NodeCollector {
 
     fn cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let store = &self.engine.store;
-        // What the store counts is up to date only after it has settled.
-        store.settle();
         let help = "Cache keys with something stored. A sudden fall is a purge or a restart";
         gauge(encoder, "cache_objects", help, store.objects())?;
         let help = "Bytes alive: stored, on their way in, lingering with readers. Bounded by cache_capacity_bytes";

@@ -37,7 +37,7 @@ pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, u
     if hops_left == Some(0) {
         return Passed::Answer(respond::last_recipient(&request.method, site));
     }
-    let lane = Lane { engine, site, request, key: engine.key(site, request), hops_left };
+    let lane = Lane { engine, site, request, key: engine.key(site, request, engine.clock.now()), hops_left };
     // Entered before the request is sent, so that a purge in between overtakes what may come of it.
     let fill = (request.method == Method::POST).then(|| engine.fills.enter_alone(&lane.key.bytes, &lane.key.exact));
     lane.pass(upload, fill.map(|fill| Entered::new(engine, fill))).await

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
+use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
 use nearside_store::{Entry, Head, Store};
 
@@ -148,22 +149,24 @@ impl Engine {
 
     /// How many variants are stored for a URL, of which this is the exact key.
     pub(crate) fn stored_variants(&self, exact: &[u8]) -> usize {
-        let variants = |key: &[u8]| self.store.lookup(key).map_or(0, |slot| slot.variants());
-        variants(exact) + self.varied_key(exact).map_or(0, |(key, _)| variants(&key))
+        let now = self.clock.now();
+        let variants = |key: &[u8]| self.store.lookup(key, now).map_or(0, |slot| slot.variants());
+        variants(exact) + self.varied_key(exact, now).map_or(0, |(key, _)| variants(&key))
     }
 
     /// Whether an entry is still what is stored for a key.
-    pub(crate) fn has(&self, key: &CacheKey, entry: &Arc<Entry>) -> bool {
-        let holds = |key: &[u8]| self.store.lookup(key).is_some_and(|slot| slot.holds(entry));
+    pub(crate) fn has(&self, key: &CacheKey, entry: &Arc<Entry>, now: Timestamp) -> bool {
+        let holds = |key: &[u8]| self.store.lookup(key, now).is_some_and(|slot| slot.holds(entry));
         holds(&key.bytes) || key.rule.is_some() && holds(&key.exact)
     }
 
     /// Removes what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing
     /// what they bring; `but` the one that brings it about. Returns how many variants there were.
     pub(crate) fn purge(&self, exact: &[u8], but: Option<&Arc<Fill>>) -> usize {
-        let removed = self.fills.fence(exact, but, || self.store.remove(exact));
+        let now = self.clock.now();
+        let removed = self.fills.fence(exact, but, || self.store.remove(exact, now));
         // Looked up after the fence: a fill that has stored under a rule's key before it had made the rule known.
-        let varied = self.varied_key(exact);
-        removed + varied.map_or(0, |(key, _)| self.fills.fence(&key, but, || self.store.remove(&key)))
+        let varied = self.varied_key(exact, now);
+        removed + varied.map_or(0, |(key, _)| self.fills.fence(&key, but, || self.store.remove(&key, now)))
     }
 }

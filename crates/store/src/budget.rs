@@ -29,6 +29,12 @@ impl Budget {
         self.limit
     }
 
+    /// The bytes that are not taken.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.used())
+    }
+
     /// Takes `bytes`, or nothing if they would exceed the limit.
     #[must_use]
     pub fn take(self: &Arc<Self>, bytes: u64) -> Option<Charge> {

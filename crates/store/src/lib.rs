@@ -7,7 +7,7 @@
 //! **Invariant:** the bytes charged never exceed the configured memory. A body that has not ended well is never
 //! stored and never looks whole to a reader.
 //!
-//! Only this crate names moka. The verdicts about what may be stored or reused are `semantics`' business.
+//! The verdicts about what may be stored or reused are `semantics`' business.
 
 pub mod body;
 pub mod budget;
@@ -15,7 +15,6 @@ pub mod entry;
 pub mod groups;
 pub mod memory;
 pub mod slot;
-#[allow(dead_code, reason = "the memory tier moves to it next")]
 mod table;
 
 pub use body::{Body, BodyReader, BodyWriter, Read};

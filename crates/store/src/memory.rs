@@ -1,17 +1,17 @@
-//! The memory tier: slots by cache key, on moka.
+//! The memory tier: slots by cache key, within one budget.
 //!
-//! moka's TinyLFU decides what stays. It bounds what is *stored* to its share of the memory; the [`Budget`] bounds
-//! what is *alive*, which is more: bodies that are being filled, and evicted ones that slow readers still hold.
+//! The [`Budget`] bounds what is *alive*: bodies that are stored, that are being filled, and evicted ones that readers
+//! still hold. Who needs room takes it: the table evicts just what is missing, at once, but nothing that is being read,
+//! as that would free nothing. The table also bounds the weight of what is stored by itself, for what changes after it
+//! was charged (a 304 brings a new head).
 //!
 //! **Invariant:** a body is stored only while its charge is held, so that stored plus filling plus lingering bytes
 //! never exceed [`Limits::memory_bytes`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use moka::ops::compute::{CompResult, Op};
-use moka::sync::Cache;
 use nearside_semantics::Timestamp;
 use nearside_semantics::query::SearchVariance;
 
@@ -19,6 +19,7 @@ use crate::budget::{Budget, Charge};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
 use crate::groups::{Epoch, Groups, Membership};
 use crate::slot::Slot;
+use crate::table::{self, Op, Table, Value};
 
 /// How large the store may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +33,23 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Of the memory, the share that is left to bodies on their way in, and to readers of evicted ones.
-    const FILL_SHARE: u64 = 4;
+    /// Of the memory, the share that one body may take.
+    const OBJECT_SHARE: u64 = 4;
 
     /// Limits for a memory size: bodies up to a quarter of it, sixteen variants a key.
     #[must_use]
     pub fn for_memory(memory_bytes: u64) -> Self {
-        Self { memory_bytes, object_bytes_max: memory_bytes / Self::FILL_SHARE, variants_max: 16 }
+        Self { memory_bytes, object_bytes_max: memory_bytes / Self::OBJECT_SHARE, variants_max: 16 }
     }
 }
 
 /// The memory tier of a node.
 #[derive(Debug)]
 pub struct Store {
-    slots: Cache<Box<[u8]>, Kept, ahash::RandomState>,
-    uncacheable: Cache<Box<[u8]>, (), ahash::RandomState>,
+    slots: Table<Arc<Slot>>,
+    uncacheable: Table<()>,
     /// By scheme, host and path.
-    search: Cache<Box<[u8]>, Arc<SearchRule>, ahash::RandomState>,
+    search: Table<Arc<SearchRule>>,
     /// Numbers what is put into `search`.
     rules: AtomicU64,
     /// Something was put into `search`, ever: until then, nobody need look.
@@ -56,16 +57,7 @@ pub struct Store {
     groups: Groups,
     budget: Arc<Budget>,
     limits: Limits,
-    /// Bytes stored since moka last made room.
-    unsettled: AtomicU64,
     variants_dropped: AtomicU64,
-}
-
-/// A slot as moka holds it, with the time that it may stay.
-#[derive(Debug, Clone)]
-struct Kept {
-    slot: Arc<Slot>,
-    retain: Duration,
 }
 
 /// What responses for a path say of its queries.
@@ -81,150 +73,122 @@ pub struct SearchRule {
     pub since: Timestamp,
 }
 
-/// moka asks this for the life of each slot.
-#[derive(Debug)]
-struct Retention;
-
-impl moka::Expiry<Box<[u8]>, Kept> for Retention {
-    fn expire_after_create(&self, _: &Box<[u8]>, kept: &Kept, _: Instant) -> Option<Duration> {
-        Some(kept.retain)
-    }
-
-    fn expire_after_update(&self, _: &Box<[u8]>, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(kept.retain)
+impl Value for Arc<Slot> {
+    fn is_held(&self) -> bool {
+        Arc::strong_count(self) > 1 || Slot::is_held(self)
     }
 }
+
+impl Value for Arc<SearchRule> {}
+
+impl Value for () {}
 
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
-/// How often room is made before a response is given up.
-const SETTLE_TRIES: usize = 8;
+/// How often room is made before a response is given up: others may take what was freed.
+const ROOM_TRIES: u32 = 4;
+/// A shard for so much memory: enough entries in each to choose well from, and few enough that a larger index for them
+/// is made in a millisecond.
+const SHARD_BYTES: u64 = 32 << 20;
+/// More shards than that serve nobody.
+const SHARDS_MAX: u64 = 1024;
 /// Room for such keys, in bytes of keys.
 const UNCACHEABLE_BYTES: u64 = 4 << 20;
 /// How long a rule about queries is believed without being learned anew: an origin may have given it up.
 const SEARCH_RULE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The share of the memory that is added for what is known of the queries of paths.
 const SEARCH_SHARE: u64 = 64;
-/// The longest that moka is asked to keep anything; its timer wheels overflow far beyond.
-const RETAIN_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+/// What a rule takes beyond its path and what it says.
+const SEARCH_RULE_OVERHEAD_BYTES: u64 = table::OVERHEAD_BYTES + size_of::<SearchRule>() as u64 + 64;
+/// For tables that are seldom written to.
+const SMALL_TABLE_SHARDS: usize = 8;
 
 impl Store {
     /// An empty store.
     #[must_use]
-    #[expect(clippy::borrowed_box, reason = "moka hands the key to the weigher as it holds it")]
     pub fn new(limits: Limits) -> Self {
-        let share = limits.memory_bytes - limits.memory_bytes / Limits::FILL_SHARE;
-        let weight = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX);
-        let slots = Cache::builder()
-            .max_capacity(share)
-            .weigher(move |key: &Box<[u8]>, kept: &Kept| weight(key.len() as u64 + kept.slot.weight()))
-            .expire_after(Retention)
-            .build_with_hasher(ahash::RandomState::new());
-        let uncacheable = Cache::builder()
-            .max_capacity(UNCACHEABLE_BYTES)
-            .weigher(move |key: &Box<[u8]>, ()| weight(key.len() as u64 + 64))
-            .time_to_live(UNCACHEABLE_FOR)
-            .build_with_hasher(ahash::RandomState::new());
-        let search = Cache::builder()
-            .max_capacity((limits.memory_bytes / SEARCH_SHARE).max(1 << 16))
-            .weigher(move |path: &Box<[u8]>, rule: &Arc<SearchRule>| {
-                weight((path.len() + rule.variance.bytes()) as u64 + 256)
-            })
-            // A rule that is not admitted would be learned again and again.
-            .eviction_policy(moka::policy::EvictionPolicy::lru())
-            .time_to_live(SEARCH_RULE_FOR)
-            .build_with_hasher(ahash::RandomState::new());
+        let table_shards = |bytes: u64| usize::try_from((bytes / SHARD_BYTES).min(SHARDS_MAX)).unwrap_or(1);
+        let search_bytes = (limits.memory_bytes / SEARCH_SHARE).max(1 << 16);
         Self {
-            slots,
-            uncacheable,
-            search,
+            slots: Table::new(limits.memory_bytes, table_shards(limits.memory_bytes)),
+            uncacheable: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
             rules: AtomicU64::new(0),
             searches: AtomicBool::new(false),
             groups: Groups::default(),
             budget: Budget::new(limits.memory_bytes),
             limits,
-            unsettled: AtomicU64::new(0),
             variants_dropped: AtomicU64::new(0),
         }
     }
 
     /// What is stored under a key.
     #[must_use]
-    pub fn lookup(&self, key: &[u8]) -> Option<Arc<Slot>> {
-        self.slots.get(key).map(|kept| kept.slot)
+    pub fn lookup(&self, key: &[u8], now: Timestamp) -> Option<Arc<Slot>> {
+        self.slots.get(key, now)
     }
 
-    /// Takes room for a response with this head and a body of `body_bytes`, making some if need be; `None` if it is too
-    /// large to be stored, or if too much is on its way already.
+    /// Takes room for a response with this key and head and a body of `body_bytes`, making some if need be; `None` if it
+    /// is too large to be stored, or if too much is on its way or being read already.
     #[must_use]
-    pub fn reserve(&self, head: &Head, body_bytes: u64) -> Option<Charge> {
+    pub fn reserve(&self, key: &[u8], head: &Head, body_bytes: u64, now: Timestamp) -> Option<Charge> {
         if body_bytes > self.limits.object_bytes_max {
             return None;
         }
-        let bytes = body_bytes + head_weight(head) + ENTRY_OVERHEAD_BYTES;
+        let bytes = body_bytes + key.len() as u64 + head_weight(head) + ENTRY_OVERHEAD_BYTES;
         self.budget.take(bytes).or_else(|| {
-            // A thread that was interrupted while it looked into moka keeps evicted bytes alive until it goes on.
-            (0..SETTLE_TRIES).find_map(|_| {
-                self.settle();
-                self.budget.take(bytes).or_else(|| {
-                    std::thread::yield_now();
-                    None
-                })
-            })
+            self.make_room(bytes, now);
+            self.budget.take(bytes)
         })
+    }
+
+    /// Evicts until there is room for `bytes` more, or until there is nothing left that would make some.
+    pub fn make_room(&self, bytes: u64, now: Timestamp) {
+        for round in 0..ROOM_TRIES {
+            let missing = bytes.saturating_sub(self.budget.left());
+            // More with each round: what is evicted may be charged less than it weighs here.
+            if missing == 0 || self.slots.evict(missing.saturating_mul(1 << round), now) == 0 {
+                return;
+            }
+        }
     }
 
     /// Stores an entry whose body is whole.
     pub fn insert(&self, key: &[u8], entry: Arc<Entry>, now: Timestamp) {
-        let weight = entry.weight();
-        let retain = entry.retain_until.since(now).min(RETAIN_MAX);
-        let result = self.slots.entry(key.into()).and_compute_with(|old| {
-            let old = old.map(moka::Entry::into_value);
-            let (slot, fallen) = Slot::with(old.as_ref().map(|kept| &*kept.slot), entry, self.limits.variants_max);
+        self.slots.compute(key, now, |old| {
+            let (slot, fallen) = Slot::with(old.map(|slot| &**slot), entry, self.limits.variants_max);
             self.variants_dropped.fetch_add(fallen as u64, Ordering::Relaxed);
-            let others = old.filter(|_| slot.variants() > 1).map_or(Duration::ZERO, |kept| kept.retain);
-            Op::Put(Kept { slot: Arc::new(slot), retain: retain.max(others) })
+            put(key, slot)
         });
-        debug_assert!(matches!(result, CompResult::Inserted(_) | CompResult::ReplacedWith(_)), "put was asked for");
-        self.uncacheable.invalidate(key);
-        // moka makes room when it sees fit; it is made to before what it has not seen yet matters.
-        if self.unsettled.fetch_add(weight, Ordering::Relaxed) + weight > self.limits.memory_bytes / 64 {
-            self.settle();
-        }
+        self.uncacheable.remove(key, now);
     }
 
     /// Removes all variants of a key; returns how many there were.
-    pub fn remove(&self, key: &[u8]) -> usize {
-        self.uncacheable.invalidate(key);
-        // As a computation, so that none that is under way on the same key brings back what it had read.
-        match self.slots.entry(key.into()).and_compute_with(|old| if old.is_some() { Op::Remove } else { Op::Nop }) {
-            CompResult::Removed(entry) => entry.into_value().slot.variants(),
-            _ => 0,
-        }
+    pub fn remove(&self, key: &[u8], now: Timestamp) -> usize {
+        self.uncacheable.remove(key, now);
+        self.slots.remove(key, now).map_or(0, |slot| slot.variants())
     }
 
     /// Removes one variant of a key, if it is still that one.
-    pub fn remove_entry(&self, key: &[u8], entry: &Arc<Entry>) {
-        self.slots.entry(key.into()).and_compute_with(|old| match old.map(moka::Entry::into_value) {
-            None => Op::Nop,
-            Some(kept) if !kept.slot.holds(entry) => Op::Nop,
-            Some(kept) => match kept.slot.without(entry) {
-                Some(slot) => Op::Put(Kept { slot: Arc::new(slot), retain: kept.retain }),
-                None => Op::Remove,
-            },
+    pub fn remove_entry(&self, key: &[u8], entry: &Arc<Entry>, now: Timestamp) {
+        self.slots.compute(key, now, |old| match old.filter(|slot| slot.holds(entry)) {
+            None => Op::Keep,
+            Some(slot) => slot.without(entry).map_or(Op::Remove, |slot| put(key, slot)),
         });
     }
 
     /// Remembers for a while that the answers for a key may not be stored.
-    pub fn remember_uncacheable(&self, key: &[u8]) {
-        self.uncacheable.insert(key.into(), ());
+    pub fn remember_uncacheable(&self, key: &[u8], now: Timestamp) {
+        let weight = key.len() as u64 + table::OVERHEAD_BYTES;
+        let until = now.after(UNCACHEABLE_FOR);
+        self.uncacheable.compute(key, now, |_| Op::Put { value: (), weight, until });
     }
 
     /// Whether the last answer for this key could not be stored.
     #[must_use]
-    pub fn is_uncacheable(&self, key: &[u8]) -> bool {
-        self.uncacheable.contains_key(key)
+    pub fn is_uncacheable(&self, key: &[u8], now: Timestamp) -> bool {
+        self.uncacheable.get(key, now).is_some()
     }
 
     /// Whether any response ever had a rule about queries: until then, nobody need look for one.
@@ -236,27 +200,29 @@ impl Store {
 
     /// What the last response for a path (scheme, host, path) that had a rule said of its queries.
     #[must_use]
-    pub fn search_rule(&self, path: &[u8]) -> Option<Arc<SearchRule>> {
-        self.search.get(path)
+    pub fn search_rule(&self, path: &[u8], now: Timestamp) -> Option<Arc<SearchRule>> {
+        self.search.get(path, now)
     }
 
     /// Remembers what a response for a path says of its queries; the rule, as it is known from now on.
     pub fn learn_search_rule(&self, path: &[u8], variance: &SearchVariance, now: Timestamp) -> Arc<SearchRule> {
         self.searches.store(true, Ordering::Relaxed);
-        let rule = || {
-            let number = self.rules.fetch_add(1, Ordering::Relaxed);
-            Arc::new(SearchRule { variance: variance.clone(), number, since: now })
-        };
-        let entry = self.search.entry(path.into()).and_compute_with(|known| match known {
-            Some(known) if known.value().variance == *variance => Op::Nop,
-            _ => Op::Put(rule()),
-        });
-        match entry {
-            CompResult::Inserted(entry) | CompResult::ReplacedWith(entry) | CompResult::Unchanged(entry) => {
-                entry.into_value()
+        let mut known = None;
+        self.search.compute(path, now, |old| {
+            if let Some(old) = old.filter(|old| old.variance == *variance) {
+                known = Some(Arc::clone(old));
+                return Op::Keep;
             }
-            CompResult::StillNone(_) | CompResult::Removed(_) => rule(),
-        }
+            let rule = known.insert(self.rule(variance, now));
+            let weight = (path.len() + variance.bytes()) as u64 + SEARCH_RULE_OVERHEAD_BYTES;
+            Op::Put { value: Arc::clone(rule), weight, until: now.after(SEARCH_RULE_FOR) }
+        });
+        known.unwrap_or_else(|| self.rule(variance, now))
+    }
+
+    fn rule(&self, variance: &SearchVariance, since: Timestamp) -> Arc<SearchRule> {
+        let number = self.rules.fetch_add(1, Ordering::Relaxed);
+        Arc::new(SearchRule { variance: variance.clone(), number, since })
     }
 
     /// The epoch of what is asked for now.
@@ -276,21 +242,10 @@ impl Store {
         self.groups.invalidate(name);
     }
 
-    /// Evicts what does not fit and what is of no use any more.
-    pub fn settle(&self) {
-        self.unsettled.store(0, Ordering::Relaxed);
-        self.slots.run_pending_tasks();
-        // What moka evicts, it leaves to epochs to drop; until these move on, its bytes are held. Two steps free what is
-        // there now.
-        for _ in 0..3 {
-            crossbeam_epoch::pin().flush();
-        }
-    }
-
     /// The number of cache keys with something stored.
     #[must_use]
     pub fn objects(&self) -> u64 {
-        self.slots.entry_count()
+        self.slots.len() as u64
     }
 
     /// The bytes that are alive.
@@ -310,6 +265,12 @@ impl Store {
     pub fn limits(&self) -> Limits {
         self.limits
     }
+}
+
+/// What makes a key have these variants: for as long as something can be done with one of them.
+fn put(key: &[u8], slot: Slot) -> Op<Arc<Slot>> {
+    let (weight, until) = (key.len() as u64 + slot.weight(), slot.retain_until());
+    Op::Put { value: Arc::new(slot), weight, until }
 }
 
 #[cfg(test)]

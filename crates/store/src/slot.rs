@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 
 use crate::entry::Entry;
@@ -60,6 +61,18 @@ impl Slot {
     #[must_use]
     pub fn variants(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The moment from which on nothing can be done with any of them.
+    #[must_use]
+    pub fn retain_until(&self) -> Timestamp {
+        self.entries.iter().map(|entry| entry.retain_until).max().unwrap_or_default()
+    }
+
+    /// Whether somebody else has hold of one of them, or reads its body (or another entry shares that).
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.entries.iter().any(|entry| Arc::strong_count(entry) > 1 || Arc::strong_count(&entry.body) > 1)
     }
 
     /// What it takes from the memory tier, in bytes.

@@ -49,7 +49,7 @@ pub(super) async fn keep(
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
-                    engine.store.remember_uncacheable(&plan.key.bytes);
+                    engine.store.remember_uncacheable(&plan.key.bytes, engine.clock.now());
                     writer.pass(engine.config.limits.window_bytes);
                 }
                 // What stays is copied: a slice would keep the whole receive buffer alive.
@@ -77,7 +77,7 @@ fn fits(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
         return false;
     }
     writer.charge(more) || {
-        engine.store.settle();
+        engine.store.make_room(more, engine.clock.now());
         writer.charge(more)
     }
 }

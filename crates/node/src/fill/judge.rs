@@ -94,5 +94,6 @@ pub(super) fn room(
     if length.unwrap_or(0) > engine.store.limits().object_bytes_max {
         return Err(Unstored::TooLarge);
     }
-    engine.store.reserve(head, length.unwrap_or(0)).ok_or(Unstored::NoRoom)
+    let charge = engine.store.reserve(&plan.key.bytes, head, length.unwrap_or(0), engine.clock.now());
+    charge.ok_or(Unstored::NoRoom)
 }

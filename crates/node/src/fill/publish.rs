@@ -49,7 +49,7 @@ pub(super) fn freshened(
 pub(super) fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>) {
     store_if(engine, fill, plan, entry, |key| {
         if let Some(old) = plan.stored.as_ref().filter(|_| *key != *plan.key.bytes) {
-            engine.store.remove_entry(&plan.key.bytes, old);
+            engine.store.remove_entry(&plan.key.bytes, old, engine.clock.now());
         }
         true
     });
@@ -84,7 +84,7 @@ pub(super) fn replace(
 ) {
     match storable {
         Ok(()) => store_if(engine, fill, plan, entry, |key| {
-            let slot = engine.store.lookup(key);
+            let slot = engine.store.lookup(key, engine.clock.now());
             let stored = slot.as_ref().and_then(|slot| slot.select(&plan.request));
             stored.is_none_or(|stored| Arc::ptr_eq(stored, old))
         }),
@@ -96,9 +96,10 @@ pub(super) fn replace(
 
 /// Ends a fill by removing what it has found to be of no use.
 pub(super) fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
+    let now = engine.clock.now();
     engine.fills.leave(fill, || {
-        engine.store.remove_entry(&plan.key.bytes, old);
-        engine.store.remove_entry(&plan.key.exact, old);
+        engine.store.remove_entry(&plan.key.bytes, old, now);
+        engine.store.remove_entry(&plan.key.exact, old, now);
     });
 }
 

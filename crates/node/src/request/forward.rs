@@ -37,7 +37,7 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
     for _ in 0..ROUNDS_MAX {
         let now = engine.clock.now();
         // Made anew each time: an answer that was waited for may have brought a rule.
-        let key = engine.key(site, request);
+        let key = engine.key(site, request, now);
         let mut ask = match lookup(engine, site, &key, request, now) {
             Found::Usable(entry) => {
                 return respond::stored(engine, &entry, request, Outcome::new(Verdict::Hit, Some(site)), now);
@@ -51,7 +51,9 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
         if only_if_cached(engine, site, request) {
             return respond::not_cached(site);
         }
-        if ask.stored.is_none() && (engine.store.is_uncacheable(&key.bytes) || wants_no_store(engine, site, request)) {
+        if ask.stored.is_none()
+            && (engine.store.is_uncacheable(&key.bytes, now) || wants_no_store(engine, site, request))
+        {
             return alone(engine, site, request, key, &ask).await;
         }
         if let Some(vary) = learned.take() {
@@ -71,7 +73,7 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
         on_error: false,
         vary: nearside_semantics::vary::Vary::None,
     };
-    alone(engine, site, request, engine.key(site, request), &ask).await
+    alone(engine, site, request, engine.key(site, request, engine.clock.now()), &ask).await
 }
 
 /// How a round ended.
@@ -258,13 +260,13 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
     write_fill_key(&key.bytes, method == Method::HEAD, &ask.vary, &request.fields, &mut fill_key);
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
     engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
-        let slot = engine.store.lookup(&key.bytes);
-        if ask.stored.as_ref().is_some_and(|known| !engine.has(key, known)) {
+        let now = engine.clock.now();
+        let slot = engine.store.lookup(&key.bytes, now);
+        if ask.stored.as_ref().is_some_and(|known| !engine.has(key, known, now)) {
             // What was found was purged, or replaced: a validation must not bring it back.
             return true;
         }
         let newer = slot.as_ref().and_then(|slot| slot.select(&request.fields));
-        let now = engine.clock.now();
         newer.is_some_and(|newer| {
             let known = ask.stored.as_ref().is_some_and(|known| Arc::ptr_eq(known, newer));
             !known && newer.is_alive(now) && newer.freshness.reuse(now, None) == Reuse::Fresh

@@ -71,8 +71,8 @@ pub(crate) struct Key {
 /// The hit for a request at `now`, if it is one. `key` is room to work in.
 pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key: &mut Key) -> Option<Hit> {
     let site = engine.sites.find(plain.host)?;
-    engine.write_key(site, plain.scheme, plain.host, plain.target, &mut key.bytes);
-    let slot = engine.store.lookup(&key.bytes)?;
+    engine.write_key(site, plain.scheme, plain.host, plain.target, now, &mut key.bytes);
+    let slot = engine.store.lookup(&key.bytes, now)?;
     let mut fields = View { fields: plain.fields, rewritten: Rewritten::default() };
     let entry = entry(engine, site, &slot, &mut fields).filter(|entry| entry.is_alive(now))?;
     let verdict = match entry.freshness.reuse(now, None) {

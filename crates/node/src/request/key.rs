@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::{self, Scheme};
 use nearside_semantics::query::SearchVariance;
@@ -62,9 +63,17 @@ pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &
 
 impl Engine {
     /// Writes the key that is looked up first into `key`, which is cleared before.
-    pub(crate) fn write_key(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
+    pub(crate) fn write_key(
+        &self,
+        site: usize,
+        scheme: Scheme,
+        authority: &[u8],
+        target: &[u8],
+        now: Timestamp,
+        key: &mut Vec<u8>,
+    ) {
         self.write_exact(site, scheme, authority, target, key);
-        if let Some((varied, _)) = self.varied_key(key) {
+        if let Some((varied, _)) = self.varied_key(key, now) {
             *key = varied;
         }
     }
@@ -89,21 +98,21 @@ impl Engine {
     }
 
     /// The key of a request.
-    pub(crate) fn key(&self, site: usize, request: &Request) -> CacheKey {
+    pub(crate) fn key(&self, site: usize, request: &Request, now: Timestamp) -> CacheKey {
         let scheme = self.client_scheme(request);
         let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
-        match self.varied_key(&exact) {
+        match self.varied_key(&exact, now) {
             Some((bytes, rule)) => CacheKey { exact, bytes: bytes.into(), rule: Some(rule) },
             None => CacheKey { bytes: exact.clone(), exact, rule: None },
         }
     }
 
     /// The key under the rule that is known for an exact one's path, and that rule.
-    pub(crate) fn varied_key(&self, exact: &[u8]) -> Option<(Vec<u8>, Arc<SearchRule>)> {
+    pub(crate) fn varied_key(&self, exact: &[u8], now: Timestamp) -> Option<(Vec<u8>, Arc<SearchRule>)> {
         if !self.store.has_search_rules() {
             return None;
         }
-        let rule = self.store.search_rule(path(exact))?;
+        let rule = self.store.search_rule(path(exact), now)?;
         Some((varied(exact, &rule), rule))
     }
 

@@ -56,7 +56,7 @@ fn under(
     request: &Request,
     now: Timestamp,
 ) -> Found {
-    let Some(slot) = engine.store.lookup(key) else {
+    let Some(slot) = engine.store.lookup(key, now) else {
         return Found::Ask(Ask { because: Forward::UriMiss, stored: None, on_error: false, vary: Vary::None });
     };
     let vary = slot.newest().map_or(Vary::None, |entry| entry.vary.clone());
