@@ -15,7 +15,6 @@ pub(crate) mod lookup;
 pub(crate) mod parts;
 pub(crate) mod respond;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +30,7 @@ use crate::hop::Hops;
 use crate::outcome::Outcome;
 use crate::site::Rules;
 use crate::tier::Tier;
+use finish::Client;
 use interim::Interims;
 use key::CacheKey;
 use parts::AnswerReader;
@@ -47,7 +47,7 @@ pub(crate) struct Request {
     pub(crate) version: Version,
     /// All fields, `Host` too.
     pub(crate) fields: HeaderMap,
-    pub(crate) client: SocketAddr,
+    pub(crate) client: Client,
     pub(crate) interims: Interims,
 }
 

@@ -54,7 +54,11 @@ pub fn write(scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>)
 /// Writes the one form that all spellings of an authority have in the key behind `out`.
 pub fn write_host(scheme: Scheme, authority: &[u8], out: &mut Vec<u8>) {
     let (host, port) = split_port(authority);
-    out.extend(host.strip_suffix(b".").unwrap_or(host).iter().map(u8::to_ascii_lowercase));
+    let start = out.len();
+    out.extend_from_slice(host.strip_suffix(b".").unwrap_or(host));
+    if let Some(host) = out.get_mut(start..) {
+        host.make_ascii_lowercase();
+    }
     if !port.is_empty() && port != scheme.default_port().as_bytes() {
         out.push(b':');
         out.extend_from_slice(port);
@@ -64,13 +68,45 @@ pub fn write_host(scheme: Scheme, authority: &[u8], out: &mut Vec<u8>) {
 /// Host and port of an authority; the port is empty where none is given. IPv6 literals keep their brackets.
 #[must_use]
 pub fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
-    let name_end = authority.iter().rposition(|b| *b == b']').unwrap_or(0);
-    let colon = authority.iter().rposition(|b| *b == b':').filter(|at| *at >= name_end);
-    match colon.and_then(|at| authority.split_at_checked(at)) {
-        Some((host, port)) => (host, port.get(1..).unwrap_or_default()),
-        None => (authority, &[]),
+    // The first from behind: a colon inside of brackets is not the one that sets the port off.
+    let end = authority.iter().rposition(|b| matches!(b, b':' | b']'));
+    match end.and_then(|at| authority.split_at_checked(at)) {
+        Some((host, [b':', port @ ..])) => (host, port),
+        _ => (authority, &[]),
     }
 }
+
+/// The bytes of a registered name (RFC 3986 §3.2.2).
+const IN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        #[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "below 128")]
+        {
+            table[byte] = (byte as u8).is_ascii_alphanumeric()
+                || matches!(
+                    byte as u8,
+                    b'-' | b'.'
+                        | b'_'
+                        | b'~'
+                        | b'%'
+                        | b'!'
+                        | b'$'
+                        | b'&'
+                        | b'\''
+                        | b'('
+                        | b')'
+                        | b'*'
+                        | b'+'
+                        | b','
+                        | b';'
+                        | b'='
+                );
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Whether `authority` has the form of RFC 3986 §3.2 without user information: what a `Host` may hold.
 #[must_use]
@@ -78,10 +114,9 @@ pub fn is_authority(authority: &[u8]) -> bool {
     let (host, port) = split_port(authority);
     let literal =
         |inner: &[u8]| !inner.is_empty() && inner.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
-    let name = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b);
     let host_is_right = match host {
         [b'[', inner @ .., b']'] => literal(inner),
-        _ => !host.is_empty() && host.iter().all(name),
+        _ => !host.is_empty() && host.iter().all(|b| IN_NAME.get(usize::from(*b)) == Some(&true)),
     };
     host_is_right && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }

@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::transport::Transport;
 use super::{Worker, h1, h2};
+use crate::request::finish::Client;
 
 /// Connections that the kernel holds while all threads are busy.
 const BACKLOG: i32 = 4096;
@@ -106,6 +107,7 @@ pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Ar
         match accepted {
             Ok((socket, client)) => {
                 let worker = Arc::clone(&worker);
+                let client = Client::new(client);
                 tokio::spawn(connection(socket, client, acceptor.clone(), worker, place));
             }
             Err(error) => {
@@ -119,7 +121,7 @@ pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Ar
 
 async fn connection(
     socket: TcpStream,
-    client: SocketAddr,
+    client: Client,
     acceptor: Option<TlsAcceptor>,
     worker: Arc<Worker>,
     place: OwnedSemaphorePermit,

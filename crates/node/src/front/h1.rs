@@ -10,7 +10,6 @@ mod send;
 mod turn;
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +29,7 @@ use crate::h1::framing::{Framing, FramingError};
 use crate::h1::request::{self, FIELDS_MAX, Refusal};
 use crate::h1::write;
 use crate::pass::{self, Passed};
-use crate::request::finish::Persistence;
+use crate::request::finish::{Client, Persistence};
 use crate::request::interim::{Interim, Interims};
 use crate::request::{Request, admit, forward, respond};
 use receive::Body;
@@ -44,7 +43,7 @@ const READ_BYTES: usize = 4096;
 /// A connection and what it reuses from request to request.
 struct Connection<'w> {
     io: Transport,
-    client: SocketAddr,
+    client: Client,
     scheme: Scheme,
     worker: &'w Worker,
     /// Received and not yet used.
@@ -75,7 +74,7 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(io: Transport, client: SocketAddr, scheme: Scheme, worker: &Arc<Worker>) {
+pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker: &Arc<Worker>) {
     let now = instant();
     let mut connection = Connection {
         io,

@@ -9,7 +9,6 @@ mod hit;
 mod stream;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +25,7 @@ use super::cork::{Corked, Handle};
 use super::transport::Transport;
 use super::watchdog::Watchdog;
 use crate::clock::instant;
+use crate::request::finish::Client;
 use stream::Stream;
 
 /// Bytes of request bodies that a client may send before they are read, per stream and in all.
@@ -39,7 +39,7 @@ const RESETS_MAX: usize = 64;
 const READ_BYTES: u64 = 128 << 10;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(io: Transport, client: SocketAddr, worker: &Arc<Worker>) {
+pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>) {
     let limits = worker.engine.config.limits;
     let timeouts = worker.engine.config.timeouts;
     let mut builder = Builder::new();
@@ -76,7 +76,7 @@ pub(crate) async fn serve(io: Transport, client: SocketAddr, worker: &Arc<Worker
 struct Connection<'w> {
     streams: h2::server::Connection<Corked, Bytes>,
     cork: Handle,
-    client: SocketAddr,
+    client: Client,
     worker: &'w Arc<Worker>,
     /// Streams that have a task.
     open: Arc<AtomicUsize>,

@@ -1,6 +1,7 @@
 //! The end of a request: one record for the access log and the metrics, and the fields that every answer gets anew.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use http::{StatusCode, Version};
@@ -18,7 +19,7 @@ pub(crate) struct Record<'r> {
     pub(crate) host: &'r [u8],
     pub(crate) target: &'r [u8],
     pub(crate) version: Version,
-    pub(crate) client: SocketAddr,
+    pub(crate) client: Client,
     pub(crate) status: StatusCode,
     /// Bytes of the body that were sent.
     pub(crate) bytes: u64,
@@ -27,6 +28,34 @@ pub(crate) struct Record<'r> {
     /// The answer did not reach the client whole.
     pub(crate) cut: Option<&'static str>,
     pub(crate) outcome: &'r Outcome,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) ip: IpAddr,
+    /// The same as text, for the log.
+    text: [u8; IP_BYTES_MAX],
+    length: usize,
+}
+
+/// The longest address, an IPv6 one without a zero.
+const IP_BYTES_MAX: usize = 39;
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical();
+        let mut text = [0; IP_BYTES_MAX];
+        let mut room = &mut text[..];
+        // No address is longer.
+        let _ = write!(room, "{ip}");
+        let length = IP_BYTES_MAX - room.len();
+        Self { ip, text, length }
+    }
+
+    pub(crate) fn text(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
 }
 
 /// When a request was complete, and when its answer began and ended.

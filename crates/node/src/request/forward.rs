@@ -337,7 +337,7 @@ impl Engine {
         let mut host = Vec::with_capacity(authority.len());
         write_host(scheme, authority.as_bytes(), &mut host);
         let authority = HeaderValue::from_bytes(&host).unwrap_or_else(|_| authority.clone());
-        let sender = Sender { address: request.client.ip(), scheme, authority: &authority };
+        let sender = Sender { address: request.client.ip, scheme, authority: &authority };
         self.tier.introduce(&sender, &mut fields);
         let version = match request.version {
             Version::HTTP_2 => "2",

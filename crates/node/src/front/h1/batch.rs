@@ -17,7 +17,7 @@ use super::{Connection, Next};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::h1::write;
-use crate::request::finish::{Ending, Persistence, Record, Times};
+use crate::request::finish::{Client, Ending, Persistence, Record, Times};
 use crate::request::hit::{self, CHUNKS, Content, Key};
 use crate::request::respond::belongs_in_not_modified;
 
@@ -191,7 +191,7 @@ impl<'p> Piece<'p> {
 /// Who gets a batch, and since when.
 pub(super) struct Whose<'w> {
     pub(super) worker: &'w Worker,
-    pub(super) client: std::net::SocketAddr,
+    pub(super) client: Client,
     pub(super) scheme: nearside_semantics::key::Scheme,
     pub(super) times: Times,
     pub(super) now: Timestamp,

@@ -13,7 +13,7 @@ use super::{Connection, head};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::request::Engine;
-use crate::request::finish::{Record, Times};
+use crate::request::finish::{Client, Record, Times};
 use crate::request::hit::{self, Hit, Meaning, Plain, meaning};
 use crate::request::parts::AnswerReader;
 
@@ -93,14 +93,7 @@ fn selects(engine: &Engine, fields: &http::HeaderMap) -> Option<bool> {
     (fields.lines(&COOKIE).count() < 2).then_some(selects)
 }
 
-fn finish(
-    worker: &Worker,
-    client: std::net::SocketAddr,
-    request: &Request<RecvStream>,
-    hit: &Hit,
-    sent: &Sent,
-    times: Times,
-) {
+fn finish(worker: &Worker, client: Client, request: &Request<RecvStream>, hit: &Hit, sent: &Sent, times: Times) {
     let record = Record {
         method: request.method().as_str(),
         scheme: Scheme::Https,

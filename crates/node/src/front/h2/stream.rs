@@ -1,7 +1,6 @@
 //! A stream that takes longer than a moment: a task of its own, answers from the engine.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,14 +21,14 @@ use crate::h1::framing::content_length;
 use crate::h1::request::{self, Refusal};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
-use crate::request::finish::{Record, Times};
+use crate::request::finish::{Client, Record, Times};
 use crate::request::interim::{Interim, Interims};
 use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, Request, admit, forward, respond};
 
 pub(super) struct Stream {
     pub(super) worker: Arc<Worker>,
-    pub(super) client: SocketAddr,
+    pub(super) client: Client,
     pub(super) _open: Open,
 }
 
