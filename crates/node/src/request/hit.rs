@@ -157,16 +157,16 @@ impl Hit {
         span.end - span.start
     }
 
-    /// Calls `piece` with the parts of chunks that are sent, in order.
-    pub(crate) fn pieces<'h>(&'h self, mut piece: impl FnMut(&'h Bytes, Range<usize>)) {
+    /// Calls `piece` with the parts of chunks that are sent, in order: the chunk's number, the chunk, and what of it.
+    pub(crate) fn pieces<'h>(&'h self, mut piece: impl FnMut(usize, &'h Bytes, Range<usize>)) {
         let span = self.span();
         let mut start = 0;
-        for chunk in self.entry.body.chunks().unwrap_or_default() {
+        for (place, chunk) in self.entry.body.chunks().unwrap_or_default().iter().enumerate() {
             let end = start + chunk.len() as u64;
             let (from, to) = (span.start.max(start), span.end.min(end));
             if from < to {
                 let within = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
-                piece(chunk, within(from)..within(to));
+                piece(place, chunk, within(from)..within(to));
             }
             start = end;
         }

@@ -1,4 +1,5 @@
-//! Hits that are answered together: their heads side by side in one buffer, their bodies where they are stored.
+//! Hits that are answered together: their heads side by side in one buffer, their bodies where they are stored, unless
+//! they are so small that a copy behind the head is cheaper.
 //!
 //! A batch is filled, written and logged within one turn, in buffers that all connections of a thread use one after
 //! the other. Only what a client does not take at once is copied out, as a [`Backlog`] of references.
@@ -22,7 +23,10 @@ use crate::request::hit::{self, CHUNKS, Content, Key};
 use crate::request::respond::belongs_in_not_modified;
 
 /// What one write gets at most: as many pieces as the largest hit needs, twice.
-pub(super) const SLICES: usize = 2 * (CHUNKS + 2);
+pub(super) const SLICES: usize = 2 * (CHUNKS + 1);
+/// Bodies up to this size are copied behind their heads: the kernel takes one piece sooner than two, and copies it
+/// anyway.
+const COPIED_BYTES: u64 = 4 << 10;
 /// A batch is written when it holds this much: enough to fill a socket's buffer.
 const BATCH_BYTES: u64 = 256 << 10;
 /// What is received at once: sixteen usual heads.
@@ -45,25 +49,20 @@ impl Default for Scratch {
 /// Answers that are written together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    hits: Vec<Queued>,
-    heads: Vec<u8>,
-    slices: usize,
+    hits: Vec<Hit>,
+    /// Heads, and bodies that are small.
+    own: Vec<u8>,
+    parts: Vec<Part>,
     bytes: u64,
 }
 
-/// A hit whose head is written.
+/// A part of the answers, in their order.
 #[derive(Debug)]
-struct Queued {
-    hit: Hit,
-    head: Range<usize>,
-}
-
-/// A piece of an answer.
-enum Piece<'p> {
-    /// Lives as long as the batch.
-    Head(&'p [u8]),
-    /// Can be kept.
-    Shared(&'p Bytes, Range<usize>),
+enum Part {
+    /// Bytes of the batch.
+    Own(Range<usize>),
+    /// Bytes of a chunk of the body of a hit, by their numbers.
+    Chunk { hit: usize, chunk: usize, range: Range<usize> },
 }
 
 impl Batch {
@@ -73,7 +72,7 @@ impl Batch {
 
     /// Whether the next hit may not find room any more.
     pub(super) fn is_full(&self) -> bool {
-        self.slices + CHUNKS + 2 > SLICES || self.bytes >= BATCH_BYTES
+        self.parts.len() + CHUNKS + 1 > SLICES || self.bytes >= BATCH_BYTES
     }
 
     /// Queues the answer to a hit, all of whose places are `offset` further on in the input.
@@ -81,56 +80,75 @@ impl Batch {
         for place in [&mut hit.host, &mut hit.target] {
             *place = place.start + offset..place.end + offset;
         }
-        let begin = self.heads.len();
+        let begin = self.own.len();
         self.write_head(worker, &hit.what);
         let persistence = if closes { Persistence::Closes } else { Persistence::Stays };
         let ending = Ending { outcome: &hit.what.outcome(), age: Some(hit.what.age), persistence, chunked: false };
-        worker.engine.end_head(&ending, &mut self.heads);
+        worker.engine.end_head(&ending, &mut self.own);
+        let is_small = hit.what.bytes() <= COPIED_BYTES;
+        if is_small {
+            hit.what.pieces(|_, chunk, range| self.own.extend_from_slice(chunk.get(range).unwrap_or_default()));
+        }
+        let end = self.own.len();
+        match self.parts.last_mut() {
+            Some(Part::Own(last)) => last.end = end,
+            _ => self.parts.push(Part::Own(begin..end)),
+        }
+        if !is_small {
+            let place = self.hits.len();
+            hit.what.pieces(|chunk, _, range| self.parts.push(Part::Chunk { hit: place, chunk, range }));
+        }
         self.bytes += hit.what.bytes();
-        let queued = Queued { hit, head: begin..self.heads.len() };
-        queued.pieces(&self.heads, &mut |_| self.slices += 1);
-        self.hits.push(queued);
+        self.hits.push(hit);
     }
 
     /// The part of a head that the entry does not hold ready.
     fn write_head(&mut self, worker: &Worker, hit: &hit::Hit) {
         let (stored, via) = (&hit.entry.head.fields, worker.engine.via.as_str());
         match hit.content {
-            Content::Whole | Content::Head => {}
+            Content::Whole | Content::Head => self.own.extend_from_slice(&hit.entry.head.wire),
             Content::NotModified => {
                 let for_cache = worker.engine.tier.serves_caches();
                 let belongs = |name: &_| belongs_in_not_modified(name, stored, for_cache);
-                write::begin(hit.status(), stored, belongs, &mut self.heads);
-                write::end(stored, None, via, &mut self.heads);
+                write::begin(hit.status(), stored, belongs, &mut self.own);
+                write::end(stored, None, via, &mut self.own);
             }
             Content::Span(span) => {
-                write::begin(hit.status(), stored, |name| *name != CONTENT_RANGE, &mut self.heads);
-                self.heads.extend_from_slice(b"content-range: ");
-                write::content_range(span, hit.entry.body.len().unwrap_or(span.end), &mut self.heads);
-                self.heads.extend_from_slice(b"\r\n");
-                write::end(stored, Some(span.end - span.start), via, &mut self.heads);
+                write::begin(hit.status(), stored, |name| *name != CONTENT_RANGE, &mut self.own);
+                self.own.extend_from_slice(b"content-range: ");
+                write::content_range(span, hit.entry.body.len().unwrap_or(span.end), &mut self.own);
+                self.own.extend_from_slice(b"\r\n");
+                write::end(stored, Some(span.end - span.start), via, &mut self.own);
             }
         }
     }
 
     /// All of it for one write; how many slices there are.
     pub(super) fn slices<'b>(&'b self, slices: &mut [IoSlice<'b>; SLICES]) -> usize {
-        let mut count = 0;
-        for queued in &self.hits {
-            queued.pieces(&self.heads, &mut |piece| {
-                if let Some(slice) = slices.get_mut(count) {
-                    *slice = IoSlice::new(piece.bytes());
-                    count += 1;
-                }
-            });
+        for (slice, part) in slices.iter_mut().zip(&self.parts) {
+            *slice = IoSlice::new(self.bytes_of(part));
         }
-        count
+        self.parts.len().min(SLICES)
+    }
+
+    fn bytes_of(&self, part: &Part) -> &[u8] {
+        match part {
+            Part::Own(range) => self.own.get(range.clone()),
+            Part::Chunk { range, .. } => self.chunk(part).and_then(|chunk| chunk.get(range.clone())),
+        }
+        .unwrap_or_default()
+    }
+
+    /// The chunk that a part is of.
+    fn chunk(&self, part: &Part) -> Option<&Bytes> {
+        let Part::Chunk { hit, chunk, .. } = part else { return None };
+        self.hits.get(*hit)?.what.entry.body.chunks()?.get(*chunk)
     }
 
     /// Ends the requests: logs and counts them.
     pub(super) fn finish(&mut self, whose: &Whose<'_>, input: &[u8], cut: Option<&'static str>) {
-        for queued in self.hits.drain(..) {
-            whose.finish(&queued, input, cut);
+        for hit in self.hits.drain(..) {
+            whose.finish(&hit, input, cut);
         }
         self.clear();
     }
@@ -138,53 +156,24 @@ impl Batch {
     /// What the client has not taken yet after `written` bytes, to be kept while it makes up its mind.
     pub(super) fn backlog(&mut self, mut written: usize, input: &[u8], times: Times, closes: bool) -> Backlog {
         let mut rest = VecDeque::new();
-        for queued in &self.hits {
-            queued.pieces(&self.heads, &mut |piece| {
-                let skip = written.min(piece.bytes().len());
-                written -= skip;
-                rest.push_back(piece.keep(skip));
-            });
+        for part in &self.parts {
+            let bytes = self.bytes_of(part);
+            let skip = written.min(bytes.len());
+            written -= skip;
+            let left = bytes.get(skip..).unwrap_or_default();
+            if !left.is_empty() {
+                rest.push_back(self.chunk(part).map_or_else(|| Bytes::copy_from_slice(left), |c| c.slice_ref(left)));
+            }
         }
-        rest.retain(|bytes| !bytes.is_empty());
         let backlog = Backlog { rest, hits: self.hits.drain(..).collect(), input: input.into(), times, closes };
         self.clear();
         backlog
     }
 
     fn clear(&mut self) {
-        self.heads.clear();
-        self.slices = 0;
+        self.own.clear();
+        self.parts.clear();
         self.bytes = 0;
-    }
-}
-
-impl Queued {
-    /// Calls `piece` with the pieces of the answer, in order.
-    fn pieces<'q>(&'q self, heads: &'q [u8], piece: &mut impl FnMut(Piece<'q>)) {
-        let hit = &self.hit.what;
-        if matches!(hit.content, Content::Whole | Content::Head) {
-            let wire = &hit.entry.head.wire;
-            piece(Piece::Shared(wire, 0..wire.len()));
-        }
-        piece(Piece::Head(heads.get(self.head.clone()).unwrap_or_default()));
-        hit.pieces(|chunk, range| piece(Piece::Shared(chunk, range)));
-    }
-}
-
-impl<'p> Piece<'p> {
-    fn bytes(&self) -> &'p [u8] {
-        match self {
-            Self::Head(bytes) => bytes,
-            Self::Shared(bytes, range) => bytes.get(range.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// All but the first `skip` bytes.
-    fn keep(&self, skip: usize) -> Bytes {
-        match self {
-            Self::Head(bytes) => Bytes::copy_from_slice(bytes.get(skip..).unwrap_or_default()),
-            Self::Shared(bytes, range) => bytes.slice(range.start + skip..range.end),
-        }
     }
 }
 
@@ -198,8 +187,7 @@ pub(super) struct Whose<'w> {
 }
 
 impl Whose<'_> {
-    fn finish(&self, queued: &Queued, input: &[u8], cut: Option<&'static str>) {
-        let hit = &queued.hit;
+    fn finish(&self, hit: &Hit, input: &[u8], cut: Option<&'static str>) {
         let record = Record {
             method: hit.method,
             scheme: self.scheme,
@@ -222,7 +210,7 @@ impl Whose<'_> {
 #[derive(Debug)]
 pub(super) struct Backlog {
     rest: VecDeque<Bytes>,
-    hits: Vec<Queued>,
+    hits: Vec<Hit>,
     input: Box<[u8]>,
     times: Times,
     closes: bool,
@@ -250,8 +238,8 @@ impl Connection<'_> {
         let now = self.worker.engine.clock.now();
         let times = Times { end, ..backlog.times };
         let whose = Whose { worker: self.worker, client: self.client, scheme: self.scheme, times, now };
-        for queued in &backlog.hits {
-            whose.finish(queued, &backlog.input, cut);
+        for hit in &backlog.hits {
+            whose.finish(hit, &backlog.input, cut);
         }
         self.idle_since = end;
         match cut {

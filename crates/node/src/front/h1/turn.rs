@@ -247,7 +247,12 @@ fn write(io: &mut Transport, cx: &mut Context<'_>, batch: &Batch) -> (usize, Pol
     let mut rest = slices.get_mut(..count).unwrap_or_default();
     let mut written = 0;
     while !rest.is_empty() {
-        match Pin::new(&mut *io).poll_write_vectored(cx, rest) {
+        let step = match rest {
+            // The system call for one piece is the cheaper one.
+            [only] => Pin::new(&mut *io).poll_write(cx, only),
+            _ => Pin::new(&mut *io).poll_write_vectored(cx, rest),
+        };
+        match step {
             Poll::Ready(Ok(0)) => return (written, Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
             Poll::Ready(Ok(count)) => {
                 written += count;

@@ -38,7 +38,7 @@ impl Connection<'_> {
                 }
                 sent.bytes = length;
                 let mut left = length;
-                hit.pieces(|chunk, range| {
+                hit.pieces(|_, chunk, range| {
                     left -= range.len() as u64;
                     if stream.send_data(chunk.slice(range), left == 0).is_err() {
                         sent.cut = Some("client-gone");
