@@ -3,7 +3,7 @@
 //! It believes nothing that a client says about where it comes from, asks its shields before the origins, and shows
 //! them the secret. Everything else is `node`'s.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
 use nearside_node::tier::{Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, append};
 use nearside_node::{Clock, Node, StartError};
@@ -53,8 +53,8 @@ impl Tier for Edge {
         for name in [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
             fields.remove(name);
         }
-        append(fields, X_FORWARDED_FOR, &sender.address.to_canonical().to_string());
-        append(fields, X_FORWARDED_PROTO, sender.scheme.as_str());
+        append(fields, X_FORWARDED_FOR, sender.address);
+        append(fields, X_FORWARDED_PROTO, &HeaderValue::from_static(sender.scheme.as_str()));
         fields.insert(X_FORWARDED_HOST, sender.authority.clone());
     }
 

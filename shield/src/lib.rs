@@ -3,7 +3,7 @@
 //! It answers only edges that show the shared secret, unless it is told to be open, and takes their word for how the
 //! client came, so that both tiers know a response by the same key.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
 use nearside_node::tier::{SECRET, Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_PROTO, append};
 use nearside_node::{Clock, Node, StartError};
@@ -57,9 +57,9 @@ impl Tier for Shield {
     }
 
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap) {
-        append(fields, X_FORWARDED_FOR, &sender.address.to_canonical().to_string());
+        append(fields, X_FORWARDED_FOR, sender.address);
         fields.remove(X_FORWARDED_PROTO);
-        append(fields, X_FORWARDED_PROTO, sender.scheme.as_str());
+        append(fields, X_FORWARDED_PROTO, &HeaderValue::from_static(sender.scheme.as_str()));
     }
 
     fn shields(&self) -> &[Upstream] {

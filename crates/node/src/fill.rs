@@ -177,7 +177,7 @@ pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
 }
 
 /// Brings the answer to a request that was sent in another lane, in epoch `sent`, to a fill.
-pub(crate) async fn adopt(entered: Entered, plan: Plan, asked: Asked, sent: Epoch) {
+pub(crate) async fn adopt(entered: Entered, plan: Plan, asked: Box<Asked>, sent: Epoch) {
     let engine = Arc::clone(&entered.engine);
     response(&engine, entered, &plan, asked, sent).await;
 }
@@ -209,7 +209,7 @@ async fn not_modified(
     engine: &Engine,
     fill: &Arc<Fill>,
     plan: &Plan,
-    mut asked: Asked,
+    mut asked: Box<Asked>,
     sent: Epoch,
 ) -> Option<Forward> {
     let old = plan.stored.as_ref()?;
@@ -235,7 +235,7 @@ async fn not_modified(
 }
 
 /// A new response: tells those who wait, carries the body, stores it.
-async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked: Asked, sent: Epoch) {
+async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked: Box<Asked>, sent: Epoch) {
     let fields = asked.take_end_to_end();
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);

@@ -81,7 +81,7 @@ impl Lane<'_> {
         }
     }
 
-    async fn ask(&self, to: &[Arc<Hop>], forward: &Forward, upload: Option<Upload>) -> Result<Asked, HopError> {
+    async fn ask(&self, to: &[Arc<Hop>], forward: &Forward, upload: Option<Upload>) -> Result<Box<Asked>, HopError> {
         let Engine { hops, clock, .. } = &**self.engine;
         let tell = |interim| self.request.interims.send(&interim);
         match upload {
@@ -128,7 +128,7 @@ impl Lane<'_> {
         &self,
         entered: Entered,
         forward: Forward,
-        asked: Asked,
+        asked: Box<Asked>,
         sent: Epoch,
         mut outcome: Outcome,
     ) -> Answer {
@@ -155,7 +155,7 @@ impl Lane<'_> {
     }
 
     /// The answer, with its body passing through a window.
-    fn relay(&self, mut asked: Asked, outcome: Outcome) -> Answer {
+    fn relay(&self, mut asked: Box<Asked>, outcome: Outcome) -> Answer {
         let (body, writer) = Body::growing(None, Some(self.engine.config.limits.window_bytes));
         let fetched =
             Fetched::new(self.engine, self.site, &mut asked, body, Err(Unstored::Passed), &self.request.fields);
@@ -180,7 +180,7 @@ fn reason(method: &Method) -> cache_status::Forward {
     }
 }
 
-async fn upgrade(asked: Asked, mut outcome: Outcome) -> Passed {
+async fn upgrade(asked: Box<Asked>, mut outcome: Outcome) -> Passed {
     let head = asked.head.fields.clone();
     outcome.forward_status = Some(101);
     outcome.upstream = Some(Arc::clone(&asked.hop.name));

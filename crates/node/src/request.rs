@@ -112,10 +112,36 @@ pub(crate) struct Engine {
     pub(crate) fills: Fills,
     pub(crate) hops: Hops,
     pub(crate) clock: Clock,
-    /// `1.1 edge-nrt (nearside)`, without the protocol.
+    /// `edge-nrt (nearside)`
     pub(crate) via: String,
+    pub(crate) received_by: ReceivedBy,
     /// This node in `Server-Timing`.
     pub(crate) place: String,
+}
+
+/// This node in the fields of a forward.
+pub(crate) struct ReceivedBy {
+    /// As a member of `CDN-Loop`.
+    pub(crate) id: HeaderValue,
+    /// As members of `Via`, for HTTP/1.0, HTTP/1.1 and HTTP/2.
+    via: [HeaderValue; 3],
+}
+
+impl ReceivedBy {
+    #[expect(clippy::expect_used, reason = "an id is a token")]
+    fn new(id: &str) -> Self {
+        let value = |text: String| HeaderValue::try_from(text).expect("invariant: a token is a field value");
+        Self { id: value(id.to_owned()), via: ["1.0", "1.1", "2"].map(|v| value(format!("{v} {id} (nearside)"))) }
+    }
+
+    pub(crate) fn of(&self, version: Version) -> &HeaderValue {
+        let [http_10, http_11, http_2] = &self.via;
+        match version {
+            Version::HTTP_2 => http_2,
+            Version::HTTP_10 => http_10,
+            _ => http_11,
+        }
+    }
 }
 
 impl Engine {
@@ -135,6 +161,7 @@ impl Engine {
             hops: Hops::new(&config, &*tier),
             clock,
             via: format!("{} (nearside)", config.id),
+            received_by: ReceivedBy::new(config.id.as_str()),
             place: finish::place(tier.name(), config.id.as_str(), config.city.as_deref()),
             tier,
             config,

@@ -1,7 +1,5 @@
 //! What tells an edge from a shield. The roles implement it; the engine asks it and knows neither.
 
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nearside_config::{Secret, Upstream};
 pub use nearside_semantics::key::Scheme;
@@ -18,8 +16,8 @@ pub const SECRET: HeaderName = HeaderName::from_static("nearside-secret");
 /// Who sent a request, as this node sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'r> {
-    /// The other end of the connection.
-    pub address: IpAddr,
+    /// The address of the other end of the connection.
+    pub address: &'r HeaderValue,
     /// How it came in.
     pub scheme: Scheme,
     /// The host it asked for.
@@ -58,14 +56,19 @@ pub trait Tier: Send + Sync + 'static {
 }
 
 /// Adds a member to a list field, on one line.
-pub fn append(fields: &mut HeaderMap, name: HeaderName, member: &str) {
+pub fn append(fields: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
     let mut line = Vec::new();
     for before in fields.get_all(&name) {
         line.extend_from_slice(before.as_bytes());
         line.extend_from_slice(b", ");
     }
-    line.extend_from_slice(member.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&line) {
+    let value = if line.is_empty() {
+        Ok(member.clone())
+    } else {
+        line.extend_from_slice(member.as_bytes());
+        HeaderValue::try_from(line)
+    };
+    if let Ok(value) = value {
         fields.insert(name, value);
     }
 }

@@ -26,7 +26,7 @@ pub struct Body {
     whole: OnceLock<Whole>,
     growing: Mutex<Growing>,
     /// What came behind it, if anything; set before its end is seen.
-    trailers: OnceLock<HeaderMap>,
+    trailers: OnceLock<Box<HeaderMap>>,
     /// Readers wait here for bytes.
     grown: Notify,
     /// The writer of a passing body waits here for room.
@@ -225,13 +225,15 @@ impl BodyWriter {
     pub fn finish(self, trailers: HeaderMap) {
         if !trailers.is_empty() {
             // Nobody else writes.
-            let _ = self.body.trailers.set(trailers);
+            let _ = self.body.trailers.set(Box::new(trailers));
         }
         let mut growing = self.body.growing.lock();
         growing.ended = true;
         if growing.window.is_none() {
             let chunks = std::mem::take(&mut growing.chunks);
             let charge = growing.charge.take();
+            // Nobody is waited for any more.
+            growing.cursors = Vec::new();
             // The list is only emptied together with this, under the lock: readers look here first.
             let _ = self.body.whole.set(Whole::of(chunks, charge));
         }
@@ -312,7 +314,7 @@ impl BodyReader {
     /// The trailers; known once the end has been read.
     #[must_use]
     pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.body.trailers.get()
+        self.body.trailers.get().map(|trailers| &**trailers)
     }
 
     /// Where the cursor stands.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
+use smallvec::SmallVec;
 
 use crate::entry::Entry;
 
 /// The variants of one cache key, newest first, never empty. Immutable: a change publishes a new slot.
 #[derive(Debug)]
 pub struct Slot {
-    entries: Box<[Arc<Entry>]>,
+    entries: SmallVec<[Arc<Entry>; 1]>,
 }
 
 impl Slot {
@@ -35,7 +36,7 @@ impl Slot {
     /// The slot without an entry; `None` if nothing is left.
     #[must_use]
     pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
-        let others: Box<[_]> = self.entries.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+        let others: SmallVec<_> = self.entries.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
         (!others.is_empty()).then_some(Self { entries: others })
     }
 

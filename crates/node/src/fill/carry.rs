@@ -13,7 +13,7 @@ use crate::hop::{Asked, HopError};
 use crate::request::Engine;
 
 /// Carries a body that is not stored, at the pace of its reader.
-pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Asked, mut writer: BodyWriter) {
+pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Box<Asked>, mut writer: BodyWriter) {
     // What has no body is whole already, also when its reader is gone: its connection can be used again.
     while !asked.is_whole() {
         if !writer.room().await {
@@ -35,7 +35,7 @@ pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Asked, mut writer: Bo
 /// Carries a body that is stored; false if it ended badly, or became too large on the way.
 pub(super) async fn keep(
     engine: &Engine,
-    mut asked: Asked,
+    mut asked: Box<Asked>,
     mut writer: BodyWriter,
     plan: &Plan,
     fetched: &Fetched,

@@ -10,6 +10,7 @@ mod send;
 mod turn;
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -173,7 +174,7 @@ impl Connection<'_> {
     }
 
     fn parse(&self, head: &Bytes) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
-        let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let raw = request::parse(head, &mut lines, self.worker.engine.config.limits.fields)?;
         let target = request::target(raw.target, raw.method, self.scheme)?;
         let fields = request::to_map(head, raw.fields)?;

@@ -3,6 +3,8 @@
 //! Refused with 400: bare CR or LF, obs-fold, white space before a colon, no or several `Host`, a `Host` or target that
 //! is no authority or path, `HTTP/1.1` features in `HTTP/1.0`. Refused by size: 414 and 431.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -54,14 +56,14 @@ pub(crate) struct RawHead<'b> {
 /// Parses a complete head.
 pub(crate) fn parse<'b>(
     head: &'b [u8],
-    fields: &'b mut [httparse::Header<'b>; FIELDS_MAX],
+    fields: &'b mut [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX],
     fields_max: usize,
 ) -> Result<RawHead<'b>, Refusal> {
     if !lines_end_well(head) {
         return Err(Refusal::bad("bare-cr-or-lf"));
     }
-    let mut request = httparse::Request::new(fields);
-    match request.parse(head) {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, fields) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Refusal::bad("malformed")),
         Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
@@ -173,7 +175,7 @@ mod tests {
     fn gate(head: &str) -> Result<(String, HeaderMap), Refusal> {
         let head = Bytes::copy_from_slice(head.as_bytes());
         assert_eq!(head_end(&head, 0), Some(head.len()), "the head ends where the text does");
-        let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let raw = parse(&head, &mut lines, 8)?;
         let target = target(raw.target, raw.method, Scheme::Http)?;
         let fields = to_map(&head, raw.fields)?;

@@ -1,6 +1,7 @@
 //! Responses of a next hop: reading heads and bodies from a connection.
 
 use std::io;
+use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -8,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::chunked::Broken;
 use super::framing::{BodyDecoder, Framing, FramingError, Piece};
-use super::request::head_end;
+use super::request::{FIELDS_MAX, head_end};
 
 /// The largest response head that is read.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -141,9 +142,10 @@ impl<R: AsyncRead + Unpin> ResponseReader<R> {
 
 /// The values share the bytes that they were received in.
 fn parse(head: &Bytes) -> Result<ResponseHead, ResponseError> {
-    let mut lines = [httparse::EMPTY_HEADER; 256];
-    let mut response = httparse::Response::new(&mut lines);
-    let Ok(httparse::Status::Complete(_)) = response.parse(head) else { return Err(ResponseError::Malformed) };
+    let mut lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut lines);
+    let Ok(httparse::Status::Complete(_)) = parsed else { return Err(ResponseError::Malformed) };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(ResponseError::Malformed)?;
     let mut fields = HeaderMap::with_capacity(response.headers.len());
     for line in response.headers {

@@ -90,7 +90,7 @@ impl Hops {
         forward: &Forward,
         clock: &Clock,
         tell: Tell<'_>,
-    ) -> Result<Asked, HopError> {
+    ) -> Result<Box<Asked>, HopError> {
         let mut last = None;
         for hop in to {
             match self.ask_one(hop, forward, clock, tell).await {
@@ -103,7 +103,13 @@ impl Hops {
     }
 
     /// One hop; a connection from the pool that turns out to be dead is replaced by a new one, once.
-    async fn ask_one(&self, hop: &Arc<Hop>, forward: &Forward, clock: &Clock, tell: Tell<'_>) -> Result<Asked, Failed> {
+    async fn ask_one(
+        &self,
+        hop: &Arc<Hop>,
+        forward: &Forward,
+        clock: &Clock,
+        tell: Tell<'_>,
+    ) -> Result<Box<Asked>, Failed> {
         let mut pooled = true;
         loop {
             let connection = self.connect(hop, pooled).await.map_err(|error| self.note(hop, error))?;
@@ -133,7 +139,7 @@ impl Hops {
         forward: &Forward,
         clock: &Clock,
         tell: Tell<'_>,
-    ) -> Result<Asked, Failed> {
+    ) -> Result<Box<Asked>, Failed> {
         let Connection { mut stream, reused, address } = connection;
         let request_time = clock.now();
         hop.health.requests.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +175,7 @@ impl Hops {
         clock: &Clock,
         upload: Upload,
         tell: Tell<'_>,
-    ) -> Result<Asked, HopError> {
+    ) -> Result<Box<Asked>, HopError> {
         let (hop, connection) = self.connect_any(to).await?;
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
@@ -276,7 +282,7 @@ impl Hops {
     }
 
     /// Gives the connection of an answer that was read to its end back to the pool.
-    pub(crate) async fn release(&self, asked: Asked) {
+    pub(crate) async fn release(&self, asked: Box<Asked>) {
         if !asked.persistent || !asked.reader.is_clean() {
             return;
         }
@@ -295,9 +301,10 @@ impl Asked {
         reader: ResponseReader<Incoming>,
         sending: Option<Sending>,
         address: SocketAddr,
-    ) -> Self {
+    ) -> Box<Self> {
         let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
-        Self { hop, head, exchange, persistent, trailers: HeaderMap::new(), reader, sending, address }
+        // It goes from future to future, each of which would have to be as large.
+        Box::new(Self { hop, head, exchange, persistent, trailers: HeaderMap::new(), reader, sending, address })
     }
 
     /// The fields that travel on, which are taken out.
@@ -327,13 +334,13 @@ impl Asked {
     }
 
     /// The connection behind a 101.
-    pub(crate) async fn into_upgrade(self) -> Option<UpgradeStream> {
+    pub(crate) async fn into_upgrade(self: Box<Self>) -> Option<UpgradeStream> {
         let (stream, early) = self.into_stream().await?;
         Some(UpgradeStream { stream, early })
     }
 
     /// The connection, if the request was sent to its end, and what was read beyond the answer.
-    async fn into_stream(self) -> Option<(Stream, BytesMut)> {
+    async fn into_stream(self: Box<Self>) -> Option<(Stream, BytesMut)> {
         let (incoming, rest) = self.reader.into_parts();
         match (incoming, self.sending) {
             (Incoming::Whole(stream), _) => Some((stream, rest)),

@@ -1,10 +1,10 @@
 //! The end of a request: one record for the access log and the metrics, and the fields that every answer gets anew.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use http::{StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 use nearside_semantics::key::Scheme;
 
 use super::Engine;
@@ -33,8 +33,7 @@ pub(crate) struct Record<'r> {
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client {
-    pub(crate) ip: IpAddr,
-    /// The same as text, for the log.
+    /// Its address as text.
     text: [u8; IP_BYTES_MAX],
     length: usize,
 }
@@ -50,7 +49,12 @@ impl Client {
         // No address is longer.
         let _ = write!(room, "{ip}");
         let length = IP_BYTES_MAX - room.len();
-        Self { ip, text, length }
+        Self { text, length }
+    }
+
+    /// The address as a field value.
+    pub(crate) fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(self.text()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     }
 
     pub(crate) fn text(&self) -> &[u8] {

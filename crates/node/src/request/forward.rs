@@ -337,15 +337,11 @@ impl Engine {
         let mut host = Vec::with_capacity(authority.len());
         write_host(scheme, authority.as_bytes(), &mut host);
         let authority = HeaderValue::from_bytes(&host).unwrap_or_else(|_| authority.clone());
-        let sender = Sender { address: request.client.ip, scheme, authority: &authority };
+        let address = request.client.value();
+        let sender = Sender { address: &address, scheme, authority: &authority };
         self.tier.introduce(&sender, &mut fields);
-        let version = match request.version {
-            Version::HTTP_2 => "2",
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        };
-        append(&mut fields, VIA, &format!("{version} {}", self.via));
-        append(&mut fields, CDN_LOOP, self.config.id.as_str());
+        append(&mut fields, VIA, self.received_by.of(request.version));
+        append(&mut fields, CDN_LOOP, &self.received_by.id);
         if trailers {
             // "A sender of TE MUST also send a \"TE\" connection option" (RFC 9110 §10.1.4).
             fields.insert(TE, HeaderValue::from_static("trailers"));

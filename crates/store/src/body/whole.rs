@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::collect;
 use crate::budget::Charge;
@@ -15,9 +16,10 @@ const CHUNK_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Whole {
-    chunks: Box<[Bytes]>,
+    /// Most bodies are one chunk.
+    chunks: SmallVec<[Bytes; 1]>,
     /// Where each chunk ends, so that a reader finds its place by bisection.
-    ends: Box<[u64]>,
+    ends: SmallVec<[u64; 1]>,
     /// Goes back when the last reader is gone.
     _charge: Option<Charge>,
 }
@@ -52,13 +54,13 @@ impl Whole {
     }
 }
 
-fn joined(chunks: VecDeque<Bytes>) -> Box<[Bytes]> {
+fn joined(chunks: VecDeque<Bytes>) -> SmallVec<[Bytes; 1]> {
     let total: u64 = chunks.iter().map(|c| c.len() as u64).sum();
     if chunks.len() < 2 || total / chunks.len() as u64 >= CHUNK_BYTES_MIN {
-        return Vec::from(chunks).into_boxed_slice();
+        return chunks.into_iter().collect();
     }
     let mut left = usize::try_from(total).unwrap_or(usize::MAX);
-    let mut joined = Vec::new();
+    let mut joined = SmallVec::new();
     let mut current = BytesMut::with_capacity(left.min(CHUNK_BYTES));
     for mut chunk in chunks {
         while !chunk.is_empty() {
@@ -74,5 +76,6 @@ fn joined(chunks: VecDeque<Bytes>) -> Box<[Bytes]> {
     if !current.is_empty() {
         joined.push(current.freeze());
     }
-    joined.into_boxed_slice()
+    joined.shrink_to_fit();
+    joined
 }
