@@ -126,7 +126,13 @@ impl Node {
         let (listeners, places) = (listeners.to_vec(), Arc::clone(&self.places));
         let serve = async move {
             for listener in listeners {
-                tokio::spawn(accept::run(listener, Arc::clone(&worker), Arc::clone(&places)));
+                let (worker, places) = (Arc::clone(&worker), Arc::clone(&places));
+                tokio::spawn(async move {
+                    let address = listener.address;
+                    if let Err(error) = accept::run(listener, worker, places).await {
+                        tracing::error!(%address, %error, "a listener has ended");
+                    }
+                });
             }
             let mut tick = tokio::time::interval(TICK);
             loop {

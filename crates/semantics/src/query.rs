@@ -58,6 +58,9 @@ impl QueryRecipe {
 
     /// Writes `target` behind `out`, its query as the recipe sees it.
     pub fn write(&self, target: &[u8], out: &mut Vec<u8>) {
+        if self.is_identity() {
+            return out.extend_from_slice(target);
+        }
         let covered = |names: &[ParameterName], name: &[u8]| names.iter().any(|pattern| pattern.covers(name));
         let counts =
             |name: &[u8]| self.keep.as_ref().is_none_or(|kept| covered(kept, name)) && !covered(&self.drop, name);

@@ -68,7 +68,7 @@ fn measure(client: &mut TcpStream, request: &[u8], head_only: bool) -> usize {
 fn a_hit_allocates_nothing() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let origin = runtime.block_on(OriginSim::start("127.0.0.1:0".parse().unwrap())).unwrap();
-    let edge = nearside_edge::start(config(origin.address()), Clock::System).unwrap();
+    let edge = nearside_edge::start(config(origin.address()), Clock::manual()).unwrap();
     let mut client = TcpStream::connect(edge.addresses()[0]).unwrap();
     client.set_nodelay(true).unwrap();
     let plain = "/plain?cc=max-age%3D600&size=1024&seed=1&etag=one";

@@ -112,3 +112,49 @@ async fn a_client_that_takes_nothing_loses_its_connection_and_holds_up_nobody() 
     assert!(end.is_err(), "the end is no good one");
     assert!(taken.len() < 50 * 1_000_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_line_behind_a_body_is_not_the_beginning_of_a_request() {
+    let bed = Bed::new().await;
+    for line in ["\r\n", "\r\n\r\n", "\r"] {
+        let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+        let wire = request("POST", "/p?size=3", "Content-Length: 5\r\n") + "hello" + line;
+        socket.write_all(wire.as_bytes()).await.unwrap();
+        assert_eq!(next(&mut socket, false).await.0, 200);
+        if line != "\r" {
+            socket.write_all(request("GET", "/g?size=3", "").as_bytes()).await.unwrap();
+            assert_eq!(next(&mut socket, false).await.0, 200, "{line:?}");
+        }
+        // An idle connection does not hold up the end; one whose request has begun would.
+        std::mem::drop(tokio::spawn(async move { socket.read_to_end(&mut Vec::new()).await }));
+    }
+    let stopped = tokio::task::spawn_blocking(move || bed.edge.stop()).await.unwrap();
+    assert_eq!(stopped, nearside_node::Stopped::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_not_lost_when_the_edge_closes_while_the_client_goes_on_asking() {
+    let bed = Bed::with(|config| config.limits.requests_per_connection = 3).await;
+    let path = "/limit?cc=max-age%3D60&size=2000&seed=7";
+    bed.get(path).await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    let (mut read, mut write) = socket.split();
+    let asking = async {
+        for _ in 0..200 {
+            if write.write_all(request("GET", path, "").repeat(20).as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    };
+    let reading = async {
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(next(&mut read, false).await);
+        }
+        let end = read.read(&mut [0]).await;
+        (answers, end)
+    };
+    let ((answers, end), ()) = tokio::join!(reading, asking);
+    assert!(answers.iter().all(|(status, _, body)| *status == 200 && body::differs(7, 0, body).is_none()));
+    assert_eq!(end.unwrap(), 0, "a good end, behind the third answer");
+}

@@ -95,11 +95,6 @@ pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Ar
     tokio::pin!(drained);
     drained.as_mut().enable();
     while !worker.is_draining() {
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            () = &mut drained => break,
-        };
-        let Ok(place) = place else { break };
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = &mut drained => break,
@@ -107,6 +102,12 @@ pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Ar
         match accepted {
             Ok((socket, client)) => {
                 let worker = Arc::clone(&worker);
+                // Taken for a connection that is there, so that no thread keeps places for what others could accept.
+                let place = tokio::select! {
+                    place = Arc::clone(&places).acquire_owned() => place,
+                    () = &mut drained => break,
+                };
+                let Ok(place) = place else { break };
                 let client = Client::new(client);
                 tokio::spawn(connection(socket, client, acceptor.clone(), worker, place));
             }

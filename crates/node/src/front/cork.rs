@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
@@ -42,34 +42,45 @@ impl Spare {
 #[derive(Debug)]
 pub(crate) struct Corked {
     io: Transport,
-    held: Arc<AtomicBool>,
+    state: Arc<State>,
     spare: Arc<Spare>,
     /// No memory while there is nothing in it.
     gathered: Vec<u8>,
     written: usize,
 }
 
+/// What a corked connection and its handle share. Relaxed throughout: both belong to one task.
+#[derive(Debug, Default)]
+struct State {
+    held: AtomicBool,
+    written: AtomicU64,
+}
+
 /// Holds the writes of a corked connection back, and lets them go.
 #[derive(Debug)]
-pub(crate) struct Handle(Arc<AtomicBool>);
+pub(crate) struct Handle(Arc<State>);
 
 impl Handle {
     pub(crate) fn hold(&self) {
-        // Relaxed: handle and connection belong to one task.
-        self.0.store(true, Ordering::Relaxed);
+        self.0.held.store(true, Ordering::Relaxed);
     }
 
     /// What was held back goes out with the next flush.
     pub(crate) fn release(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.held.store(false, Ordering::Relaxed);
+    }
+
+    /// Bytes that the connection has taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
     }
 }
 
 impl Corked {
     pub(crate) fn new(io: Transport, spare: &Arc<Spare>) -> (Self, Handle) {
-        let held = Arc::new(AtomicBool::new(false));
+        let state = Arc::<State>::default();
         let spare = Arc::clone(spare);
-        (Self { io, held: Arc::clone(&held), spare, gathered: Vec::new(), written: 0 }, Handle(held))
+        (Self { io, state: Arc::clone(&state), spare, gathered: Vec::new(), written: 0 }, Handle(state))
     }
 
     fn room(&self) -> usize {
@@ -89,7 +100,10 @@ impl Corked {
         while let Some(rest) = self.gathered.get(self.written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
+                count => {
+                    self.written += count;
+                    self.state.written.fetch_add(count as u64, Ordering::Relaxed);
+                }
             }
         }
         if self.gathered.capacity() > 0 {
@@ -123,7 +137,7 @@ impl AsyncWrite for Corked {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.held.load(Ordering::Relaxed) {
+        if this.state.held.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
         ready!(this.poll_let_go(cx))?;

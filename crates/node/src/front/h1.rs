@@ -102,6 +102,7 @@ pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker:
             Turn::Refused(refusal) => Box::pin(connection.refuse(refusal, b"", b"")).await,
             Turn::Blocked(backlog) => Box::pin(connection.work_off(*backlog)).await,
             Turn::Close => Next::Close,
+            Turn::CloseUnread => Next::CloseUnread,
         };
         match next {
             Next::Request => {}

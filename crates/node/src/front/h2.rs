@@ -64,6 +64,7 @@ pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>) {
         leaving: false,
         awaits_drain: false,
         idle_since: now,
+        written: 0,
         watchdog: Watchdog::new(now + timeouts.idle),
     };
     let drained = worker.drained.notified();
@@ -86,6 +87,8 @@ struct Connection<'w> {
     awaits_drain: bool,
     /// When the last request came.
     idle_since: Instant,
+    /// Bytes that the client had taken when that was last looked at.
+    written: u64,
     watchdog: Watchdog,
 }
 
@@ -104,10 +107,14 @@ impl Connection<'_> {
             }
             let deadline = self.idle_since + self.worker.engine.config.timeouts.idle;
             ready!(self.watchdog.poll(cx, deadline));
-            match self.open.load(Ordering::Relaxed) {
-                0 if self.leaving => return Poll::Ready(()),
-                0 => self.leave(),
-                _ => self.idle_since = instant(),
+            let written = self.cork.written();
+            let busy = self.open.load(Ordering::Relaxed) > 0 || written > self.written;
+            self.written = written;
+            match (busy, self.leaving) {
+                // Answers that have no task may still be on their way to a slow client.
+                (true, _) => self.idle_since = instant(),
+                (false, true) => return Poll::Ready(()),
+                (false, false) => self.leave(),
             }
         }
     }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use tokio::task::unconstrained;
 use tokio::time::Sleep;
 
 use crate::clock::instant;
@@ -32,7 +33,8 @@ impl Watchdog {
         }
         self.armed = true;
         loop {
-            ready!(self.sleep.as_mut().poll(cx));
+            // Whatever of its budget the task has left: a timer that was not asked would never ring.
+            ready!(Pin::new(&mut unconstrained(self.sleep.as_mut())).poll(cx));
             if instant() >= deadline {
                 return Poll::Ready(());
             }

@@ -4,6 +4,7 @@
 //! pingora's own pool runs a task for each idle connection; here they are looked at when one is wanted, and by
 //! [`Pool::sweep`] from time to time.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::{Handle, Id};
+use tokio::task::unconstrained;
 
 use super::Hop;
 
@@ -77,5 +79,9 @@ impl Pool {
 /// Whether nothing has come, neither an end nor bytes that nobody has asked for.
 fn is_silent(stream: &mut Stream) -> bool {
     let mut byte = [0];
-    Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte)).is_pending()
+    // Whatever of its budget the task has left: else what has come could go unseen.
+    let read = std::pin::pin!(unconstrained(std::future::poll_fn(|cx| {
+        Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut byte))
+    })));
+    read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }

@@ -71,13 +71,14 @@ pub(crate) struct Key {
 /// The hit for a request at `now`, if it is one. `key` is room to work in.
 pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key: &mut Key) -> Option<Hit> {
     let site = engine.sites.find(plain.host)?;
-    engine.write_key(site, plain.scheme, plain.host, plain.target, now, &mut key.bytes);
+    let is_varied = engine.write_key(site, plain.scheme, plain.host, plain.target, now, &mut key.bytes);
     let slot = engine.store.lookup(&key.bytes, now)?;
     let mut fields = View { fields: plain.fields, rewritten: Rewritten::default() };
     let entry = entry(engine, site, &slot, &mut fields).filter(|entry| entry.is_alive(now))?;
     let verdict = match entry.freshness.reuse(now, None) {
         Reuse::Fresh => Verdict::Hit,
-        Reuse::WhileRevalidate if is_refreshed(engine, entry, &fields, key) => Verdict::Updating,
+        // Under a rule there may be something newer under the URL's own key: the long way looks.
+        Reuse::WhileRevalidate if !is_varied && is_refreshed(engine, entry, &fields, key) => Verdict::Updating,
         _ => return None,
     };
     if entry.body.chunks().is_none_or(|chunks| chunks.len() > CHUNKS) {

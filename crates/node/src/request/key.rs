@@ -62,7 +62,7 @@ pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &
 }
 
 impl Engine {
-    /// Writes the key that is looked up first into `key`, which is cleared before.
+    /// Writes the key that is looked up first into `key`, which is cleared before; whether a rule about queries made it.
     pub(crate) fn write_key(
         &self,
         site: usize,
@@ -71,11 +71,14 @@ impl Engine {
         target: &[u8],
         now: Timestamp,
         key: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         self.write_exact(site, scheme, authority, target, key);
-        if let Some((varied, _)) = self.varied_key(key, now) {
+        let varied = self.varied_key(key, now);
+        let is_varied = varied.is_some();
+        if let Some((varied, _)) = varied {
             *key = varied;
         }
+        is_varied
     }
 
     fn write_exact(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {

@@ -27,8 +27,10 @@ pub(super) const SLICES: usize = 2 * (CHUNKS + 1);
 /// Bodies up to this size are copied behind their heads: the kernel takes one piece sooner than two, and copies it
 /// anyway.
 const COPIED_BYTES: u64 = 4 << 10;
-/// A batch is written when it holds this much: enough to fill a socket's buffer.
-const BATCH_BYTES: u64 = 256 << 10;
+/// A batch is written when it holds this much of stored bodies: enough to fill a socket's buffer.
+const SHARED_BYTES: u64 = 256 << 10;
+/// Or this much that is its own: what a client does not take is copied while it makes up its mind.
+const OWN_BYTES: usize = 32 << 10;
 /// What is received at once: sixteen usual heads.
 const INPUT_BYTES: usize = 16 << 10;
 
@@ -53,7 +55,8 @@ pub(super) struct Batch {
     /// Heads, and bodies that are small.
     own: Vec<u8>,
     parts: Vec<Part>,
-    bytes: u64,
+    /// Bytes of chunks.
+    shared: u64,
 }
 
 /// A part of the answers, in their order.
@@ -72,7 +75,7 @@ impl Batch {
 
     /// Whether the next hit may not find room any more.
     pub(super) fn is_full(&self) -> bool {
-        self.parts.len() + CHUNKS + 1 > SLICES || self.bytes >= BATCH_BYTES
+        self.parts.len() + CHUNKS + 1 > SLICES || self.shared >= SHARED_BYTES || self.own.len() >= OWN_BYTES
     }
 
     /// Queues the answer to a hit, all of whose places are `offset` further on in the input.
@@ -97,8 +100,9 @@ impl Batch {
         if !is_small {
             let place = self.hits.len();
             hit.what.pieces(|chunk, _, range| self.parts.push(Part::Chunk { hit: place, chunk, range }));
+            self.shared += hit.what.bytes();
         }
-        self.bytes += hit.what.bytes();
+        hit.end_in_batch = self.own.len() as u64 + self.shared;
         self.hits.push(hit);
     }
 
@@ -145,35 +149,39 @@ impl Batch {
         self.hits.get(*hit)?.what.entry.body.chunks()?.get(*chunk)
     }
 
-    /// Ends the requests: logs and counts them.
-    pub(super) fn finish(&mut self, whose: &Whose<'_>, input: &[u8], cut: Option<&'static str>) {
-        for hit in self.hits.drain(..) {
-            whose.finish(&hit, input, cut);
+    /// Ends the requests, of whose answers the client has got `written` bytes: logs and counts them.
+    pub(super) fn finish(&mut self, whose: &Whose<'_>, input: &[u8], written: u64) {
+        for hit in &self.hits {
+            whose.finish(hit, input, written);
         }
         self.clear();
     }
 
     /// What the client has not taken yet after `written` bytes, to be kept while it makes up its mind.
-    pub(super) fn backlog(&mut self, mut written: usize, input: &[u8], times: Times, closes: bool) -> Backlog {
-        let mut rest = VecDeque::new();
+    pub(super) fn backlog(&mut self, written: usize, input: &[u8], times: Times, closing: Closing) -> Backlog {
+        let (mut skipped, mut rest) = (written, VecDeque::new());
         for part in &self.parts {
             let bytes = self.bytes_of(part);
-            let skip = written.min(bytes.len());
-            written -= skip;
+            let skip = skipped.min(bytes.len());
+            skipped -= skip;
             let left = bytes.get(skip..).unwrap_or_default();
             if !left.is_empty() {
                 rest.push_back(self.chunk(part).map_or_else(|| Bytes::copy_from_slice(left), |c| c.slice_ref(left)));
             }
         }
-        let backlog = Backlog { rest, hits: self.hits.drain(..).collect(), input: input.into(), times, closes };
+        let hits = self.hits.drain(..).collect();
         self.clear();
-        backlog
+        Backlog { rest, hits, written: written as u64, input: input.into(), times, closing }
     }
 
-    fn clear(&mut self) {
+    /// Forgets everything, also what a turn has left that did not come to its end.
+    pub(super) fn clear(&mut self) {
+        self.hits.clear();
         self.own.clear();
+        // One head can be large.
+        self.own.shrink_to(2 * OWN_BYTES);
         self.parts.clear();
-        self.bytes = 0;
+        self.shared = 0;
     }
 }
 
@@ -187,7 +195,9 @@ pub(super) struct Whose<'w> {
 }
 
 impl Whose<'_> {
-    fn finish(&self, hit: &Hit, input: &[u8], cut: Option<&'static str>) {
+    /// Ends a request, given how many bytes of its batch were written.
+    fn finish(&self, hit: &Hit, input: &[u8], written: u64) {
+        let missing = hit.end_in_batch.saturating_sub(written);
         let record = Record {
             method: hit.method,
             scheme: self.scheme,
@@ -196,10 +206,10 @@ impl Whose<'_> {
             version: Version::HTTP_11,
             client: self.client,
             status: hit.what.status(),
-            bytes: hit.what.bytes(),
+            bytes: hit.what.bytes().saturating_sub(missing),
             times: self.times,
             age: Some(hit.what.age),
-            cut,
+            cut: (missing > 0).then_some("client-gone"),
             outcome: &hit.what.outcome(),
         };
         self.worker.finish(&record, self.now);
@@ -212,23 +222,46 @@ pub(super) struct Backlog {
     rest: VecDeque<Bytes>,
     hits: Vec<Hit>,
     input: Box<[u8]>,
+    /// Bytes of the batch that the client has got.
+    written: u64,
     times: Times,
-    closes: bool,
+    closing: Closing,
+}
+
+/// What becomes of the connection behind a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    Stays,
+    /// The client asked for it, and has sent nothing more.
+    Asked,
+    /// This node closes it, and what the client sends meanwhile must not take its answers away.
+    Own,
+}
+
+impl Closing {
+    pub(super) fn next(self) -> Next {
+        match self {
+            Self::Stays => Next::Request,
+            Self::Asked => Next::Close,
+            Self::Own => Next::CloseUnread,
+        }
+    }
 }
 
 impl Connection<'_> {
     /// Writes a backlog at the client's pace.
     pub(super) async fn work_off(&mut self, mut backlog: Backlog) -> Next {
         let stall = self.worker.engine.config.timeouts.stall;
-        let mut cut = None;
+        let mut gone = false;
         loop {
             let mut slices: Vec<IoSlice<'_>> =
                 backlog.rest.iter().take(SLICES).map(|bytes| IoSlice::new(bytes)).collect();
-            let count = slices.len();
+            let (count, bytes) = (slices.len(), slices.iter().map(|slice| slice.len() as u64).sum::<u64>());
             if self.io.write_all(&mut slices, stall).await.is_err() {
-                cut = Some("client-gone");
+                gone = true;
                 break;
             }
+            backlog.written += bytes;
             backlog.rest.drain(..count);
             if backlog.rest.is_empty() {
                 break;
@@ -239,13 +272,9 @@ impl Connection<'_> {
         let times = Times { end, ..backlog.times };
         let whose = Whose { worker: self.worker, client: self.client, scheme: self.scheme, times, now };
         for hit in &backlog.hits {
-            whose.finish(hit, &backlog.input, cut);
+            whose.finish(hit, &backlog.input, backlog.written);
         }
         self.idle_since = end;
-        match cut {
-            Some(_) => Next::Abort,
-            None if backlog.closes => Next::Close,
-            None => Next::Request,
-        }
+        if gone { Next::Abort } else { backlog.closing.next() }
     }
 }

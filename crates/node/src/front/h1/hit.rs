@@ -25,6 +25,8 @@ pub(super) struct Hit {
     pub(super) closes: bool,
     /// Behind the head.
     pub(super) end: usize,
+    /// Where its answer ends among those of its batch.
+    pub(super) end_in_batch: u64,
 }
 
 /// The hit at the front of what was received, if there is one. `key` is room to work in.
@@ -49,7 +51,7 @@ pub(super) fn find(engine: &Engine, input: &[u8], scheme: Scheme, now: Timestamp
     let head_only = method == "HEAD";
     let plain = Plain { head_only, scheme, host, target, fields: &Lines(request.headers), selects };
     let what = hit::find(engine, &plain, now, key)?;
-    Some(Hit { what, method, host: place(head, host), target: place(head, target), closes, end })
+    Some(Hit { what, method, host: place(head, host), target: place(head, target), closes, end, end_in_batch: 0 })
 }
 
 /// Where a part of `whole` stands in it.

@@ -24,6 +24,9 @@ use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 /// What one write hands to the kernel at most: enough to fill its buffer, little enough to be fair to others.
 const WRITE_BYTES: u64 = 512 << 10;
 
+/// Room for what each head gets anew.
+const HEAD_BYTES: usize = 256;
+
 /// How a body is set off from what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Delimiter {
@@ -59,6 +62,7 @@ impl Connection<'_> {
         };
         let persistence = if delimiter == Delimiter::Close { Persistence::Closes } else { persistence };
         self.head.clear();
+        self.head.reserve(HEAD_BYTES);
         let own = self.begin_head(&answer);
         let chunked = delimiter == Delimiter::Chunks;
         let ending = Ending { outcome: &answer.outcome, age: answer.age, persistence, chunked };

@@ -15,7 +15,7 @@ use nearside_semantics::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::futures::Notified;
 
-use super::batch::{Backlog, Batch, SLICES, Scratch, Whose};
+use super::batch::{Backlog, Batch, Closing, SLICES, Scratch, Whose};
 use super::hit::find;
 use super::{Connection, READ_BYTES};
 use crate::clock::instant;
@@ -34,6 +34,8 @@ pub(super) enum Turn {
     Blocked(Box<Backlog>),
     /// The client left, stayed silent too long, or nothing more is to be said.
     Close,
+    /// Nothing more is to be said, but the client may still be sending.
+    CloseUnread,
 }
 
 /// What is to be done with the bytes behind those that were served.
@@ -48,6 +50,7 @@ impl Connection<'_> {
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, mut drained: Pin<&mut Notified<'_>>) -> Poll<Turn> {
         let mut scratch = self.worker.scratch.lock();
         loop {
+            self.skip_empty_lines();
             let (used, rest) = if self.buffer.is_empty() {
                 let mut room = ReadBuf::new(&mut scratch.input);
                 let received = match Pin::new(&mut self.io).poll_read(cx, &mut room) {
@@ -88,6 +91,17 @@ impl Connection<'_> {
         }
     }
 
+    /// "a server … SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112 §2.2).
+    fn skip_empty_lines(&mut self) {
+        while self.buffer.starts_with(b"\r\n") {
+            self.buffer.advance(2);
+            self.searched = 0;
+        }
+        if self.buffer.is_empty() {
+            self.head_deadline = None;
+        }
+    }
+
     /// Whether the buffer holds a whole head, or more than one may be long.
     fn holds_head(&mut self) -> bool {
         let found = head_end(&self.buffer, self.searched).is_some();
@@ -99,7 +113,8 @@ impl Connection<'_> {
 
     /// Receives more behind what is in the buffer.
     fn poll_more(&mut self, cx: &mut Context<'_>, drained: Pin<&mut Notified<'_>>) -> Poll<Option<Turn>> {
-        if self.head_deadline.is_none() {
+        // The first half of an empty line is no beginning of a head.
+        if self.head_deadline.is_none() && *self.buffer != *b"\r" {
             self.head_deadline = Some(instant() + self.worker.engine.config.timeouts.head);
         }
         if self.buffer.capacity() == self.buffer.len() {
@@ -136,7 +151,7 @@ impl Connection<'_> {
             self.head = Vec::new();
             self.chunks = Vec::new();
         }
-        if self.buffer.capacity() > 0 {
+        if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.buffer = BytesMut::new();
         }
     }
@@ -146,18 +161,24 @@ impl Connection<'_> {
         let start = instant();
         let now = self.worker.engine.clock.now();
         let mut used = 0;
+        // There is nothing in it, unless a turn has panicked: whose answers these are, this client must not get.
+        batch.clear();
         loop {
             let gathered = self.gather(input, &mut used, key, batch, now);
             if !batch.is_empty() {
-                let closes = gathered == Gathered::Closes;
-                if let Some(turn) = self.write_batch(cx, input, batch, closes, start, now) {
+                let closing = match gathered {
+                    Gathered::Closes { asked: true } if used == input.len() => Closing::Asked,
+                    Gathered::Closes { .. } => Closing::Own,
+                    Gathered::Full | Gathered::All => Closing::Stays,
+                };
+                if let Some(turn) = self.write_batch(cx, input, batch, closing, start, now) {
                     return (used, Rest::End(turn));
                 }
             }
             match gathered {
                 Gathered::Full => {}
                 Gathered::All => return (used, self.rest(input.get(used..).unwrap_or_default())),
-                Gathered::Closes => return (used, Rest::End(Turn::Close)),
+                Gathered::Closes { .. } => return (used, Rest::End(Turn::Close)),
             }
         }
     }
@@ -179,12 +200,13 @@ impl Connection<'_> {
             };
             self.requests += 1;
             let limit = self.worker.engine.config.limits.requests_per_connection;
-            let closes = hit.closes || self.worker.is_draining() || self.requests >= limit;
+            let asked = hit.closes;
+            let closes = asked || self.worker.is_draining() || self.requests >= limit;
             let offset = *used;
             *used += hit.end;
             batch.push(self.worker, hit, offset, closes);
             if closes {
-                return Gathered::Closes;
+                return Gathered::Closes { asked };
             }
         }
         Gathered::Full
@@ -196,7 +218,7 @@ impl Connection<'_> {
         cx: &mut Context<'_>,
         input: &[u8],
         batch: &mut Batch,
-        closes: bool,
+        closing: Closing,
         start: Instant,
         now: Timestamp,
     ) -> Option<Turn> {
@@ -206,15 +228,15 @@ impl Connection<'_> {
         let whose = Whose { worker: self.worker, client: self.client, scheme: self.scheme, times, now };
         match result {
             Poll::Ready(Ok(())) => {
-                batch.finish(&whose, input, None);
+                batch.finish(&whose, input, u64::MAX);
                 self.idle_since = end;
-                None
+                (closing == Closing::Own).then_some(Turn::CloseUnread)
             }
             Poll::Ready(Err(_)) => {
-                batch.finish(&whose, input, Some("client-gone"));
+                batch.finish(&whose, input, written as u64);
                 Some(Turn::Close)
             }
-            Poll::Pending => Some(Turn::Blocked(Box::new(batch.backlog(written, input, times, closes)))),
+            Poll::Pending => Some(Turn::Blocked(Box::new(batch.backlog(written, input, times, closing)))),
         }
     }
 
@@ -236,8 +258,8 @@ enum Gathered {
     Full,
     /// No hit is left.
     All,
-    /// The last one is the last on this connection.
-    Closes,
+    /// The last one is the last on this connection, because the client asked for that or for a reason of our own.
+    Closes { asked: bool },
 }
 
 /// Writes all of a batch if the client takes it at once; how much it took.

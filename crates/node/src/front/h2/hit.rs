@@ -36,12 +36,11 @@ impl Connection<'_> {
                     tokio::spawn(carried.carry(self.stream()));
                     return;
                 }
-                sent.bytes = length;
-                let mut left = length;
                 hit.pieces(|_, chunk, range| {
-                    left -= range.len() as u64;
-                    if stream.send_data(chunk.slice(range), left == 0).is_err() {
-                        sent.cut = Some("client-gone");
+                    let size = range.len() as u64;
+                    match stream.send_data(chunk.slice(range), sent.bytes + size == length) {
+                        Ok(()) => sent.bytes += size,
+                        Err(_) => sent.cut = Some("client-gone"),
                     }
                 });
             }
