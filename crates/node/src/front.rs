@@ -1,7 +1,7 @@
 //! The fronts: listeners, connections, and the two protocols that clients speak.
 //!
-//! Each serving thread has a runtime of its own and accepts from the shared listeners. A connection stays on the
-//! thread that accepted it.
+//! Each serving thread has a runtime and listening sockets of its own. A connection stays on the thread that accepted
+//! it.
 //!
 //! **Invariant:** nothing a client does or leaves undone keeps a connection without a deadline, and a panic costs one
 //! connection.

@@ -1,12 +1,12 @@
 //! The rules of a site, in the form in which the engine and `semantics` use them; made once from the configuration.
 
 use http::HeaderMap;
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use nearside_config::{FieldName, SetCookie, Site};
 use nearside_semantics::control::Control;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::lifetime::{Heuristic, LifetimePolicy};
-use nearside_semantics::negotiate::{self, Languages};
+use nearside_semantics::negotiate::{Languages, Rewritten};
 use nearside_semantics::query::{ParameterName, QueryRecipe, SearchVariance};
 use nearside_semantics::reuse::StalePolicy;
 use nearside_semantics::storable::StorePolicy;
@@ -87,37 +87,7 @@ impl Rules {
 
     /// The fields of a request that the site brings to their one form: what then selects a variant is what next hops see.
     pub(crate) fn rewritten(&self, request: &impl Fields) -> Rewritten {
-        Rewritten {
-            encodings: if self.accept_encoding { negotiate::encodings(request) } else { None },
-            languages: negotiate::language_ranges(request, self.languages),
-        }
-    }
-}
-
-/// Values that take the place of what a client sent; `None` where that stays.
-#[derive(Debug, Default)]
-pub(crate) struct Rewritten {
-    encodings: Option<&'static str>,
-    languages: Option<String>,
-}
-
-impl Rewritten {
-    /// The value that takes the place of all lines of a field.
-    pub(crate) fn of(&self, name: &HeaderName) -> Option<&str> {
-        match *name {
-            ACCEPT_ENCODING => self.encodings,
-            ACCEPT_LANGUAGE => self.languages.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// Puts the values into a map.
-    pub(crate) fn apply(&self, request: &mut HeaderMap) {
-        for name in [ACCEPT_ENCODING, ACCEPT_LANGUAGE] {
-            if let Some(value) = self.of(&name).and_then(|text| HeaderValue::from_str(text).ok()) {
-                request.insert(name, value);
-            }
-        }
+        Rewritten::of(request, self.accept_encoding, self.languages)
     }
 }
 

@@ -4,7 +4,7 @@
 //! a variant is then exactly what the origin was asked. A value that is not understood stays as it is.
 
 use http::HeaderMap;
-use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderValue};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderName, HeaderValue};
 
 use crate::fields::{Fields, members};
 
@@ -24,23 +24,44 @@ pub enum Languages {
     Order,
 }
 
-/// Rewrites `Accept-Encoding` to the known codings that it takes.
-pub fn accept_encoding(request: &mut HeaderMap) {
-    if let Some(form) = encodings(request) {
-        request.insert(ACCEPT_ENCODING, HeaderValue::from_static(form));
-    }
+/// Values that take the place of what a client sent.
+#[derive(Debug, Default)]
+pub struct Rewritten {
+    encodings: Option<&'static str>,
+    languages: Option<String>,
 }
 
-/// Rewrites `Accept-Language` as `languages` says.
-pub fn accept_language(request: &mut HeaderMap, languages: Languages) {
-    if let Some(value) = language_ranges(request, languages).and_then(|text| HeaderValue::try_from(text).ok()) {
-        request.insert(ACCEPT_LANGUAGE, value);
+impl Rewritten {
+    /// The values for a request: of `Accept-Encoding` if `encodings` says so, of `Accept-Language` as far as `languages`
+    /// says.
+    #[must_use]
+    pub fn of(request: &impl Fields, encodings: bool, languages: Languages) -> Self {
+        let encodings = if encodings { self::encodings(request) } else { None };
+        Self { encodings, languages: language_ranges(request, languages) }
+    }
+
+    /// The value that takes the place of all lines of a field, if one does.
+    #[must_use]
+    pub fn value(&self, name: &HeaderName) -> Option<&str> {
+        match *name {
+            ACCEPT_ENCODING => self.encodings,
+            ACCEPT_LANGUAGE => self.languages.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Puts the values into a map.
+    pub fn apply(&self, request: &mut HeaderMap) {
+        for name in [ACCEPT_ENCODING, ACCEPT_LANGUAGE] {
+            if let Some(value) = self.value(&name).and_then(|text| HeaderValue::from_str(text).ok()) {
+                request.insert(name, value);
+            }
+        }
     }
 }
 
 /// The one form of `Accept-Encoding`; `None` if it stays as it is.
-#[must_use]
-pub fn encodings(request: &impl Fields) -> Option<&'static str> {
+fn encodings(request: &impl Fields) -> Option<&'static str> {
     if !request.has(&ACCEPT_ENCODING) {
         return None;
     }
@@ -79,8 +100,7 @@ pub fn encodings(request: &impl Fields) -> Option<&'static str> {
 }
 
 /// The one form of `Accept-Language`; `None` if it stays as it is.
-#[must_use]
-pub fn language_ranges(request: &impl Fields, languages: Languages) -> Option<String> {
+fn language_ranges(request: &impl Fields, languages: Languages) -> Option<String> {
     if languages == Languages::AsSent || !request.has(&ACCEPT_LANGUAGE) {
         return None;
     }

@@ -126,7 +126,7 @@ async fn an_empty_line_behind_a_body_is_not_the_beginning_of_a_request() {
             assert_eq!(next(&mut socket, false).await.0, 200, "{line:?}");
         }
         // An idle connection does not hold up the end; one whose request has begun would.
-        std::mem::drop(tokio::spawn(async move { socket.read_to_end(&mut Vec::new()).await }));
+        drop(tokio::spawn(async move { socket.read_to_end(&mut Vec::new()).await }));
     }
     let stopped = tokio::task::spawn_blocking(move || bed.edge.stop()).await.unwrap();
     assert_eq!(stopped, nearside_node::Stopped::Drained);

@@ -83,6 +83,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 
 fn listening(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let socket = socket(address, shared)?;
+    // An answer is written at once; waiting for more to send would only delay it. Connections inherit this.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -128,8 +130,6 @@ async fn connection(
     place: OwnedSemaphorePermit,
 ) {
     let _open = Open::new(&worker, place);
-    // An answer is written at once; waiting for more to send would only delay it.
-    let _ = socket.set_nodelay(true);
     let Some(acceptor) = acceptor else {
         return h1::serve(Transport::Clear(socket), client, Scheme::Http, &worker).await;
     };

@@ -114,8 +114,10 @@ pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker:
             Next::Abort => return connection.io.abort_on_close(),
         }
     }
-    // The client may be gone already.
-    let _ = Box::pin(tokio::time::timeout(worker.engine.config.timeouts.stall, connection.io.shutdown())).await;
+    if connection.io.is_tls() {
+        // TLS has a good-bye of its own; in clear the close is it. The client may be gone already.
+        let _ = Box::pin(tokio::time::timeout(worker.engine.config.timeouts.stall, connection.io.shutdown())).await;
+    }
 }
 
 impl Connection<'_> {

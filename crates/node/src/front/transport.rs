@@ -24,6 +24,10 @@ impl Transport {
         }
     }
 
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Makes the close an abort, so that a client that takes the end of the connection for the end of the answer sees
     /// an error instead.
     pub(crate) fn abort_on_close(&self) {

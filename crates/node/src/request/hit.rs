@@ -11,6 +11,7 @@ use http::{HeaderName, StatusCode};
 use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::Scheme;
+use nearside_semantics::negotiate::Rewritten;
 use nearside_semantics::range::{Part, Span};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::{Entry, Slot};
@@ -19,7 +20,6 @@ use super::Engine;
 use super::key::write_fill_key;
 use super::respond::{Selected, select};
 use crate::outcome::{Outcome, Verdict};
-use crate::site::Rewritten;
 
 /// Bodies with more chunks are streamed.
 pub(crate) const CHUNKS: usize = 30;
@@ -128,7 +128,7 @@ struct View<'f, F> {
 
 impl<F: Fields> Fields for View<'_, F> {
     fn lines<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
-        let rewritten = self.rewritten.of(name).map(str::as_bytes);
+        let rewritten = self.rewritten.value(name).map(str::as_bytes);
         let own = rewritten.is_none().then(|| self.fields.lines(name));
         rewritten.into_iter().chain(own.into_iter().flatten())
     }

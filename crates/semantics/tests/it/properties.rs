@@ -7,7 +7,7 @@ use nearside_semantics::age::{self, Exchange};
 use nearside_semantics::control::{CDN_CACHE_CONTROL, Control};
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::lifetime::{LifetimePolicy, lifetime};
-use nearside_semantics::negotiate::{self, Languages};
+use nearside_semantics::negotiate::{Languages, Rewritten};
 use nearside_semantics::query::{ParameterName, QueryRecipe, SearchVariance};
 use nearside_semantics::range::{self, Part};
 use nearside_semantics::reuse::{Freshness, Reuse};
@@ -143,8 +143,7 @@ proptest! {
             variance.write(&noise, &mut out);
         }
         let mut request = request;
-        negotiate::accept_encoding(&mut request);
-        negotiate::accept_language(&mut request, Languages::Order);
+        Rewritten::of(&request.clone(), true, Languages::Order).apply(&mut request);
         let _ = date::parse(&noise, moment);
         let _ = key::is_authority(&noise);
         let _ = key::split_port(&noise);
@@ -218,8 +217,7 @@ proptest! {
     #[test]
     fn forms_are_stable(request in fields(), target in vec(proptest::sample::select(b"ab&=?%6162+/".to_vec()), 0..20)) {
         let normal = |mut request: HeaderMap| {
-            negotiate::accept_encoding(&mut request);
-            negotiate::accept_language(&mut request, Languages::Order);
+            Rewritten::of(&request.clone(), true, Languages::Order).apply(&mut request);
             request
         };
         let once = normal(request);

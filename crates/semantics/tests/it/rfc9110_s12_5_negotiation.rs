@@ -1,13 +1,13 @@
 //! Requests that ask for the same in other words: RFC 9110 §12.4.2, §12.5.3, §12.5.4; RFC 9111 §4.1.
 
 use http::HeaderMap;
-use nearside_semantics::negotiate::{Languages, accept_encoding, accept_language};
+use nearside_semantics::negotiate::{Languages, Rewritten};
 
 use crate::heads::head;
 
 fn encoding(lines: &str) -> HeaderMap {
     let mut request = head(lines);
-    accept_encoding(&mut request);
+    Rewritten::of(&request.clone(), true, Languages::AsSent).apply(&mut request);
     request
 }
 
@@ -46,7 +46,7 @@ fn what_is_not_understood_stays_as_it_is() {
 fn s12_5_4_languages_by_case_and_order() {
     let form = |value: &str, how| {
         let mut request = head(&format!("accept-language: {value}"));
-        accept_language(&mut request, how);
+        Rewritten::of(&request.clone(), false, how).apply(&mut request);
         request["accept-language"].to_str().unwrap().to_owned()
     };
     let table = [
