@@ -150,7 +150,7 @@ fn cache(section: &Section<'_>) -> Cache {
             "object_max",
             "the largest object does not fit",
             "more than a quarter of `memory`",
-            "bodies on their way in have a quarter of the memory: raise `memory` or lower `object_max`",
+            "one body may take a quarter of the memory at most: raise `memory` or lower `object_max`",
         );
     }
     Cache {

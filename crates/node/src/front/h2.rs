@@ -85,7 +85,7 @@ struct Connection<'w> {
     leaving: bool,
     /// The drain knows whom to wake.
     awaits_drain: bool,
-    /// When the last request came.
+    /// When the last request came, or work was last seen to go on.
     idle_since: Instant,
     /// Bytes that the client had taken when that was last looked at.
     written: u64,
@@ -153,9 +153,10 @@ impl Connection<'_> {
     /// Begins a stream; false at the end of the connection.
     fn accept(&mut self, accepted: Accepted) -> bool {
         let Some(Ok((request, mut respond))) = accepted else { return false };
-        self.idle_since = instant();
+        let now = instant();
+        self.idle_since = now;
         if let Some(hit) = hit::find(self.worker, &request) {
-            self.send_hit(hit, request, respond);
+            self.send_hit(hit, request, respond, now);
         } else if self.open.load(Ordering::Relaxed) >= self.worker.engine.config.limits.h2_streams as usize {
             // Streams that the client has reset are still being worked on, and count.
             respond.send_reset(Reason::REFUSED_STREAM);

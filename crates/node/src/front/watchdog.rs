@@ -42,3 +42,30 @@ impl Watchdog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_rings_for_a_task_that_has_always_used_up_its_budget() {
+        let deadline = instant() + Duration::from_millis(20);
+        let mut watchdog = Watchdog::new(deadline);
+        let rings = poll_fn(|cx| {
+            while has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            let polled = watchdog.poll(cx, deadline);
+            cx.waker().wake_by_ref();
+            polled
+        });
+        tokio::time::timeout(Duration::from_secs(10), rings).await.expect("it rings");
+        assert!(instant() >= deadline);
+    }
+}

@@ -112,9 +112,14 @@ pub(crate) struct Target<'b> {
     pub(crate) authority: Option<&'b [u8]>,
 }
 
+/// Whether all bytes may stand in a target.
+pub(crate) fn is_target(target: &[u8]) -> bool {
+    target.iter().all(|b| b.is_ascii_graphic() && *b != b'#')
+}
+
 /// Reads a target in origin-form, absolute-form or asterisk-form.
 pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Result<Target<'b>, Refusal> {
-    if !target.iter().all(|b| b.is_ascii_graphic() && *b != b'#') {
+    if !is_target(target) {
         return Err(Refusal::bad("target"));
     }
     if method == "CONNECT" {

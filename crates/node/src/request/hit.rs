@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
-use nearside_semantics::key::Scheme;
+use nearside_semantics::key::{Scheme, is_authority};
 use nearside_semantics::negotiate::Rewritten;
 use nearside_semantics::range::{Part, Span};
 use nearside_semantics::reuse::Reuse;
@@ -19,6 +19,7 @@ use nearside_store::{Entry, Slot};
 use super::Engine;
 use super::key::write_fill_key;
 use super::respond::{Selected, select};
+use crate::h1::request::is_target;
 use crate::outcome::{Outcome, Verdict};
 
 /// Bodies with more chunks are streamed.
@@ -29,9 +30,7 @@ pub(crate) const CHUNKS: usize = 30;
 pub(crate) struct Plain<'r, F> {
     pub(crate) head_only: bool,
     pub(crate) scheme: Scheme,
-    /// A valid authority.
     pub(crate) host: &'r [u8],
-    /// Begins with a slash.
     pub(crate) target: &'r [u8],
     pub(crate) fields: &'r F,
     /// There is a condition or a range.
@@ -70,6 +69,10 @@ pub(crate) struct Key {
 
 /// The hit for a request at `now`, if it is one. `key` is room to work in.
 pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key: &mut Key) -> Option<Hit> {
+    let is_right = plain.target.first() == Some(&b'/') && is_target(plain.target) && is_authority(plain.host);
+    if !is_right || !engine.tier.takes_all() {
+        return None;
+    }
     let site = engine.sites.find(plain.host)?;
     let is_varied = engine.write_key(site, plain.scheme, plain.host, plain.target, now, &mut key.bytes);
     let slot = engine.store.lookup(&key.bytes, now)?;

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use nearside_semantics::Timestamp;
-use nearside_semantics::key::{Scheme, is_authority};
+use nearside_semantics::key::Scheme;
 
 use crate::h1::borrowed::Lines;
 use crate::h1::request::lines_end_well;
@@ -38,15 +38,11 @@ pub(super) fn find(engine: &Engine, input: &[u8], scheme: Scheme, now: Timestamp
     };
     let limits = &engine.config.limits;
     let head = input.get(..end).filter(|head| head.len() <= limits.head_bytes && lines_end_well(head))?;
-    if !engine.tier.takes_all() || request.version != Some(1) || request.headers.len() > limits.fields {
+    if request.version != Some(1) || request.headers.len() > limits.fields {
         return None;
     }
     let method = ["GET", "HEAD"].into_iter().find(|method| request.method == Some(method))?;
     let target = request.path?.as_bytes();
-    let plain = |b: &u8| b.is_ascii_graphic() && *b != b'#';
-    if target.first() != Some(&b'/') || !target.iter().all(plain) {
-        return None;
-    }
     let Asked { host, selects, closes } = Asked::of(request.headers, engine)?;
     let head_only = method == "HEAD";
     let plain = Plain { head_only, scheme, host, target, fields: &Lines(request.headers), selects };
@@ -74,7 +70,7 @@ impl<'b> Asked<'b> {
         for field in fields {
             match meaning(engine, field.name, field.value) {
                 Meaning::None => {}
-                Meaning::Host if host.is_none() && is_authority(field.value) => host = Some(field.value),
+                Meaning::Host if host.is_none() => host = Some(field.value),
                 Meaning::Selects => selects = true,
                 Meaning::Closes => closes = true,
                 Meaning::Host | Meaning::Other => return None,

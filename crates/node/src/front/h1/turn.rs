@@ -91,10 +91,10 @@ impl Connection<'_> {
         }
     }
 
-    /// "a server … SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112 §2.2).
     fn skip_empty_lines(&mut self) {
-        while self.buffer.starts_with(b"\r\n") {
-            self.buffer.advance(2);
+        let lines = empty_lines(&self.buffer);
+        if lines > 0 {
+            self.buffer.advance(lines);
             self.searched = 0;
         }
         if self.buffer.is_empty() {
@@ -186,12 +186,8 @@ impl Connection<'_> {
     /// Puts hits into the batch.
     fn gather(&mut self, input: &[u8], used: &mut usize, key: &mut Key, batch: &mut Batch, now: Timestamp) -> Gathered {
         while !batch.is_full() {
-            let mut rest = input.get(*used..).unwrap_or_default();
-            // "a server … SHOULD ignore at least one empty line (CRLF) received prior to the request-line" (RFC 9112 §2.2).
-            while let Some(behind) = rest.strip_prefix(b"\r\n") {
-                rest = behind;
-                *used += 2;
-            }
+            *used += empty_lines(input.get(*used..).unwrap_or_default());
+            let rest = input.get(*used..).unwrap_or_default();
             if rest.is_empty() {
                 return Gathered::All;
             }
@@ -285,6 +281,12 @@ fn write(io: &mut Transport, cx: &mut Context<'_>, batch: &Batch) -> (usize, Pol
         }
     }
     (written, Pin::new(io).poll_flush(cx))
+}
+
+/// How many bytes of empty lines stand in front: "a server … SHOULD ignore at least one empty line (CRLF) received prior
+/// to the request-line" (RFC 9112 §2.2).
+fn empty_lines(bytes: &[u8]) -> usize {
+    bytes.chunks_exact(2).take_while(|line| line == b"\r\n").count() * 2
 }
 
 fn poll_read(io: &mut Transport, buffer: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -1,12 +1,14 @@
 //! Hits that are answered where they are read, without a task of their own.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::COOKIE;
 use http::{Method, Request, Version};
 use nearside_semantics::fields::Fields;
-use nearside_semantics::key::{Scheme, is_authority};
+use nearside_semantics::key::Scheme;
 
 use super::stream::{Sent, Stream};
 use super::{Connection, head};
@@ -21,9 +23,14 @@ use crate::request::parts::AnswerReader;
 const AT_ONCE_BYTES: u64 = 64 << 10;
 
 impl Connection<'_> {
-    /// Answers a hit.
-    pub(super) fn send_hit(&mut self, hit: Hit, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let start = self.idle_since;
+    /// Answers a hit, asked for at `start`.
+    pub(super) fn send_hit(
+        &mut self,
+        hit: Hit,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        start: Instant,
+    ) {
         let engine = &self.worker.engine;
         let length = hit.bytes();
         let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
@@ -63,15 +70,11 @@ pub(super) fn find(worker: &Worker, request: &Request<RecvStream>) -> Option<Hit
     let engine = &*worker.engine;
     let head_only = request.method() == Method::HEAD;
     let is_plain = (head_only || request.method() == Method::GET) && request.body().is_end_stream();
-    if !is_plain || !engine.tier.takes_all() {
+    if !is_plain {
         return None;
     }
     let host = request.uri().authority()?.as_str().as_bytes();
     let target = request.uri().path_and_query()?.as_str().as_bytes();
-    let plain = |b: &u8| b.is_ascii_graphic() && *b != b'#';
-    if !is_authority(host) || target.first() != Some(&b'/') || !target.iter().all(plain) {
-        return None;
-    }
     let fields = request.headers();
     let selects = selects(engine, fields)?;
     let plain = Plain { head_only, scheme: Scheme::Https, host, target, fields, selects };
@@ -115,7 +118,7 @@ struct Carried {
     hit: Hit,
     request: Request<RecvStream>,
     stream: SendStream<Bytes>,
-    start: std::time::Instant,
+    start: Instant,
 }
 
 impl Carried {
