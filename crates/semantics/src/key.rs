@@ -41,6 +41,7 @@ impl Scheme {
 /// which none of them can hold.
 pub fn write(scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
     key.clear();
+    key.reserve_exact(scheme.as_str().len() + authority.len() + target.len() + 3);
     key.extend_from_slice(scheme.as_str().as_bytes());
     key.push(b'\n');
     write_host(scheme, authority, key);
