@@ -10,6 +10,7 @@ mod carry;
 mod fetched;
 mod judge;
 mod publish;
+mod supply;
 mod table;
 
 use std::sync::atomic::AtomicU64;
@@ -25,7 +26,7 @@ pub(crate) use carry::stream;
 pub(crate) use fetched::{Fetched, Unstored};
 pub(crate) use table::{Fills, Joined};
 
-use carry::keep;
+use carry::{Passing, keep, pass};
 use fetched::{Parts, head, length_of};
 use judge::{judge, room};
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
@@ -152,34 +153,52 @@ impl Fill {
     }
 }
 
-/// Runs a fill to its end.
-pub(crate) async fn run(engine: Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
-    let entered = Entered::new(&engine, Arc::clone(&fill));
+/// Starts a fill. It is large, and a task that holds it by value would be copied a few times on its way.
+pub(crate) fn start(engine: &Arc<Engine>, fill: Arc<Fill>, plan: Plan) {
+    let engine = Arc::clone(engine);
+    tokio::spawn(Box::pin(async move {
+        let passing = run(&engine, fill, &plan).await;
+        end(&engine, passing, &plan).await;
+    }));
+}
+
+/// Brings the answer to a request that was sent in another lane, in epoch `sent`, to a fill.
+pub(crate) fn adopt(entered: Entered, plan: Plan, asked: Box<Asked>, sent: Epoch) {
+    let engine = Arc::clone(&entered.engine);
+    tokio::spawn(Box::pin(async move {
+        let passing = response(&engine, entered, &plan, asked, sent).await;
+        end(&engine, passing, &plan).await;
+    }));
+}
+
+/// Carries what is not stored. The fill is not held any more: when those who waited for it are gone, so is its reader.
+async fn end(engine: &Engine, passing: Option<Passing>, plan: &Plan) {
+    if let Some(passing) = passing {
+        pass(engine, passing, Some(plan)).await;
+    }
+}
+
+/// Runs a fill to its end, or to where its body is not to be stored.
+async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passing> {
+    let entered = Entered::new(engine, Arc::clone(&fill));
     let sent = engine.store.epoch();
     let to = engine.hops.candidates(plan.site, &plan.key.exact);
     let tell = |interim| fill.tell(interim);
     let asked = match engine.hops.ask(&to, &plan.forward, &engine.clock, &tell).await {
         Ok(asked) if asked.head.status == StatusCode::NOT_MODIFIED && plan.stored.is_some() => {
-            match not_modified(&engine, &fill, &plan, asked, sent).await {
-                None => return,
-                Some(unconditional) => engine.hops.ask(&to, &unconditional, &engine.clock, &tell).await,
-            }
+            let unconditional = not_modified(engine, &fill, plan, asked, sent).await?;
+            engine.hops.ask(&to, &unconditional, &engine.clock, &tell).await
         }
         asked => asked,
     };
     match asked {
-        Ok(asked) => response(&engine, entered, &plan, asked, sent).await,
+        Ok(asked) => response(engine, entered, plan, asked, sent).await,
         Err(error) => {
             drop(entered);
             fill.begin(Begun::Failed(error));
+            None
         }
     }
-}
-
-/// Brings the answer to a request that was sent in another lane, in epoch `sent`, to a fill.
-pub(crate) async fn adopt(entered: Entered, plan: Plan, asked: Box<Asked>, sent: Epoch) {
-    let engine = Arc::clone(&entered.engine);
-    response(&engine, entered, &plan, asked, sent).await;
 }
 
 /// A fill that is in the table. It is taken out when this ends, however it ends, and nobody waits for ever.
@@ -234,8 +253,14 @@ async fn not_modified(
     None
 }
 
-/// A new response: tells those who wait, carries the body, stores it.
-async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked: Box<Asked>, sent: Epoch) {
+/// A new response: tells those who wait, carries the body, stores it; or returns it, if it is not to be stored.
+async fn response(
+    engine: &Engine,
+    entered: Entered,
+    plan: &Plan,
+    mut asked: Box<Asked>,
+    sent: Epoch,
+) -> Option<Passing> {
     let fields = asked.take_end_to_end();
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
@@ -277,12 +302,12 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked
         if plan.background {
             // Nobody leads: who has joined meanwhile goes forward alone, and the body is not wanted.
             drop(fetched.take_first());
-            return fill.begin(Begun::Response(fetched));
+            fill.begin(Begun::Response(fetched));
+            return None;
         }
+        let head = Arc::clone(&fetched.head);
         fill.begin(Begun::Response(fetched));
-        // In a task that does not hold the fill: when those who wait for it are gone, so is its reader.
-        tokio::spawn(stream(Arc::clone(engine), asked, writer));
-        return;
+        return Some(Passing { asked, head, writer });
     }
     if plan.background {
         // Its place at the start would hold up a body that turns out to be too large.
@@ -293,4 +318,5 @@ async fn response(engine: &Arc<Engine>, entered: Entered, plan: &Plan, mut asked
         let entry = Arc::new(fetched.entry(engine, judged.retain_until));
         store(engine, &fill, plan, &entry);
     }
+    None
 }

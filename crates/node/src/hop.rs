@@ -72,6 +72,10 @@ pub(crate) enum HopError {
     Response { hop: Arc<str>, source: ResponseError },
     #[error("the request body could not be sent on")]
     Body,
+    #[error("the body broke off, and {hop} has another one by now")]
+    Changed { hop: Arc<str> },
+    #[error("the body is shorter than was promised")]
+    Short,
 }
 
 impl HopError {
@@ -92,14 +96,27 @@ impl HopError {
             Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => "upstream-closed",
             Self::Response { .. } => "upstream-malformed",
             Self::Body => "request-body",
+            Self::Changed { .. } => "upstream-changed",
+            Self::Short => "upstream-closed",
         }
     }
 
     /// Who failed, where it is known.
     pub(crate) fn hop(&self) -> Option<Arc<str>> {
         match self {
-            Self::Connect { hop, .. } | Self::Timeout { hop } | Self::Response { hop, .. } => Some(Arc::clone(hop)),
-            Self::Resolve { .. } | Self::Body => None,
+            Self::Connect { hop, .. } | Self::Timeout { hop } | Self::Response { hop, .. } | Self::Changed { hop } => {
+                Some(Arc::clone(hop))
+            }
+            Self::Resolve { .. } | Self::Body | Self::Short => None,
+        }
+    }
+
+    /// Whether an answer was broken off from outside; not if it was wrong itself.
+    pub(crate) fn is_interruption(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Short => true,
+            Self::Response { source, .. } => matches!(source, ResponseError::Closed | ResponseError::Io(_)),
+            _ => false,
         }
     }
 }

@@ -257,6 +257,15 @@ impl NodeCollector {
         counter(encoder, "cache_variants_dropped", help, store.variants_dropped())?;
         let help = "Fills under way. A number that only grows means that next hops do not answer";
         gauge(encoder, "fills_in_flight", help, self.engine.fills.len() as u64)?;
+        let help = "Bodies that broke off: result=\"resumed\" went on, \"changed\" was another by then, \"failed\" was cut. When \
+                    they rise, look for what cuts connections upstream";
+        let mut metric = encoder.encode_descriptor("fill_resumes", help, None, MetricType::Counter)?;
+        let resumes = &self.engine.fills.resumes;
+        let results = [("resumed", &resumes.resumed), ("changed", &resumes.changed), ("failed", &resumes.failed)];
+        for (result, count) in results {
+            let count = ConstCounter::new(count.load(Ordering::Relaxed));
+            count.encode(metric.encode_family(&[("result", result)])?)?;
+        }
         let purges = self.metrics.purges_total.load(Ordering::Relaxed);
         counter(encoder, "purges", "Purges applied. Each lowers the hit ratio for a while", purges)
     }

@@ -142,7 +142,7 @@ impl Lane<'_> {
             background: false,
         };
         let fill = Arc::clone(&entered.fill);
-        tokio::spawn(fill::adopt(entered, plan, asked, sent));
+        fill::adopt(entered, plan, asked, sent);
         let now = self.engine.clock.now();
         match fill.begun(&self.request.interims).await {
             Begun::Response(fetched) => {
@@ -160,7 +160,7 @@ impl Lane<'_> {
         let fetched =
             Fetched::new(self.engine, self.site, &mut asked, body, Err(Unstored::Passed), &self.request.fields);
         let reader = fetched.body.reader(0);
-        tokio::spawn(fill::stream(Arc::clone(self.engine), asked, writer));
+        tokio::spawn(fill::stream(Arc::clone(self.engine), asked, Arc::clone(&fetched.head), writer));
         respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())
     }
 }

@@ -24,6 +24,7 @@ pub mod lifetime;
 pub mod negotiate;
 pub mod query;
 pub mod range;
+pub mod resume;
 pub mod reuse;
 pub mod storable;
 pub mod time;

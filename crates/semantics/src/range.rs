@@ -10,6 +10,7 @@ use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use crate::conditional::strong_match;
 use crate::date;
 use crate::fields::Fields;
+use crate::resume::is_strong;
 use crate::time::Timestamp;
 
 /// The most parts of one answer. Each costs a head of its own; clients that read media ask for one or two.
@@ -117,7 +118,7 @@ fn joined(spans: Vec<Span>) -> Part {
     }
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -134,7 +135,5 @@ fn if_range_holds(request: &impl Fields, stored: &HeaderMap, now: Timestamp) -> 
         return stored.get(ETAG).is_some_and(|tag| strong_match(tag.as_bytes(), condition));
     }
     let Some(modified) = stored.get(LAST_MODIFIED).and_then(|v| date::parse(v.as_bytes(), now)) else { return false };
-    // A modification date is strong if it is at least a second older than the response (RFC 9110 §8.8.2.2).
-    let born = crate::age::date(stored, now);
-    date::parse(condition, now) == Some(modified) && born.is_some_and(|born| born.as_secs() > modified.as_secs())
+    date::parse(condition, now) == Some(modified) && is_strong(modified, stored, now)
 }

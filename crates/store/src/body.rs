@@ -98,6 +98,12 @@ impl Body {
         self.len() == Some(0)
     }
 
+    /// Whether it has ended before it was whole.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.whole.get().is_none() && self.growing.lock().cut
+    }
+
     /// The chunks of a whole body.
     #[must_use]
     pub fn chunks(&self) -> Option<&[Bytes]> {

@@ -8,10 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::bed::{Bed, Speech, get, loopback, upstream};
 
-/// Whether a client sees that the answer is not whole.
+/// Whether a client sees that the answer is not whole: by how it ends, or, if nothing of it was sent yet, by a 502.
 async fn is_cut(bed: &Bed, speech: Speech, path: &str) -> bool {
     match bed.send(speech, get(path)).await {
-        Ok(response) => crate::bed::read(response).await.is_err(),
+        Ok(response) => response.status() == 502 || crate::bed::read(response).await.is_err(),
         Err(_) => true,
     }
 }

@@ -24,6 +24,7 @@ mod law;
 mod life;
 mod pass;
 mod ranges;
+mod resume;
 mod sharing;
 mod tiers;
 mod tls;

@@ -4,22 +4,37 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use nearside_store::BodyWriter;
 use nearside_store::entry::fields_weight;
+use nearside_store::{BodyWriter, Head};
 
 use super::Plan;
 use super::fetched::Fetched;
+use super::supply::Supply;
 use crate::hop::{Asked, HopError};
 use crate::request::Engine;
 
+/// A body that is not stored, once its head is there.
+pub(super) struct Passing {
+    pub(super) asked: Box<Asked>,
+    pub(super) head: Arc<Head>,
+    pub(super) writer: BodyWriter,
+}
+
+/// Carries a body that nobody could ask for again, and that is not stored.
+pub(crate) async fn stream(engine: Arc<Engine>, asked: Box<Asked>, head: Arc<Head>, writer: BodyWriter) {
+    pass(&engine, Passing { asked, head, writer }, None).await;
+}
+
 /// Carries a body that is not stored, at the pace of its reader.
-pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Box<Asked>, mut writer: BodyWriter) {
+pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>) {
+    let Passing { asked, head, mut writer } = passing;
+    let mut supply = Supply::new(engine, asked, &head, plan);
     // What has no body is whole already, also when its reader is gone: its connection can be used again.
-    while !asked.is_whole() {
+    while !supply.is_whole() {
         if !writer.room().await {
             return;
         }
-        match engine.hops.body(&mut asked).await {
+        match supply.piece().await {
             Ok(Some(bytes)) => {
                 // Whole with its last byte, before its reader can have left with it.
                 writer.append(bytes);
@@ -28,6 +43,7 @@ pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Box<Asked>, mut write
             Err(error) => return cut(&error),
         }
     }
+    let mut asked = supply.into_asked();
     writer.finish(asked.take_trailers());
     engine.hops.release(asked).await;
 }
@@ -35,17 +51,18 @@ pub(crate) async fn stream(engine: Arc<Engine>, mut asked: Box<Asked>, mut write
 /// Carries a body that is stored; false if it ended badly, or became too large on the way.
 pub(super) async fn keep(
     engine: &Engine,
-    mut asked: Box<Asked>,
+    asked: Box<Asked>,
     mut writer: BodyWriter,
     plan: &Plan,
     fetched: &Fetched,
 ) -> bool {
     let mut kept = true;
+    let mut supply = Supply::new(engine, asked, &fetched.head, Some(plan));
     loop {
         if !writer.room().await {
             return false;
         }
-        match engine.hops.body(&mut asked).await {
+        match supply.piece().await {
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
@@ -54,7 +71,7 @@ pub(super) async fn keep(
                 }
                 // What stays is copied: a slice would keep the whole receive buffer alive.
                 writer.append(if kept { Bytes::copy_from_slice(&bytes) } else { bytes });
-                if asked.is_whole() {
+                if supply.is_whole() {
                     break;
                 }
             }
@@ -65,6 +82,7 @@ pub(super) async fn keep(
             }
         }
     }
+    let mut asked = supply.into_asked();
     let trailers = asked.take_trailers();
     let fits = !kept || trailers.is_empty() || fits(engine, &mut writer, fields_weight(&trailers));
     writer.finish(if fits { trailers } else { HeaderMap::new() });

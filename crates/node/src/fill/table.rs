@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::Fill;
+use super::supply::Resumes;
 
 /// Locks are shared by this many; a hit takes none of them.
 const SHARDS: usize = 64;
@@ -22,6 +23,8 @@ pub(crate) struct Fills {
     purges: AtomicU64,
     /// The same for the keys of each shard.
     purges_near: Box<[AtomicU64]>,
+    /// What became of bodies that broke off.
+    pub(crate) resumes: Resumes,
 }
 
 type Shard = HashMap<Box<[u8]>, Arc<Fill>, ahash::RandomState>;
@@ -46,6 +49,7 @@ impl Default for Fills {
             alone: AtomicU64::new(0),
             purges: AtomicU64::new(0),
             purges_near,
+            resumes: Resumes::default(),
         }
     }
 }

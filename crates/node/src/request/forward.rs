@@ -23,17 +23,20 @@ use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond};
 use crate::fill::{self, Begun, Fetched, Joined, Plan};
 use crate::h1::request::Refusal;
-use crate::hop::Forward;
+use crate::hop::{Forward, HopError};
 use crate::outcome::{Outcome, Verdict};
 use crate::tier::{SECRET, Sender, append};
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
+/// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, what `Connection` needs.
+const FIELDS_ADDED: usize = 8;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
     let mut learned = None;
     let mut by_head = request.method == Method::HEAD;
+    let mut broken = false;
     for _ in 0..ROUNDS_MAX {
         let now = engine.clock.now();
         // Made anew each time: an answer that was waited for may have brought a rule.
@@ -64,6 +67,10 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
             Turn::ByGet => by_head = false,
+            Turn::Broken if broken => {
+                return respond::failure(&HopError::Short, Outcome::new(Verdict::Error, Some(site)));
+            }
+            Turn::Broken => broken = true,
             Turn::Again(fetched) => learned = fetched.map(|fetched| fetched.vary.clone()),
         }
     }
@@ -85,6 +92,8 @@ enum Turn {
     ByGet,
     /// It cannot be shared.
     Alone,
+    /// The body has broken off, and the client has got nothing of it yet.
+    Broken,
 }
 
 /// Leads a fill that asks by `method`, or follows one.
@@ -100,7 +109,7 @@ async fn together(
         Joined::Leader(fill) => {
             let mut plan = plan(engine, site, request, key.clone(), ask);
             plan.forward.method = method;
-            tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
+            fill::start(engine, Arc::clone(&fill), plan);
             (fill, true)
         }
         Joined::Follower(fill) => (fill, false),
@@ -168,6 +177,9 @@ fn finish(
             if fetched.refuses_head() {
                 return Turn::ByGet;
             }
+            if fetched.body.is_cut() {
+                return Turn::Broken;
+            }
             let reader = if leads { fetched.take_first() } else { follow(fetched) };
             match reader {
                 _ if !leads && !fetched.answers(request, key) => Turn::Again(Some(Arc::clone(fetched))),
@@ -220,7 +232,7 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
     let plan = plan_alone(engine, site, request, key.clone());
     let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
-    tokio::spawn(fill::run(Arc::clone(engine), Arc::clone(&fill), plan));
+    fill::start(engine, Arc::clone(&fill), plan);
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
     let begun = fill.begun(&request.interims).await;
@@ -236,8 +248,14 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     }
     match finish(engine, begun, &key, request, ask, outcome, true) {
         Turn::Answer(answer) => *answer,
+        Turn::Broken => broken_off(site),
         Turn::Again(_) | Turn::Alone | Turn::ByGet => respond::refusal(Refusal::bad("retry"), Some(site)),
     }
+}
+
+/// The body broke off before the client had got anything of it, more than once.
+fn broken_off(site: usize) -> Answer {
+    respond::failure(&HopError::Short, Outcome::new(Verdict::Error, Some(site)))
 }
 
 /// Refreshes behind the client's back, unless somebody does already.
@@ -251,7 +269,7 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
     if let Joined::Leader(fill) = join(engine, request, key, &ask, &Method::GET) {
         let mut plan = plan(engine, site, request, key.clone(), &ask);
         plan.background = true;
-        tokio::spawn(fill::run(Arc::clone(engine), fill, plan));
+        fill::start(engine, fill, plan);
     }
 }
 
@@ -324,6 +342,8 @@ impl Engine {
     /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
     pub(crate) fn forward(&self, site: usize, request: &Request, target: Box<[u8]>) -> Forward {
         let mut fields = request.fields.clone();
+        // At once what else would be made room for step by step.
+        fields.reserve(FIELDS_ADDED);
         let upgrade = upgrade_of(&fields, request.version);
         let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
         strip_hop_by_hop(&mut fields);

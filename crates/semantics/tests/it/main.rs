@@ -12,6 +12,7 @@ mod rfc5861_stale;
 mod rfc9110_s12_5_negotiation;
 mod rfc9110_s13_conditionals;
 mod rfc9110_s14_ranges;
+mod rfc9110_s14_resume;
 mod rfc9111_s3_storing;
 mod rfc9111_s4_1_vary;
 mod rfc9111_s4_2_1_lifetime;
