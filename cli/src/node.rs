@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use nearside_config::{
-    AccessLog, ByteSize, Cache, Config, Limits, ListenAddress, LogFormat, LogSink, NodeId, Role, Secret, Site, Span,
-    Timeouts, TlsListener, Upstream, default_id,
+    AccessLog, ByteSize, Cache, Config, Fallback, Limits, ListenAddress, LogFormat, LogSink, NodeId, OriginLimits,
+    Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
 };
 use nearside_node::{Clock, Node, StartError, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
@@ -90,12 +90,13 @@ pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
     let secret = secret(args.secret_file.as_ref())?;
     let file = file(&args.node, "edge")?;
     let role = match file.as_ref().map(|config| &config.role) {
-        Some(Role::Edge { shields, secret: known }) => Role::Edge {
+        Some(Role::Edge { shields, secret: known, fallback }) => Role::Edge {
             shields: if args.shield.is_empty() { shields.clone() } else { args.shield },
             secret: secret.or_else(|| known.clone()),
+            fallback: *fallback,
         },
         Some(Role::Shield { .. }) => bail!("this configuration is a shield's: run nearside shield with it"),
-        None => Role::Edge { shields: args.shield, secret },
+        None => Role::Edge { shields: args.shield, secret, fallback: Fallback::default() },
     };
     serve(configure(args.node, file, role)?, nearside_edge::start)
 }
@@ -154,6 +155,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             access_log: AccessLog::default(),
+            origins: OriginLimits::default(),
             sites: Vec::new(),
         },
     };

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
-use crate::model::{AccessLog, Cache, Config, Limits, LogSink, Role, Timeouts, TlsListener, default_id};
+use crate::model::{
+    AccessLog, Cache, Config, Fallback, Limits, LogSink, OriginLimits, Role, Timeouts, TlsListener, default_id,
+};
 use crate::problem::{ConfigError, Problem};
 use crate::section::{Findings, Section};
 use crate::values::{ByteSize, ListenAddress, Secret, Span, ValueError};
@@ -100,6 +102,7 @@ fn config(root: &Section<'_>) -> Option<Config> {
         limits: limits(&root.section("limits")),
         timeouts: timeouts(&root.section("timeouts")),
         access_log: access_log(&root.section("access_log")),
+        origins: origins(&root.section("origins")),
         sites: site::sites(root),
     };
     name.map(|_| config)
@@ -124,7 +127,8 @@ fn role(root: &Section<'_>, name: Option<RoleName>) -> Role {
         }
         _ => {
             let shields = root.section("shields");
-            Role::Edge { shields: shields.list("addresses"), secret: shields.get("secret") }
+            let (addresses, secret) = (shields.list("addresses"), shields.get("secret"));
+            Role::Edge { shields: addresses, secret, fallback: shields.or("fallback", Fallback::default()) }
         }
     }
 }
@@ -202,9 +206,29 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
         connect: span("connect", defaults.connect),
         first_byte: span("first_byte", defaults.first_byte),
         between_bytes: span("between_bytes", defaults.between_bytes),
+        total: span("total", defaults.total),
         upstream_idle: span("upstream_idle", defaults.upstream_idle),
         drain: span("drain", defaults.drain),
     }
+}
+
+fn origins(section: &Section<'_>) -> OriginLimits {
+    let defaults = OriginLimits::default();
+    let limits = OriginLimits {
+        concurrency: small(section.number("concurrency", defaults.concurrency as u64, 1..=1_000_000)),
+        shared_by: small(section.number("shared_by", defaults.shared_by as u64, 1..=1000)),
+        queue: small(section.number("queue", defaults.queue as u64, 0..=1_000_000)),
+        queue_wait: section.or("queue_wait", Span(defaults.queue_wait)).0,
+    };
+    if limits.shared_by > limits.concurrency {
+        section.object(
+            "shared_by",
+            "there is less than one request for each node",
+            "more than `concurrency`",
+            "raise `concurrency`: every node needs a part of it",
+        );
+    }
+    limits
 }
 
 fn access_log(section: &Section<'_>) -> AccessLog {

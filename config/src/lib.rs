@@ -14,8 +14,8 @@ mod values;
 
 pub use decode::{load, parse};
 pub use model::{
-    AccessLog, Cache, Config, Key, Languages, Limits, LogFormat, LogSink, Normalise, Role, SetCookie, Site, Timeouts,
-    TlsListener, default_id,
+    AccessLog, Cache, Config, Fallback, Key, Languages, Limits, LogFormat, LogSink, Normalise, OriginLimits, Role,
+    SetCookie, Site, Timeouts, TlsListener, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

@@ -36,6 +36,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Where access-log lines go.
     pub access_log: AccessLog,
+    /// What may be asked of an origin.
+    pub origins: OriginLimits,
     /// The sites it serves; never empty.
     pub sites: Vec<Site>,
 }
@@ -49,6 +51,8 @@ pub enum Role {
         shields: Vec<Upstream>,
         /// Shown to the shields.
         secret: Option<Secret>,
+        /// Who is asked when no shield is left.
+        fallback: Fallback,
     },
     /// It faces edges.
     Shield {
@@ -65,6 +69,55 @@ impl Role {
             Self::Edge { .. } => "edge",
             Self::Shield { .. } => "shield",
         }
+    }
+}
+
+/// Who is asked when no shield is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fallback {
+    /// The origins, within their limits.
+    #[default]
+    Origin,
+    /// Nobody: what is not stored is a 503.
+    None,
+}
+
+impl FromStr for Fallback {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "origin" => Ok(Self::Origin),
+            "none" => Ok(Self::None),
+            _ => Err(ValueError("\"origin\" or \"none\"".to_owned())),
+        }
+    }
+}
+
+/// What may be asked of an origin at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginLimits {
+    /// Requests under way at one origin, of all nodes that share this number.
+    pub concurrency: usize,
+    /// How many nodes share it; each takes its part.
+    pub shared_by: usize,
+    /// Requests that wait for a place, on this node.
+    pub queue: usize,
+    /// How long one waits.
+    pub queue_wait: Duration,
+}
+
+impl OriginLimits {
+    /// Requests that this node may have under way at one origin: rounded down, so that all together keep the limit.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        (self.concurrency / self.shared_by.max(1)).max(1)
+    }
+}
+
+impl Default for OriginLimits {
+    fn default() -> Self {
+        Self { concurrency: 512, shared_by: 1, queue: 4096, queue_wait: Duration::from_secs(5) }
     }
 }
 
@@ -152,6 +205,8 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of the next hop's answer.
     pub between_bytes: Duration,
+    /// From the head of the next hop's answer to its last byte.
+    pub total: Duration,
     /// A connection to the next hop that is kept for the next request.
     pub upstream_idle: Duration,
     /// Answers that are still running when the node is told to stop.
@@ -168,6 +223,7 @@ impl Default for Timeouts {
             connect: secs(3),
             first_byte: secs(30),
             between_bytes: secs(15),
+            total: secs(3600),
             upstream_idle: secs(50),
             drain: secs(30),
         }

@@ -223,6 +223,7 @@ from_text!(
     crate::values::FieldName,
     crate::values::CookieName,
     crate::values::ParameterName,
+    crate::model::Fallback,
     crate::model::Languages,
     crate::model::SetCookie,
     crate::model::LogFormat,

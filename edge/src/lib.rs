@@ -22,7 +22,7 @@ struct Edge {
 /// Whatever keeps it from serving all that the configuration says.
 pub fn start(config: Config, clock: Clock) -> Result<Node, StartError> {
     let edge = match &config.role {
-        Role::Edge { shields, secret } => Edge { shields: shields.clone(), secret: secret.clone() },
+        Role::Edge { shields, secret, .. } => Edge { shields: shields.clone(), secret: secret.clone() },
         Role::Shield { .. } => Edge { shields: Vec::new(), secret: None },
     };
     Node::start(config, Box::new(edge), clock)

@@ -61,6 +61,9 @@ fn site(section: &Section<'_>) -> Site {
         set_cookie: section.or("set_cookie", defaults.set_cookie),
         honour_request_directives: section.or("honour_request_directives", defaults.honour_request_directives),
         serve_stale_on_error: section.or("serve_stale_on_error", Span(defaults.serve_stale_on_error)).0,
+        stale_deadline: section
+            .get("stale_deadline")
+            .map_or(defaults.stale_deadline, |Span(span)| Some(span).filter(|span| !span.is_zero())),
         keep_for_validation: section.or("keep_for_validation", Span(defaults.keep_for_validation)).0,
         heuristic_thousandths: section.or("heuristic_fraction", Fraction(defaults.heuristic_thousandths)).0,
         heuristic_cap: section.or("heuristic_cap", Span(defaults.heuristic_cap)).0,

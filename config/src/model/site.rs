@@ -24,6 +24,8 @@ pub struct Site {
     pub honour_request_directives: bool,
     /// How long past freshness an answer is served when the next hop fails and the origin named no span of its own.
     pub serve_stale_on_error: Duration,
+    /// How long a client waits for the next hop where something stale may be served instead; `None`: as long as it takes.
+    pub stale_deadline: Option<Duration>,
     /// How long past its use an answer with a validator is kept, to ask "changed since?".
     pub keep_for_validation: Duration,
     /// Guessed lifetime: thousandths of the time since the last modification.
@@ -58,6 +60,7 @@ impl Site {
             set_cookie: SetCookie::Pass,
             honour_request_directives: false,
             serve_stale_on_error: hours(1),
+            stale_deadline: Some(Duration::from_secs(1)),
             keep_for_validation: hours(24),
             heuristic_thousandths: 100,
             heuristic_cap: hours(24),

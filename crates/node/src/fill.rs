@@ -15,9 +15,11 @@ mod table;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
 use nearside_semantics::conditional;
+use nearside_semantics::reuse::Reuse;
 use nearside_store::{Body, Entry, Epoch};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -31,6 +33,7 @@ use fetched::{Parts, head, length_of};
 use judge::{judge, room};
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
+use crate::clock::instant;
 use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
 use crate::request::Engine;
@@ -58,6 +61,7 @@ pub(crate) struct Plan {
 pub(crate) struct Fill {
     key: Box<[u8]>,
     fill_key: Box<[u8]>,
+    since: Instant,
     begun: OnceLock<Begun>,
     /// Interim answers so far, for all who wait for the head.
     interims: Mutex<Vec<Arc<Interim>>>,
@@ -100,6 +104,7 @@ impl Fill {
         Self {
             key: key.into(),
             fill_key: fill_key.into(),
+            since: instant(),
             begun: OnceLock::new(),
             interims: Mutex::default(),
             woken: Notify::new(),
@@ -108,6 +113,14 @@ impl Fill {
             purges_near: AtomicU64::new(purges_near),
             fenced: std::sync::atomic::AtomicBool::new(false),
         }
+    }
+
+    /// As [`begun`](Self::begun), but `None` if the next hop has had `patience` and has not answered.
+    pub(crate) async fn begun_within(&self, patience: Option<Duration>, client: &Interims) -> Option<&Begun> {
+        let Some(patience) = patience else { return Some(self.begun(client).await) };
+        // Who comes late has waited already, as it were.
+        let left = patience.saturating_sub(instant().saturating_duration_since(self.since));
+        tokio::time::timeout(left, self.begun(client)).await.ok()
     }
 
     /// Waits for the head; interim answers go to the client meanwhile.
@@ -194,10 +207,18 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
     match asked {
         Ok(asked) => response(engine, entered, plan, asked, sent).await,
         Err(error) => {
+            rest(engine, plan);
             drop(entered);
             fill.begin(Begun::Failed(error));
             None
         }
+    }
+}
+
+/// A refresh that has brought nothing fresh is not tried again at once by whoever comes next.
+fn rest(engine: &Engine, plan: &Plan) {
+    if plan.background {
+        engine.store.remember_refreshed(&plan.key.bytes, engine.clock.now());
     }
 }
 
@@ -243,6 +264,9 @@ async fn not_modified(
         return Some(forward);
     }
     let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
+    if entry.freshness.reuse(engine.clock.now(), None) != Reuse::Fresh {
+        rest(engine, plan);
+    }
     let same_key = plan.key.agrees(engine.rules(plan.site).search_variance(&entry.head.fields).as_ref());
     replace(engine, fill, plan, old, &entry, storable);
     if whole {
@@ -264,6 +288,9 @@ async fn response(
     let fields = asked.take_end_to_end();
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
+    if status.is_server_error() || judged.freshness.reuse(engine.clock.now(), None) != Reuse::Fresh {
+        rest(engine, plan);
+    }
     let length = if bodiless(status) { Some(0) } else { length_of(&fields) };
     let shown = length_of(&fields);
     let head = Arc::new(head(engine, status, fields, shown));

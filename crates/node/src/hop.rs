@@ -4,11 +4,14 @@
 //! resolved here, off the serving threads, because pingora's peers resolve blocking and panic on failure.
 //!
 //! **Invariant:** every wait has a limit, and nothing is asked twice that may have had an effect: only a request
-//! without a body is tried again, and only while no byte of an answer has come.
+//! without a body is tried again, only while no byte of an answer has come, and within a [`budget`].
 
 mod ask;
+mod budget;
+mod gate;
 mod health;
 mod pool;
+mod probe;
 mod rendezvous;
 mod resolve;
 
@@ -16,11 +19,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use nearside_config::{Config, Timeouts, Upstream};
+use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use ask::{Asked, UpgradeStream};
-pub(crate) use health::Health;
+pub(crate) use gate::{Counts, Urgency};
+pub(crate) use probe::watch_shields;
+
+use gate::Gate;
+use health::{Health, Kind};
 
 use crate::h1::response::ResponseError;
 use crate::tier::Tier;
@@ -30,20 +37,44 @@ use crate::tier::Tier;
 pub(crate) struct Hop {
     pub(crate) name: Arc<str>,
     pub(crate) upstream: Upstream,
-    pub(crate) is_shield: bool,
     pub(crate) health: Health,
+    /// Before an origin; shields have one of their own.
+    pub(crate) gate: Option<Arc<Gate>>,
     resolved: resolve::Resolved,
 }
 
 impl Hop {
-    fn new(upstream: &Upstream, is_shield: bool) -> Arc<Self> {
+    fn new(upstream: &Upstream, gate: Option<Arc<Gate>>) -> Arc<Self> {
         Arc::new(Self {
             name: upstream.to_string().into(),
             upstream: upstream.clone(),
-            is_shield,
-            health: Health::default(),
+            health: Health::new(if gate.is_none() { Kind::Shield } else { Kind::Origin }),
+            gate,
             resolved: resolve::Resolved::new(upstream),
         })
+    }
+
+    pub(crate) fn is_shield(&self) -> bool {
+        self.gate.is_none()
+    }
+
+    /// It has answered.
+    fn succeeded(&self) {
+        self.health.succeeded(crate::clock::instant());
+        if let Some(gate) = &self.gate {
+            gate.widen();
+        }
+    }
+
+    /// It could not be reached, or has not answered.
+    fn failed(&self, error: &HopError) {
+        tracing::warn!(hop = %self.name, %error, "next hop failed");
+        if self.health.failed(crate::clock::instant()) {
+            tracing::warn!(hop = %self.name, "next hop is out");
+            if let Some(gate) = &self.gate {
+                gate.narrow();
+            }
+        }
     }
 }
 
@@ -57,6 +88,7 @@ pub(crate) struct Forward {
     /// The host that origins see instead.
     pub(crate) origin_host: Option<HeaderValue>,
     pub(crate) fields: HeaderMap,
+    pub(crate) urgency: Urgency,
 }
 
 /// Why no answer could be had.
@@ -76,6 +108,10 @@ pub(crate) enum HopError {
     Changed { hop: Arc<str> },
     #[error("the body is shorter than was promised")]
     Short,
+    #[error("{hop} is down, and not asked before it may be back")]
+    Down { hop: Arc<str> },
+    #[error("{hop} is asked by as many as it may be already")]
+    Busy { hop: Arc<str> },
 }
 
 impl HopError {
@@ -83,6 +119,7 @@ impl HopError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Down { .. } | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -98,15 +135,20 @@ impl HopError {
             Self::Body => "request-body",
             Self::Changed { .. } => "upstream-changed",
             Self::Short => "upstream-closed",
+            Self::Down { .. } => "upstream-down",
+            Self::Busy { .. } => "upstream-busy",
         }
     }
 
     /// Who failed, where it is known.
     pub(crate) fn hop(&self) -> Option<Arc<str>> {
         match self {
-            Self::Connect { hop, .. } | Self::Timeout { hop } | Self::Response { hop, .. } | Self::Changed { hop } => {
-                Some(Arc::clone(hop))
-            }
+            Self::Connect { hop, .. }
+            | Self::Timeout { hop }
+            | Self::Response { hop, .. }
+            | Self::Changed { hop }
+            | Self::Down { hop }
+            | Self::Busy { hop } => Some(Arc::clone(hop)),
             Self::Resolve { .. } | Self::Body | Self::Short => None,
         }
     }
@@ -130,36 +172,50 @@ pub(crate) struct Hops {
     connector: TransportConnector,
     pool: pool::Pool,
     timeouts: Timeouts,
+    /// Whether origins are asked where no shield is left.
+    falls_back: bool,
+    pub(crate) budget: budget::Budget,
 }
 
 impl Hops {
     pub(crate) fn new(config: &Config, tier: &dyn Tier) -> Self {
         // Sites that share an origin share what is known of it.
         let mut known: HashMap<&Upstream, Arc<Hop>> = HashMap::new();
-        let mut origin = |upstream| Arc::clone(known.entry(upstream).or_insert_with(|| Hop::new(upstream, false)));
+        let limits = config.origins;
+        let gate = || Gate::new(limits.share(), limits.queue, limits.queue_wait);
+        let mut origin =
+            |upstream| Arc::clone(known.entry(upstream).or_insert_with(|| Hop::new(upstream, Some(gate()))));
         let origins = config.sites.iter().map(|site| site.origins.iter().map(&mut origin).collect()).collect();
         let secret = tier.secret().and_then(|secret| HeaderValue::from_str(secret.reveal()).ok()).map(|mut value| {
             value.set_sensitive(true);
             value
         });
         Self {
-            shields: tier.shields().iter().map(|shield| Hop::new(shield, true)).collect(),
+            shields: tier.shields().iter().map(|shield| Hop::new(shield, None)).collect(),
             origins,
             secret,
             // Its pool is not used.
             connector: TransportConnector::new(Some(ConnectorOptions::new(0))),
             pool: pool::Pool::new(config.timeouts.upstream_idle),
             timeouts: config.timeouts,
+            falls_back: match &config.role {
+                Role::Edge { shields, fallback, .. } => shields.is_empty() || *fallback == Fallback::Origin,
+                Role::Shield { .. } => true,
+            },
+            budget: budget::Budget::default(),
         }
     }
 
-    /// Whom to ask for a key of a site, in this order: the shields that are up, the key's own first; the site's
-    /// origins that are up; and, so that a wrong suspicion does not become an outage, the origins that are not.
+    /// Whom to ask for a key of a site, in this order: the shields that are up, the key's own first, where it has not just
+    /// come back; then, if that is wanted, the site's origins, those that are up first.
     pub(crate) fn candidates(&self, site: usize, key: &[u8]) -> Vec<Arc<Hop>> {
         let now = crate::clock::instant();
         let mut shields: Vec<_> = self.shields.iter().filter(|hop| hop.health.is_up(now)).collect();
-        shields.sort_by_cached_key(|hop| std::cmp::Reverse(rendezvous::score(&hop.name, key)));
-        let origins = self.origins.get(site).map_or(&[][..], Vec::as_slice);
+        shields.sort_by_cached_key(|hop| {
+            let comes_back = !hop.health.takes(rendezvous::draw(&hop.name, key), now);
+            (comes_back, std::cmp::Reverse(rendezvous::score(&hop.name, key)))
+        });
+        let origins = self.origins.get(site).filter(|_| self.falls_back).map_or(&[][..], Vec::as_slice);
         let (up, down): (Vec<_>, Vec<_>) = origins.iter().partition(|hop| hop.health.is_up(now));
         shields.into_iter().chain(up).chain(down).cloned().collect()
     }

@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::access_log::Log;
+use crate::hop::Counts;
 use crate::outcome::Verdict;
 use crate::request::Engine;
 use crate::request::finish::Record;
@@ -277,11 +278,55 @@ impl NodeCollector {
             let count = hop.health.requests.load(Ordering::Relaxed);
             ConstCounter::new(count).encode(metric.encode_family(&[("peer", &*hop.name)])?)?;
         }
-        let help = "1 if a next hop answered last time. At 0, look whether it runs and can be reached";
+        let help =
+            "1 if a next hop is in use, 0 if it failed and is only tried now and then. At 0, look whether it runs";
         let mut metric = encoder.encode_descriptor("upstream_healthy", help, None, MetricType::Gauge)?;
         for hop in self.engine.hops.all() {
-            let healthy = ConstGauge::<u64>::new(u64::from(hop.health.answered()));
+            let healthy = ConstGauge::<u64>::new(u64::from(hop.health.is_in()));
             healthy.encode(metric.encode_family(&[("peer", &*hop.name)])?)?;
+        }
+        self.gates(encoder)?;
+        let budget = &self.engine.hops.budget;
+        let help =
+            "Requests sent once more to another next hop. They stay below a tenth of all; when they rise, hops fail";
+        counter(encoder, "upstream_retries", help, budget.retries.load(Ordering::Relaxed))?;
+        let help = "Retries not made because the budget was used up. Next hops fail one after the other";
+        counter(encoder, "upstream_retries_refused", help, budget.refused.load(Ordering::Relaxed))
+    }
+
+    fn gates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Part = fn(Counts) -> u64;
+        let parts: [(&str, &str, MetricType, Part); 3] = [
+            (
+                "upstream_in_flight",
+                "Requests under way at an origin. At origins.concurrency, others wait",
+                MetricType::Gauge,
+                |counts| counts.taken as u64,
+            ),
+            (
+                "upstream_waiting",
+                "Requests that wait for a place at an origin. When it stays above 0, the origin is too slow",
+                MetricType::Gauge,
+                |counts| counts.waiting as u64,
+            ),
+            (
+                "upstream_turned_away",
+                "Requests that found no place at an origin, nor one to wait in, or waited too long",
+                MetricType::Counter,
+                |counts| counts.refused,
+            ),
+        ];
+        for (name, help, kind, part) in parts {
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for hop in self.engine.hops.all() {
+                let Some(gate) = &hop.gate else { continue };
+                let (labels, value) = ([("peer", &*hop.name)], part(gate.counts()));
+                let family = metric.encode_family(&labels)?;
+                match kind {
+                    MetricType::Counter => ConstCounter::new(value).encode(family)?,
+                    _ => ConstGauge::new(value).encode(family)?,
+                }
+            }
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::clock::{Clock, instant};
 use crate::front::Worker;
 use crate::front::accept::{self, ListenError, Listener};
 use crate::front::tls::{self, TlsError};
+use crate::hop::watch_shields;
 use crate::metrics::{self, Metrics};
 use crate::request::Engine;
 use crate::tier::Tier;
@@ -125,6 +126,9 @@ impl Node {
         self.workers.push(Arc::clone(&worker));
         let (listeners, places) = (listeners.to_vec(), Arc::clone(&self.places));
         let serve = async move {
+            if worker.thread == 0 {
+                watch_shields(&worker.engine);
+            }
             for listener in listeners {
                 let (worker, places) = (Arc::clone(&worker), Arc::clone(&places));
                 tokio::spawn(async move {

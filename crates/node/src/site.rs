@@ -1,5 +1,7 @@
 //! The rules of a site, in the form in which the engine and `semantics` use them; made once from the configuration.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use nearside_config::{FieldName, SetCookie, Site};
@@ -26,6 +28,8 @@ pub(crate) struct Rules {
     /// The host that origins see.
     pub(crate) origin_host: Option<HeaderValue>,
     pub(crate) server_timing: bool,
+    /// How long a client waits for the next hop where something stale may be served instead.
+    pub(crate) stale_deadline: Option<Duration>,
     targets: Vec<HeaderName>,
     nominees: Vec<Nominee>,
     no_vary_search: bool,
@@ -58,6 +62,7 @@ impl Rules {
             canonical_host: value(&site.canonical_host),
             origin_host: value(&site.origin_host),
             server_timing: site.server_timing,
+            stale_deadline: site.stale_deadline,
             targets: site.targeted_fields.iter().filter_map(field).collect(),
             nominees: fields.chain(cookies).collect(),
             no_vary_search: site.no_vary_search,

@@ -12,6 +12,9 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// What an edge shows to its shields.
 pub const SECRET: HeaderName = HeaderName::from_static("nearside-secret");
+/// Says that an edge has served something stale already and asks behind its client's back: what is stale on the shield
+/// too is of no use to it.
+pub const REFRESH: HeaderName = HeaderName::from_static("nearside-refresh");
 
 /// Who sent a request, as this node sees it.
 #[derive(Debug, Clone, Copy)]

@@ -48,6 +48,8 @@ impl Limits {
 pub struct Store {
     slots: Table<Arc<Slot>>,
     uncacheable: Table<()>,
+    /// Keys that were refreshed in vain a moment ago.
+    refreshed: Table<()>,
     /// By scheme, host and path.
     search: Table<Arc<SearchRule>>,
     /// Numbers what is put into `search`.
@@ -86,6 +88,9 @@ impl Value for () {}
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
+/// How long a key is not refreshed again after a refresh in vain: an origin that is down, or says what is stale already,
+/// is asked once a second for it.
+const REFRESHED_FOR: Duration = Duration::from_secs(1);
 /// How often room is made before a response is given up: others may take what was freed.
 const ROOM_TRIES: u32 = 4;
 /// A shard for so much memory: enough entries in each to choose well from, and few enough that a larger index for them
@@ -113,6 +118,7 @@ impl Store {
         Self {
             slots: Table::new(limits.memory_bytes, table_shards(limits.memory_bytes)),
             uncacheable: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
             rules: AtomicU64::new(0),
             searches: AtomicBool::new(false),
@@ -180,9 +186,18 @@ impl Store {
 
     /// Remembers for a while that the answers for a key may not be stored.
     pub fn remember_uncacheable(&self, key: &[u8], now: Timestamp) {
-        let weight = key.len() as u64 + table::OVERHEAD_BYTES;
-        let until = now.after(UNCACHEABLE_FOR);
-        self.uncacheable.compute(key, now, |_| Op::Put { value: (), weight, until });
+        remember(&self.uncacheable, key, now, UNCACHEABLE_FOR);
+    }
+
+    /// Remembers for a moment that a refresh of a key has brought nothing fresh.
+    pub fn remember_refreshed(&self, key: &[u8], now: Timestamp) {
+        remember(&self.refreshed, key, now, REFRESHED_FOR);
+    }
+
+    /// Whether a key was refreshed in vain a moment ago.
+    #[must_use]
+    pub fn was_refreshed(&self, key: &[u8], now: Timestamp) -> bool {
+        self.refreshed.get(key, now).is_some()
     }
 
     /// Whether the last answer for this key could not be stored.
@@ -265,6 +280,11 @@ impl Store {
     pub fn limits(&self) -> Limits {
         self.limits
     }
+}
+
+fn remember(table: &Table<()>, key: &[u8], now: Timestamp, span: Duration) {
+    let weight = key.len() as u64 + table::OVERHEAD_BYTES;
+    table.compute(key, now, |_| Op::Put { value: (), weight, until: now.after(span) });
 }
 
 /// What makes a key have these variants: for as long as something can be done with one of them.

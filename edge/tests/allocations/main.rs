@@ -7,7 +7,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use nearside_config::{
-    AccessLog, Cache, Config, HostPattern, Limits, LogFormat, LogSink, Role, Site, Timeouts, default_id,
+    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Role, Site, Timeouts,
+    default_id,
 };
 use nearside_node::Clock;
 use nearside_origin_sim::OriginSim;
@@ -28,7 +29,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
     named.server_timing = true;
     Config {
         id: default_id("edge"),
-        role: Role::Edge { shields: Vec::new(), secret: None },
+        role: Role::Edge { shields: Vec::new(), secret: None, fallback: Fallback::Origin },
         city: None,
         threads: 1,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
@@ -38,6 +39,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },
         timeouts: Timeouts::default(),
         access_log: AccessLog { format: LogFormat::Json, sink: LogSink::File("/dev/null".into()) },
+        origins: OriginLimits::default(),
         sites: vec![named, Site::new("any", vec![HostPattern::Any], origins)],
     }
 }

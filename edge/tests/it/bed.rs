@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearside_config::{
-    AccessLog, Cache, Config, HostPattern, Limits, LogFormat, LogSink, Role, Secret, Site, Timeouts, TlsListener,
-    Upstream,
+    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Role, Secret, Site,
+    Timeouts, TlsListener, Upstream,
 };
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
@@ -84,12 +84,13 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         limits: Limits::default(),
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
         access_log: AccessLog { format: LogFormat::Off, sink: LogSink::Stdout },
+        origins: OriginLimits::default(),
         sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
     }
 }
 
 pub(crate) fn edge_role() -> Role {
-    Role::Edge { shields: Vec::new(), secret: None }
+    Role::Edge { shields: Vec::new(), secret: None, fallback: Fallback::Origin }
 }
 
 pub(crate) fn secret() -> Secret {

@@ -23,6 +23,7 @@ mod lanes;
 mod law;
 mod life;
 mod pass;
+mod protection;
 mod ranges;
 mod resume;
 mod sharing;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nearside_config::{Cache, Role};
+use nearside_config::{Cache, Fallback, Role};
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
 
@@ -42,7 +42,7 @@ impl Tiers {
         let addresses: Vec<_> = shields.iter().map(|shield| upstream(shield.addresses()[0])).collect();
         let bed = Bed::before(sim, clock, |config| {
             config.sites[0].origins = vec![upstream(origin)];
-            config.role = Role::Edge { shields: addresses, secret: Some(secret()) };
+            config.role = Role::Edge { shields: addresses, secret: Some(secret()), fallback: Fallback::Origin };
         });
         Self { bed, shields: shields.into_iter().map(Some).collect() }
     }
@@ -52,7 +52,7 @@ impl Tiers {
         self.shields.truncate(1);
         let only = upstream(self.address(0));
         self.bed = self.bed.again(|config| {
-            config.role = Role::Edge { shields: vec![only], secret: Some(secret()) };
+            config.role = Role::Edge { shields: vec![only], secret: Some(secret()), fallback: Fallback::Origin };
         });
         self
     }
@@ -162,6 +162,46 @@ async fn when_a_shield_is_gone_the_other_answers_and_without_any_the_origin() {
         assert_eq!(reply.status, 200);
         assert!(reply.cache().starts_with("edge; fwd=uri-miss"), "{}", reply.cache());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_shield_dies_goes_on_at_the_other() {
+    let mut tiers = Tiers::new().await;
+    let path = "/dies?cc=max-age%3D60&etag=a&size=400000&seed=5&rate=800000";
+    let mut response = tiers.bed.send(Speech::H1, get(path)).await.unwrap();
+    let owner = usize::from(!response.headers()["cache-status"].to_str().unwrap().starts_with("shield-a"));
+    let mut body = Vec::new();
+    while let Some(frame) = http_body_util::BodyExt::frame(response.body_mut()).await {
+        body.extend_from_slice(&frame.expect("no cut").into_data().unwrap());
+        if let Some(shield) = tiers.shields[owner].take() {
+            // Without a drain: all its connections are cut.
+            tokio::task::spawn_blocking(move || drop(shield)).await.unwrap();
+        }
+    }
+    assert_eq!((body.len(), nearside_origin_sim::body::differs(5, 0, &body)), (400_000, None));
+    tiers.bed.until_metric("nearside_fill_resumes_total{result=\"resumed\"} 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_brings_something_fresh_through_both_tiers_with_one_request_to_the_origin() {
+    let mut tiers = Tiers::new().await;
+    let path = "/swr?cc=max-age%3D60,stale-while-revalidate%3D600&size=100&seed=1&etag=a";
+    tiers.bed.get(path).await;
+    tiers.bed.advance(100);
+    let stale = tiers.bed.get(path).await;
+    assert!(stale.cache().contains("edge; hit; ttl=-40"), "{}", stale.cache());
+    tiers.bed.until_idle().await;
+    let fresh = tiers.bed.get(path).await;
+    assert!(
+        fresh.cache().contains("edge; hit; ttl=60"),
+        "the shield has not answered with its stale one: {}",
+        fresh.cache()
+    );
+    assert_eq!(tiers.bed.asked(path), 2);
+    // A client can say nothing of the kind.
+    tiers.bed.advance(100);
+    let reply = tiers.bed.get_with(path, &[("nearside-refresh", "1")]).await;
+    assert!(reply.cache().contains("edge; hit; ttl=-40"), "{}", reply.cache());
 }
 
 #[tokio::test(flavor = "multi_thread")]

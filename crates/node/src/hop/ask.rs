@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
@@ -18,13 +18,14 @@ use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf};
 
+use super::gate::{Place, Urgency};
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
 use crate::h1::write;
 use crate::pass::upload::{Sending, Upload, UploadEnd};
 use crate::request::interim::Interim;
-use crate::tier::SECRET;
+use crate::tier::{REFRESH, SECRET};
 
 /// Takes the interim answers that come before the final one.
 pub(crate) type Tell<'t> = &'t (dyn Fn(Arc<Interim>) + Send + Sync);
@@ -42,6 +43,10 @@ pub(crate) struct Asked {
     /// Sends the request's body, on the other half of the connection.
     sending: Option<Sending>,
     address: SocketAddr,
+    /// When all of it must have come.
+    deadline: Instant,
+    /// Its place at the origin, until it has been read or given up.
+    _place: Option<Place>,
 }
 
 /// What an answer is read from.
@@ -67,19 +72,29 @@ pub(crate) struct UpgradeStream {
     pub(crate) early: BytesMut,
 }
 
-struct Connection {
+pub(super) struct Connection {
     stream: Stream,
     reused: bool,
     address: SocketAddr,
+    place: Option<Place>,
 }
 
 /// How a try ended that brought no answer.
-struct Failed {
-    error: HopError,
+pub(super) struct Failed {
+    pub(super) error: HopError,
     /// Nothing of an answer had come.
     silent: bool,
+    /// The request, or some of it, had been sent.
+    sent: bool,
     /// On a connection that had served before, so that its end says nothing about the hop.
     reused: bool,
+}
+
+impl Failed {
+    /// Before anything was sent.
+    fn unsent(error: HopError) -> Self {
+        Self { error, silent: true, sent: false, reused: false }
+    }
 }
 
 impl Hops {
@@ -91,15 +106,19 @@ impl Hops {
         clock: &Clock,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
-        let mut last = None;
+        self.budget.pay_in();
+        let mut last: Option<Failed> = None;
         for hop in to {
+            if last.as_ref().is_some_and(|last| last.sent) && !self.budget.may_retry() {
+                break;
+            }
             match self.ask_one(hop, forward, clock, tell).await {
                 Ok(asked) => return Ok(asked),
-                Err(Failed { error, silent: true, .. }) => last = Some(error),
-                Err(Failed { error, .. }) => return Err(error),
+                Err(failed) if failed.silent => last = Some(worse(last, failed)),
+                Err(failed) => return Err(failed.error),
             }
         }
-        Err(last.unwrap_or_else(no_hop))
+        Err(last.map_or_else(no_hop, |failed| failed.error))
     }
 
     /// One hop; a connection from the pool that turns out to be dead is replaced by a new one, once.
@@ -111,28 +130,33 @@ impl Hops {
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, Failed> {
         let mut pooled = true;
+        let mut place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
         loop {
-            let connection = self.connect(hop, pooled).await.map_err(|error| self.note(hop, error))?;
-            let sent = self.send(hop, connection, forward, clock, tell).await;
-            match sent {
-                Err(Failed { silent: true, reused: true, .. }) if pooled => pooled = false,
-                Err(Failed { error, silent: true, .. }) => return Err(self.note(hop, error)),
-                Err(failed) => return Err(failed),
+            let connection = self.connect(hop, pooled, &mut place).await;
+            let connection = connection.map_err(|error| note(hop, Failed::unsent(error)))?;
+            hop.health.requests.fetch_add(1, Ordering::Relaxed);
+            match self.send(hop, connection, forward, clock, tell).await {
+                Err(Failed { silent: true, reused: true, .. }) if pooled => {
+                    pooled = false;
+                    place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
+                }
+                Err(failed) if failed.silent => return Err(note(hop, failed)),
+                Err(failed) => {
+                    // Of a shield it says that the origin is slow.
+                    if matches!(failed.error, HopError::Timeout { .. }) && !hop.is_shield() {
+                        hop.failed(&failed.error);
+                    }
+                    return Err(failed);
+                }
                 Ok(asked) => {
-                    hop.health.succeeded();
+                    hop.succeeded();
                     return Ok(asked);
                 }
             }
         }
     }
 
-    fn note(&self, hop: &Hop, error: HopError) -> Failed {
-        hop.health.failed(instant());
-        tracing::warn!(hop = %hop.name, %error, "next hop failed");
-        Failed { error, silent: true, reused: false }
-    }
-
-    async fn send(
+    pub(super) async fn send(
         &self,
         hop: &Arc<Hop>,
         connection: Connection,
@@ -140,12 +164,12 @@ impl Hops {
         clock: &Clock,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, Failed> {
-        let Connection { mut stream, reused, address } = connection;
+        let Connection { mut stream, reused, address, place } = connection;
         let request_time = clock.now();
-        hop.health.requests.fetch_add(1, Ordering::Relaxed);
         let fail = |source: ResponseError, begun: bool| Failed {
             error: HopError::Response { hop: Arc::clone(&hop.name), source },
             silent: !begun,
+            sent: true,
             reused,
         };
         let mut head = Vec::with_capacity(1024);
@@ -157,11 +181,21 @@ impl Hops {
         };
         self.within(hop, self.timeouts.between_bytes, write).await.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
-        let answer = final_head(&mut reader, forward, tell);
-        let head = self.within(hop, self.timeouts.first_byte, answer).await;
+        let head = {
+            let answer = self.within(hop, self.timeouts.first_byte, final_head(&mut reader, forward, tell));
+            tokio::pin!(answer);
+            tokio::select! {
+                biased;
+                head = &mut answer => Some(head),
+                // A shield that does not live any more need not be waited for.
+                () = hop.health.gone_out.notified(), if hop.is_shield() => None,
+            }
+        };
+        let Some(head) = head else { return Err(fail(ResponseError::Closed, reader.begun)) };
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
-        Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, address))
+        let connection = Known { address, place, deadline: instant() + self.timeouts.total };
+        Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, connection))
     }
 
     /// A request with a body, to the first candidate that a connection can be made to; never tried twice.
@@ -176,7 +210,8 @@ impl Hops {
         upload: Upload,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
-        let (hop, connection) = self.connect_any(to).await?;
+        let (hop, mut connection) = self.connect_any(to, forward.urgency).await?;
+        let place = connection.place.take();
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
         let request_time = clock.now();
@@ -203,36 +238,47 @@ impl Hops {
             }
         };
         let head = head.map_err(|error| error.or_response(&hop))?;
-        hop.health.succeeded();
+        hop.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now() };
-        Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection.address))
+        let connection = Known { address: connection.address, place, deadline: instant() + self.timeouts.total };
+        Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection))
     }
 
-    async fn connect_any(&self, to: &[Arc<Hop>]) -> Result<(Arc<Hop>, Connection), HopError> {
+    async fn connect_any(&self, to: &[Arc<Hop>], urgency: Urgency) -> Result<(Arc<Hop>, Connection), HopError> {
         let mut last = None;
         for hop in to {
-            // A new connection: one from the pool may be dead, and this request cannot be sent twice.
-            match self.connect(hop, false).await {
-                Ok(connection) => return Ok((Arc::clone(hop), connection)),
-                Err(error) => last = Some(self.note(hop, error).error),
-            }
+            let failed = match enter(hop, urgency).await {
+                // A new connection: one from the pool may be dead, and this request cannot be sent twice.
+                Ok(mut place) => match self.connect(hop, false, &mut place).await {
+                    Ok(connection) => return Ok((Arc::clone(hop), connection)),
+                    Err(error) => note(hop, Failed::unsent(error)),
+                },
+                Err(error) => Failed::unsent(error),
+            };
+            last = Some(worse(last, failed));
         }
-        Err(last.unwrap_or_else(no_hop))
+        Err(last.map_or_else(no_hop, |failed| failed.error))
     }
 
-    async fn connect(&self, hop: &Arc<Hop>, pooled: bool) -> Result<Connection, HopError> {
+    /// A connection to a hop, which takes over the place there.
+    pub(super) async fn connect(
+        &self,
+        hop: &Arc<Hop>,
+        pooled: bool,
+        place: &mut Option<Place>,
+    ) -> Result<Connection, HopError> {
         let now = instant();
-        hop.health.trying(now);
         let addresses = hop.resolved.addresses(&hop.upstream).await?;
         if let Some((stream, address)) = pooled.then(|| self.pool.take(hop, &addresses, now)).flatten() {
-            return Ok(Connection { stream, reused: true, address });
+            return Ok(Connection { stream, reused: true, address, place: place.take() });
         }
         // Rare, and large.
-        Box::pin(self.open(hop, &addresses)).await
+        let (stream, address) = Box::pin(self.open(hop, &addresses)).await?;
+        Ok(Connection { stream, reused: false, address, place: place.take() })
     }
 
     /// A new connection, to the first address that there is one to.
-    async fn open(&self, hop: &Arc<Hop>, addresses: &[SocketAddr]) -> Result<Connection, HopError> {
+    async fn open(&self, hop: &Hop, addresses: &[SocketAddr]) -> Result<(Stream, SocketAddr), HopError> {
         let mut cause = String::from("it has no address");
         for &address in addresses {
             let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
@@ -240,7 +286,7 @@ impl Hops {
             peer.options.connection_timeout = Some(self.timeouts.connect);
             peer.options.total_connection_timeout = Some(self.timeouts.connect);
             match self.connector.new_stream(&peer).await {
-                Ok(stream) => return Ok(Connection { stream, reused: false, address }),
+                Ok(stream) => return Ok((stream, address)),
                 Err(error) => cause = error.to_string(),
             }
         }
@@ -248,11 +294,19 @@ impl Hops {
     }
 
     fn write_head(&self, hop: &Hop, forward: &Forward, out: &mut Vec<u8>) {
-        let host =
-            if hop.is_shield { &forward.authority } else { forward.origin_host.as_ref().unwrap_or(&forward.authority) };
+        let host = if hop.is_shield() {
+            &forward.authority
+        } else {
+            forward.origin_host.as_ref().unwrap_or(&forward.authority)
+        };
         write::request(&forward.method, &forward.target, host.as_bytes(), &forward.fields, out);
-        if let (true, Some(secret)) = (hop.is_shield, &self.secret) {
-            write::field(SECRET.as_str(), secret.as_bytes(), out);
+        if hop.is_shield() {
+            if let Some(secret) = &self.secret {
+                write::field(SECRET.as_str(), secret.as_bytes(), out);
+            }
+            if forward.urgency == Urgency::Refresh {
+                write::field(REFRESH.as_str(), b"1", out);
+            }
         }
     }
 
@@ -271,7 +325,8 @@ impl Hops {
     /// The next piece of an answer's body; `None` at its end.
     pub(crate) async fn body(&self, asked: &mut Asked) -> Result<Option<Bytes>, HopError> {
         let hop = Arc::clone(&asked.hop);
-        let piece = self.within(&hop, self.timeouts.between_bytes, asked.reader.body()).await;
+        let left = asked.deadline.saturating_duration_since(instant());
+        let piece = self.within(&hop, self.timeouts.between_bytes.min(left), asked.reader.body()).await;
         match piece.map_err(|error| error.or_response(&hop))? {
             Ok(bytes) => Ok(Some(bytes)),
             Err(trailers) => {
@@ -300,11 +355,23 @@ impl Asked {
         exchange: Exchange,
         reader: ResponseReader<Incoming>,
         sending: Option<Sending>,
-        address: SocketAddr,
+        connection: Known,
     ) -> Box<Self> {
         let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
         // It goes from future to future, each of which would have to be as large.
-        Box::new(Self { hop, head, exchange, persistent, trailers: HeaderMap::new(), reader, sending, address })
+        let Known { address, place, deadline } = connection;
+        Box::new(Self {
+            hop,
+            head,
+            exchange,
+            persistent,
+            trailers: HeaderMap::new(),
+            reader,
+            sending,
+            address,
+            deadline,
+            _place: place,
+        })
     }
 
     /// The fields that travel on, which are taken out.
@@ -350,6 +417,39 @@ impl Asked {
     }
 }
 
+/// What is known of the connection of an answer.
+struct Known {
+    address: SocketAddr,
+    place: Option<Place>,
+    deadline: Instant,
+}
+
+/// A place at a hop, if it may be asked at all.
+async fn enter(hop: &Arc<Hop>, urgency: Urgency) -> Result<Option<Place>, HopError> {
+    let down = || HopError::Down { hop: Arc::clone(&hop.name) };
+    if !hop.health.is_up(instant()) {
+        return Err(down());
+    }
+    let Some(gate) = &hop.gate else { return if hop.health.admits(instant()) { Ok(None) } else { Err(down()) } };
+    let place = gate.enter(urgency).await.map_err(|_busy| HopError::Busy { hop: Arc::clone(&hop.name) })?;
+    // After the wait, in which it may have gone down.
+    if hop.health.admits(instant()) { Ok(Some(place)) } else { Err(down()) }
+}
+
+/// Notes that a hop has failed.
+fn note(hop: &Hop, failed: Failed) -> Failed {
+    hop.failed(&failed.error);
+    failed
+}
+
+/// Of two failures the one that says more: a hop that was not asked at all says little.
+fn worse(last: Option<Failed>, failed: Failed) -> Failed {
+    match last {
+        Some(last) if matches!(failed.error, HopError::Down { .. } | HopError::Busy { .. }) => last,
+        _ => failed,
+    }
+}
+
 /// A wait that ended without its result.
 enum Late {
     Elapsed(Arc<str>),
@@ -368,13 +468,13 @@ impl Late {
 fn fail_or(late: Late, failed: impl FnOnce(ResponseError) -> Failed) -> Failed {
     match late {
         // Silence is no licence to ask elsewhere: the time of the client is used up.
-        Late::Elapsed(hop) => Failed { error: HopError::Timeout { hop }, silent: false, reused: false },
+        Late::Elapsed(hop) => Failed { error: HopError::Timeout { hop }, silent: false, sent: true, reused: false },
         Late::Failed(source) => failed(source),
     }
 }
 
 fn no_hop() -> HopError {
-    HopError::Connect { hop: "any next hop".into(), cause: "none is left".to_owned() }
+    HopError::Down { hop: "every next hop".into() }
 }
 
 /// The first head that is not interim; those before it are told. A 101 counts as final where an upgrade was asked for, else as no HTTP.

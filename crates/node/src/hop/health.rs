@@ -1,70 +1,149 @@
-//! Whether a next hop is worth asking: out for a moment after it could not be reached, longer each time.
+//! Whether a next hop is worth asking.
+//!
+//! A *shield* that cannot be reached is out at once: others can be asked in its place. An *origin* has often no other:
+//! it is down after a few failures in a row, and then gets one request a second to show that it is back, whatever comes
+//! in; all others fail at once, so that something stale can be served in their place. What comes back comes back slowly:
+//! a shield takes a growing share of its keys, an origin a growing number of requests (see [`super::gate`]).
+//!
+//! An answer is a success, whatever its status: a hop that says 503 lives. That a shield is slow to answer says nothing
+//! about it, as it waits for the origin itself; whether it lives is asked from time to time (see [`super::probe`]).
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Out for this long after the first failure; doubled with each further one.
+use tokio::sync::Notify;
+
+/// A shield is out for this long after the first failure; doubled with each further one.
 const OUT_FIRST: Duration = Duration::from_millis(500);
 /// Out for this long at most: a hop that comes back is found again within this time.
 const OUT_MAX: Duration = Duration::from_secs(8);
+/// An origin is down after so many failures in a row: one that restarts has a few requests fail and is not down.
+const DOWN_AFTER: u32 = 5;
+/// An origin that is down is tried this often.
+const TRIAL_EVERY: Duration = Duration::from_secs(1);
+/// So long after it has come back, a shield has all of its keys again.
+const RETURN: Duration = Duration::from_secs(10);
 
-/// The health of one hop, as its requests find it. The counters carry no other data, so that relaxed order will do.
-#[derive(Debug, Default)]
+/// What a hop is, for the question how it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Shield,
+    Origin,
+}
+
+/// The health of one hop, as its requests find it. The numbers guard no other data, so that relaxed order will do.
+#[derive(Debug)]
 pub(crate) struct Health {
+    kind: Kind,
     failures: AtomicU32,
-    /// Milliseconds since [`origin`].
+    /// Milliseconds since [`origin`], as the next.
     out_until: AtomicU64,
+    /// When it came back; 0 if it was never out.
+    back_since: AtomicU64,
+    /// Those who wait for an answer are told that it is out.
+    pub(crate) gone_out: Notify,
     pub(crate) requests: AtomicU64,
 }
 
 fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    *ORIGIN.get_or_init(crate::clock::instant)
+    // A second before, so that no moment is 0.
+    *ORIGIN.get_or_init(|| crate::clock::instant().checked_sub(TRIAL_EVERY).unwrap_or_else(crate::clock::instant))
 }
 
-fn millis(now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(origin()).as_millis()).unwrap_or(u64::MAX)
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn at(now: Instant) -> u64 {
+    millis(now.saturating_duration_since(origin()))
 }
 
 impl Health {
-    /// Whether it may be asked: it answered last time, or its time out has passed.
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            failures: AtomicU32::new(0),
+            out_until: AtomicU64::new(0),
+            back_since: AtomicU64::new(0),
+            gone_out: Notify::new(),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is in use: a failure or two do not put an origin out.
+    pub(crate) fn is_in(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) < self.failures_max()
+    }
+
+    fn failures_max(&self) -> u32 {
+        match self.kind {
+            Kind::Shield => 1,
+            Kind::Origin => DOWN_AFTER,
+        }
+    }
+
+    /// Whether it may be asked: it is in, or its time out has passed.
     pub(crate) fn is_up(&self, now: Instant) -> bool {
-        self.answered() || millis(now) >= self.out_until.load(Ordering::Relaxed)
+        self.is_in() || at(now) >= self.out_until.load(Ordering::Relaxed)
     }
 
-    /// It is being asked. If it was out, this is the trial, and the others go elsewhere until it has ended.
-    pub(crate) fn trying(&self, now: Instant) {
-        let failures = self.failures.load(Ordering::Relaxed);
-        if failures > 0 {
-            self.stay_out(failures, now);
+    /// Whether a hop that is just coming back takes a key already, of which this number was drawn.
+    pub(crate) fn takes(&self, drawn: u16, now: Instant) -> bool {
+        let back = self.back_since.load(Ordering::Relaxed);
+        let since = at(now).saturating_sub(back);
+        back == 0 || since.saturating_mul(1 << 16) >= millis(RETURN).saturating_mul(u64::from(drawn))
+    }
+
+    /// It is about to be asked. If it is out, only one trial is let through, which counts as failed until it is not.
+    pub(crate) fn admits(&self, now: Instant) -> bool {
+        if self.is_in() {
+            return true;
         }
-    }
-
-    /// Whether it answered last time.
-    pub(crate) fn answered(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) == 0
-    }
-
-    pub(crate) fn succeeded(&self) {
-        if !self.answered() {
-            self.failures.store(0, Ordering::Relaxed);
+        let until = self.out_until.load(Ordering::Relaxed);
+        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
+        let next = at(now).saturating_add(self.out_span(failures));
+        let first = at(now) >= until
+            && self.out_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if first {
+            self.failures.store(failures, Ordering::Relaxed);
         }
+        first
     }
 
-    pub(crate) fn failed(&self, now: Instant) {
+    /// It has answered.
+    pub(crate) fn succeeded(&self, now: Instant) {
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        if !self.is_in() {
+            self.back_since.store(at(now), Ordering::Relaxed);
+        }
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// It has not; whether it went out by that. What fails while it is out belongs to the same outage.
+    pub(crate) fn failed(&self, now: Instant) -> bool {
+        if !self.is_in() {
+            return false;
+        }
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
-        self.stay_out(failures, now);
+        self.out_until.store(at(now).saturating_add(self.out_span(failures)), Ordering::Relaxed);
+        let goes_out = !self.is_in();
+        if goes_out {
+            self.gone_out.notify_waiters();
+        }
+        goes_out
     }
 
-    fn stay_out(&self, failures: u32, now: Instant) {
-        let span = u64::try_from(Self::span(failures).as_millis()).unwrap_or(u64::MAX);
-        self.out_until.store(millis(now).saturating_add(span), Ordering::Relaxed);
-    }
-
-    fn span(failures: u32) -> Duration {
-        OUT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(OUT_MAX)
+    /// Milliseconds.
+    fn out_span(&self, failures: u32) -> u64 {
+        millis(match self.kind {
+            Kind::Shield => OUT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(OUT_MAX),
+            Kind::Origin => TRIAL_EVERY,
+        })
     }
 }
 
@@ -72,20 +151,57 @@ impl Health {
 mod tests {
     use super::*;
 
+    fn clock() -> impl Fn(u64) -> Instant {
+        let start = crate::clock::instant();
+        move |ms| start + Duration::from_millis(ms)
+    }
+
     #[test]
-    fn a_hop_that_fails_is_out_for_a_while_and_then_gets_one_trial() {
-        let (health, start) = (Health::default(), crate::clock::instant());
-        let at = |ms| start + Duration::from_millis(ms);
-        assert!(health.is_up(at(0)));
-        health.failed(at(0));
-        assert!(!health.is_up(at(400)));
+    fn a_shield_that_fails_is_out_for_a_while_and_then_gets_one_trial() {
+        let (health, at) = (Health::new(Kind::Shield), clock());
+        assert!(health.is_up(at(0)) && health.admits(at(0)));
+        assert!(health.failed(at(0)), "it goes out");
+        assert!(!health.is_up(at(400)) && !health.admits(at(400)));
         assert!(health.is_up(at(600)) && health.is_up(at(600)), "looking is not trying");
-        health.trying(at(600));
-        assert!(!health.is_up(at(600)), "one trial only");
-        health.failed(at(600));
+        assert!(health.admits(at(600)));
+        assert!(!health.admits(at(600)) && !health.is_up(at(600)), "one trial only");
+        assert!(!health.failed(at(600)), "it was out");
         assert!(!health.is_up(at(1500)), "longer after the second failure");
         assert!(health.is_up(at(1700)));
-        health.succeeded();
-        assert!(health.is_up(at(1700)) && health.is_up(at(1700)));
+        health.succeeded(at(1700));
+        assert!(health.is_up(at(1700)) && health.admits(at(1700)) && health.admits(at(1700)));
+    }
+
+    #[test]
+    fn a_shield_that_comes_back_takes_its_keys_little_by_little() {
+        let (health, at) = (Health::new(Kind::Shield), clock());
+        assert!(health.takes(u16::MAX, at(0)));
+        health.failed(at(0));
+        health.succeeded(at(1000));
+        let share = |now| (0..=u16::MAX).filter(|drawn| health.takes(*drawn, now)).count() * 100 / 65_536;
+        assert_eq!([1000, 2000, 6000, 11_000].map(|ms| share(at(ms))), [0, 10, 50, 100]);
+    }
+
+    #[test]
+    fn an_origin_is_down_after_a_few_failures_and_then_asked_once_a_second() {
+        let (health, at) = (Health::new(Kind::Origin), clock());
+        for _ in 1..DOWN_AFTER {
+            assert!(!health.failed(at(0)) && health.admits(at(0)));
+        }
+        health.succeeded(at(0));
+        for _ in 1..DOWN_AFTER {
+            assert!(!health.failed(at(0)), "in a row");
+        }
+        assert!(health.failed(at(0)));
+        let mut trials = 0;
+        for ms in 0..10_000 {
+            if health.admits(at(ms)) {
+                trials += 1;
+                assert!(!health.failed(at(ms)));
+            }
+        }
+        assert_eq!(trials, 9);
+        health.succeeded(at(10_000));
+        assert!(health.is_in());
     }
 }

@@ -12,6 +12,12 @@ pub(crate) fn score(hop: &str, key: &[u8]) -> u64 {
     mix(hash)
 }
 
+/// A number that is drawn for a key at a hop, whatever its claim.
+pub(crate) fn draw(hop: &str, key: &[u8]) -> u16 {
+    let [high, low, ..] = mix(score(hop, key)).to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 fn mix(mut hash: u64) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -38,6 +44,15 @@ mod tests {
             }
         }
         assert!(owned.iter().all(|share| (9_500..10_500).contains(share)), "{owned:?}");
+    }
+
+    #[test]
+    fn what_is_drawn_says_nothing_about_the_claim() {
+        let hops = ["http://10.0.0.1:8090", "http://10.0.0.2:8090"];
+        let own = (0..30_000_u32).filter(|key| owner(&hops, *key) == hops[0]);
+        let drawn: Vec<_> = own.map(|key| draw(hops[0], &key.to_le_bytes())).collect();
+        let low = drawn.iter().filter(|drawn| **drawn < 1 << 14).count();
+        assert!((22..28).contains(&(low * 100 / drawn.len())), "a quarter is in the lowest quarter: {low}");
     }
 
     #[test]

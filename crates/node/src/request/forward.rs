@@ -23,9 +23,9 @@ use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond};
 use crate::fill::{self, Begun, Fetched, Joined, Plan};
 use crate::h1::request::Refusal;
-use crate::hop::{Forward, HopError};
+use crate::hop::{Forward, HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
-use crate::tier::{SECRET, Sender, append};
+use crate::tier::{REFRESH, SECRET, Sender, append};
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
@@ -116,11 +116,16 @@ async fn together(
         Joined::Stored => return Turn::Again(None),
     };
     let late = if leads { None } else { fill.begun_already() };
+    // What comes before the head is for the one whose request it answers: nobody knows yet whether it may be shared.
+    let none = Interims::none();
+    let interims = if leads { &request.interims } else { &none };
+    let patience = engine.rules(site).stale_deadline.filter(|_| ask.on_error && ask.stored.is_some());
     let begun = match late {
         Some(begun) => begun,
-        // What comes before the head is for the one whose request it answers: nobody knows yet whether it may be shared.
-        None if leads => fill.begun(&request.interims).await,
-        None => fill.begun(&Interims::none()).await,
+        None => match fill.begun_within(patience, interims).await {
+            Some(begun) => begun,
+            None => return late_answer(engine, site, request, ask),
+        },
     };
     if late.is_some() && !still_fresh(engine, begun) || !leads && begun.is_invalidated() {
         return Turn::Alone;
@@ -128,6 +133,17 @@ async fn together(
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
     outcome.forward = Some(ask.because);
     finish(engine, begun, key, request, ask, outcome, leads)
+}
+
+/// The answer of one who need not wait any longer; the fill goes on.
+fn late_answer(engine: &Engine, site: usize, request: &Request, ask: &Ask) -> Turn {
+    let mut outcome = Outcome::new(Verdict::Stale, Some(site));
+    outcome.forward = Some(ask.because);
+    match stale(engine, ask, request, &outcome, "stale-deadline", engine.clock.now()) {
+        Some(answer) => Turn::Answer(Box::new(answer)),
+        // Purged meanwhile: then it must be waited for.
+        None => Turn::Again(None),
+    }
 }
 
 /// The answer of one who led or followed a fill.
@@ -266,9 +282,13 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
         on_error: true,
         vary: entry.vary.clone(),
     };
+    if engine.store.was_refreshed(&key.bytes, engine.clock.now()) {
+        return;
+    }
     if let Joined::Leader(fill) = join(engine, request, key, &ask, &Method::GET) {
         let mut plan = plan(engine, site, request, key.clone(), &ask);
         plan.background = true;
+        plan.forward.urgency = Urgency::Refresh;
         fill::start(engine, fill, plan);
     }
 }
@@ -301,6 +321,7 @@ fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &As
     }
     if let Some(entry) = &ask.stored {
         set_validators(fields, &entry.head.fields);
+        plan.forward.urgency = Urgency::Validation;
     }
     // A HEAD fills the cache for the GET that follows it.
     plan.forward.method = Method::GET;
@@ -347,7 +368,7 @@ impl Engine {
         let upgrade = upgrade_of(&fields, request.version);
         let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
         strip_hop_by_hop(&mut fields);
-        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET] {
+        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH] {
             fields.remove(name);
         }
         let rules = self.rules(site);
@@ -371,7 +392,14 @@ impl Engine {
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             fields.insert(UPGRADE, protocol);
         }
-        Forward { method: request.method.clone(), target, authority, origin_host: rules.origin_host.clone(), fields }
+        Forward {
+            method: request.method.clone(),
+            target,
+            authority,
+            origin_host: rules.origin_host.clone(),
+            fields,
+            urgency: Urgency::Client,
+        }
     }
 }
 

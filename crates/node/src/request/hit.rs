@@ -21,6 +21,7 @@ use super::key::write_fill_key;
 use super::respond::{Selected, select};
 use crate::h1::request::is_target;
 use crate::outcome::{Outcome, Verdict};
+use crate::tier::REFRESH;
 
 /// Bodies with more chunks are streamed.
 pub(crate) const CHUNKS: usize = 30;
@@ -212,6 +213,7 @@ pub(crate) fn meaning(engine: &Engine, name: &str, value: &[u8]) -> Meaning {
         Some(b'e') => is("expect"),
         Some(b'u') => is("upgrade"),
         Some(b'x') => is("x-forwarded-proto"),
+        Some(b'n') => is(REFRESH.as_str()),
         _ => false,
     };
     if other { Meaning::Other } else { Meaning::None }

@@ -11,6 +11,7 @@ use nearside_store::Entry;
 
 use super::key::CacheKey;
 use super::{Engine, Request};
+use crate::tier::REFRESH;
 
 /// What the store has for a request.
 pub(crate) enum Found {
@@ -71,6 +72,10 @@ fn under(
     let entry = Arc::clone(entry);
     match entry.freshness.reuse(now, directives.as_ref()) {
         Reuse::Fresh | Reuse::StaleAccepted => Found::Usable(entry),
+        // A cache of ours has served something stale itself, and needs something newer.
+        Reuse::WhileRevalidate if engine.tier.serves_caches() && request.fields.contains_key(REFRESH) => {
+            Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, vary })
+        }
         Reuse::WhileRevalidate => Found::Refresh(entry),
         Reuse::Validate { because, on_error } => {
             let because = if because == Stale::Request { Forward::Request } else { Forward::Stale };

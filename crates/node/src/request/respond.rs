@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ETAG, LAST_MODIFIED,
+    CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
@@ -252,7 +252,12 @@ pub(crate) fn failure(error: &HopError, mut outcome: Outcome) -> Answer {
     outcome.verdict = Verdict::Error;
     outcome.stored = false;
     outcome.upstream = outcome.upstream.or_else(|| error.hop());
-    synth(error.status(), error.reason(), outcome)
+    let mut answer = synth(error.status(), error.reason(), outcome);
+    if let (StatusCode::SERVICE_UNAVAILABLE, AnswerHead::Own(fields)) = (answer.status, &mut answer.head) {
+        // A hop that is down is tried every second, and a queue is shorter by then.
+        fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// A request that is not accepted.

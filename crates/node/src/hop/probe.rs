@@ -1,0 +1,74 @@
+//! Whether shields live, asked from time to time: one that is frozen takes connections and never answers, and what waits
+//! for it would wait long. One that is back is found so, too, without a client that tries it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::MAX_FORWARDS;
+use http::{HeaderMap, HeaderValue, Method};
+use tokio::time::{sleep, timeout};
+
+use super::{Forward, Hop, HopError, Hops, Urgency};
+use crate::clock::instant;
+use crate::request::Engine;
+
+/// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// So long it may take for an answer.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+/// After so many probes in a row without an answer it is out: one may be lost to a busy moment.
+const SILENT_MAX: u32 = 2;
+
+/// Watches each shield in a task of its own, as long as the runtime runs.
+pub(crate) fn watch_shields(engine: &Arc<Engine>) {
+    for shield in &engine.hops.shields {
+        let (engine, shield) = (Arc::clone(engine), Arc::clone(shield));
+        tokio::spawn(async move {
+            let mut silent = 0;
+            loop {
+                sleep(jittered(PROBE_EVERY)).await;
+                silent = match timeout(PROBE_MAX, engine.hops.probe(&shield, &engine)).await {
+                    Ok(Ok(())) => {
+                        shield.succeeded();
+                        0
+                    }
+                    Ok(Err(error)) => {
+                        shield.failed(&error);
+                        silent + 1
+                    }
+                    Err(_elapsed) if silent + 1 >= SILENT_MAX => {
+                        shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) });
+                        silent + 1
+                    }
+                    Err(_elapsed) => silent + 1,
+                };
+            }
+        });
+    }
+}
+
+impl Hops {
+    /// Asks a shield for a word of its own. Any will do: that it knows no such host, for example.
+    async fn probe(&self, shield: &Arc<Hop>, engine: &Engine) -> Result<(), HopError> {
+        let Ok(authority) = HeaderValue::try_from(shield.upstream.authority()) else { return Ok(()) };
+        let mut fields = HeaderMap::new();
+        fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
+        let forward = Forward {
+            method: Method::OPTIONS,
+            target: (*b"*").into(),
+            authority,
+            origin_host: None,
+            fields,
+            urgency: Urgency::Client,
+        };
+        // A new connection: that it takes some is part of the question.
+        let connection = self.connect(shield, false, &mut None).await?;
+        self.send(shield, connection, &forward, &engine.clock, &|_| {}).await.map(drop).map_err(|failed| failed.error)
+    }
+}
+
+/// A span that is up to a fifth shorter or longer.
+fn jittered(span: Duration) -> Duration {
+    let drawn = u32::from(u8::try_from(ahash::RandomState::new().hash_one(instant()) & 0xff).unwrap_or(0));
+    span * 4 / 5 + span * 2 / 5 * drawn / 255
+}
