@@ -1,7 +1,6 @@
 //! `nearside demo`: a CDN on this machine, each node a process of its own.
 
 mod check;
-mod fleet;
 mod nodes;
 
 use std::process::ExitCode;
@@ -9,7 +8,8 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use fleet::Fleet;
+use crate::fleet::Fleet;
+
 use nodes::{NODES, Node};
 
 /// Flags of `nearside demo`.
@@ -25,9 +25,11 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        let mut fleet = Fleet::new()?;
+        let mut fleet = Fleet::new("demo")?;
         let work = async {
-            fleet.start_all().await?;
+            for node in &NODES {
+                fleet.start(node.member(&fleet)?).await?;
+            }
             if args.check {
                 return check::check(&mut fleet).await;
             }

@@ -5,8 +5,11 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the program: it talks to people")]
 
 mod admin_client;
+mod claims;
 mod demo;
 mod exit;
+mod fleet;
+mod lab;
 mod node;
 mod port;
 mod tools;

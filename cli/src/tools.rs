@@ -13,6 +13,7 @@ use nearside_loadtest::Load;
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::send_now;
+use crate::lab::{self, Scenario};
 use crate::port;
 
 /// Flags of `nearside origin-sim`.
@@ -123,13 +124,16 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 /// Flags of `nearside loadtest`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct LoadtestArgs {
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
     /// What to ask for; may repeat: the URLs take turns
     #[arg(long = "url", value_name = "URL", required = true)]
     urls: Vec<String>,
     /// Requests per second, sent on time whether or not the ones before were answered
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rate: u32,
+    #[arg(long, value_name = "N", required = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// For how long: "10s"
     #[arg(long, value_name = "TIME", default_value = "10s")]
     duration: Span,
@@ -142,7 +146,10 @@ pub(crate) struct LoadtestArgs {
 }
 
 pub(crate) fn loadtest(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
-    let load = Load::new(&args.urls, args.rate, args.duration.0, usize::from(args.connections))?;
+    if let Some(scenario) = &args.scenario {
+        return lab::run(scenario);
+    }
+    let load = Load::new(&args.urls, args.rate.unwrap_or(1), args.duration.0, usize::from(args.connections))?;
     let progress = std::io::stderr().is_terminal() && !args.json;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(load.run(progress))?;

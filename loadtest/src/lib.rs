@@ -1,6 +1,7 @@
 //! Open-loop load: requests leave at a fixed rate, whether or not the ones before have been answered, and their time
 //! counts from the moment at which they should have left. A server that stalls cannot hide it by slowing the load.
 
+mod crowd;
 mod report;
 mod run;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Scheme;
 
+pub use crowd::{Check, Crowd, CrowdReport};
 pub use report::{Latency, Report};
 
 /// What to ask for, how often, for how long.
@@ -46,12 +48,7 @@ impl Load {
     ///
     /// A URL that cannot be asked.
     pub fn new(urls: &[String], rate: u32, duration: Duration, connections: usize) -> Result<Self, LoadError> {
-        let parse = |url: &String| {
-            let uri: Uri = url.parse().map_err(|_no_uri| LoadError::Url(url.clone()))?;
-            let right = uri.scheme() == Some(&Scheme::HTTP) && uri.host().is_some();
-            if right { Ok(uri) } else { Err(LoadError::Url(url.clone())) }
-        };
-        let urls = urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let urls = urls.iter().map(|url| parse(url)).collect::<Result<Vec<_>, _>>()?;
         let first = urls.first().and_then(Uri::authority);
         if let Some(other) = urls.iter().find(|uri| uri.authority() != first) {
             return Err(LoadError::Hosts(other.to_string()));
@@ -67,4 +64,11 @@ impl Load {
     pub async fn run(&self, progress: bool) -> Result<Report, LoadError> {
         run::run(self, progress).await
     }
+}
+
+/// A URL that can be asked.
+fn parse(url: &str) -> Result<Uri, LoadError> {
+    let uri: Uri = url.parse().map_err(|_no_uri| LoadError::Url(url.to_owned()))?;
+    let right = uri.scheme() == Some(&Scheme::HTTP) && uri.host().is_some();
+    if right { Ok(uri) } else { Err(LoadError::Url(url.to_owned())) }
 }

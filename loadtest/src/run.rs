@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use http::{Request, Response, Uri};
+use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -82,7 +82,7 @@ async fn connect(url: &Uri) -> std::io::Result<TcpStream> {
 /// Takes requests from the schedule until there are none left.
 async fn connection(shared: Arc<Shared>) -> Tally {
     let mut tally = Tally::new();
-    let mut sender = None;
+    let mut client = Client::default();
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         if number >= shared.due {
@@ -93,42 +93,60 @@ async fn connection(shared: Arc<Shared>) -> Tally {
         sleep_until(leaves).await;
         let place = usize::try_from(number).unwrap_or(0) % shared.load.urls.len().max(1);
         let Some(url) = shared.load.urls.get(place) else { return tally };
-        match timeout(ANSWER_MAX, ask(&mut sender, url, &mut tally)).await {
+        match timeout(ANSWER_MAX, ask(&mut client, url, &mut tally)).await {
             Ok(Ok(())) => tally.measured(leaves.elapsed()),
-            Ok(Err(failure)) => {
-                sender = None;
-                tally.fail(failure);
-            }
-            Err(_elapsed) => {
-                sender = None;
-                tally.fail(format!("no answer in {} s", ANSWER_MAX.as_secs()));
-            }
+            Ok(Err(failure)) => tally.fail(failure),
+            Err(_elapsed) => tally.fail(format!("no answer in {} s", ANSWER_MAX.as_secs())),
         }
         shared.progress.inc(1);
     }
 }
 
-async fn ask(kept: &mut Option<SendRequest<Empty<Bytes>>>, url: &Uri, tally: &mut Tally) -> Result<(), String> {
-    let mut sender = match kept.take() {
-        Some(sender) => sender,
-        None => {
-            let socket = connect(url).await.map_err(|error| error.to_string())?;
-            let (sender, connection) = handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
-            tokio::spawn(connection);
-            sender
-        }
-    };
-    sender.ready().await.map_err(|error| error.to_string())?;
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    let host = url.authority().map_or("", |authority| authority.as_str());
-    let request = Request::get(target).header("host", host).body(Empty::new()).map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let closes = response.headers().get("connection").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"close"));
-    tally.answer(response).await?;
-    if !closes {
-        *kept = Some(sender);
-    }
+async fn ask(client: &mut Client, url: &Uri, tally: &mut Tally) -> Result<(), String> {
+    let mut bytes = 0;
+    let head = client.get(url, |data| bytes += data.len() as u64).await?;
+    tally.answer(&head, bytes);
     Ok(())
+}
+
+/// A client, and its connection while it has one.
+#[derive(Default)]
+pub(crate) struct Client {
+    sender: Option<SendRequest<Empty<Bytes>>>,
+}
+
+impl Client {
+    /// Asks for a URL, always of the same host, and hands each piece of the body to `piece`.
+    pub(crate) async fn get(
+        &mut self,
+        url: &Uri,
+        mut piece: impl FnMut(&[u8]),
+    ) -> Result<http::response::Parts, String> {
+        // What fails, or is given up, leaves no connection behind.
+        let mut sender = match self.sender.take() {
+            Some(sender) => sender,
+            None => {
+                let socket = connect(url).await.map_err(|error| error.to_string())?;
+                let (sender, connection) = handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+                tokio::spawn(connection);
+                sender
+            }
+        };
+        sender.ready().await.map_err(|error| error.to_string())?;
+        let target = url.path_and_query().map_or("/", |target| target.as_str());
+        let host = url.authority().map_or("", |authority| authority.as_str());
+        let request =
+            Request::get(target).header("host", host).body(Empty::new()).map_err(|error| error.to_string())?;
+        let (head, mut body) = sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| error.to_string())?;
+            frame.data_ref().into_iter().for_each(|data| piece(data));
+        }
+        if head.headers.get("connection").is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"close")) {
+            self.sender = Some(sender);
+        }
+        Ok(head)
+    }
 }
 
 impl Tally {
@@ -146,22 +164,13 @@ impl Tally {
         }
     }
 
-    async fn answer(&mut self, response: Response<Incoming>) -> Result<(), String> {
-        let status = response.status().as_u16();
-        let cache = response.headers().get_all("cache-status").iter().next_back().and_then(|v| v.to_str().ok());
-        let cache = cache.map(verdict);
-        let mut body = response.into_body();
-        let mut bytes = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| error.to_string())?;
-            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-        }
+    fn answer(&mut self, head: &http::response::Parts, bytes: u64) {
+        let cache = head.headers.get_all("cache-status").iter().next_back().and_then(|v| v.to_str().ok());
         self.bytes += bytes;
-        *self.statuses.entry(status).or_default() += 1;
-        if let Some(word) = cache {
+        *self.statuses.entry(head.status.as_u16()).or_default() += 1;
+        if let Some(word) = cache.map(verdict) {
             *self.cache.entry(word).or_default() += 1;
         }
-        Ok(())
     }
 
     fn measured(&mut self, span: Duration) {

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use http::{Method, StatusCode};
 
-use super::fleet::Fleet;
-use super::nodes::NODES;
+use super::nodes::{NODES, node};
 use crate::admin_client::{Reply, send};
+use crate::claims::Claims;
+use crate::fleet::Fleet;
 
 const PAGE: &str = "/?cc=max-age%3D300&size=20000&seed=7";
 const NEVER_ASKED: &str = "/never-asked?cc=max-age%3D300";
@@ -17,40 +18,24 @@ const ORIGIN: u16 = 8099;
 
 /// Goes through the tour; one line a step.
 pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<ExitCode> {
-    let mut tour = Tour { failed: 0 };
-    tour.step("every node is ready", all_ready().await);
-    tour.step("the first request at Frankfurt is a miss, the second a hit", miss_then_hit().await);
-    tour.step("Tokyo misses, its shield hits, the origin is not asked", second_edge().await);
-    tour.step("all six edges give the same bytes", same_bytes().await);
-    tour.step("the demo site says who served it", site().await);
-    tour.step("after a purge the next request is a miss", purge().await);
+    let mut tour = Claims::default();
+    tour.check("every node is ready", all_ready().await);
+    tour.check("the first request at Frankfurt is a miss, the second a hit", miss_then_hit().await);
+    tour.check("Tokyo misses, its shield hits, the origin is not asked", second_edge().await);
+    tour.check("all six edges give the same bytes", same_bytes().await);
+    tour.check("the demo site says who served it", site().await);
+    tour.check("after a purge the next request is a miss", purge().await);
     fleet.stop("origin-sim").await;
-    tour.step("the origin is stopped: what is cached is still served", served_without_origin().await);
-    tour.step("the origin is stopped: what is not cached is an error with its reason", error_without_origin().await);
-    let again = fleet.start_again("origin-sim").await;
-    tour.step("the origin is back: what was an error is served", again.and(back_again().await));
-    if tour.failed == 0 {
-        println!("all steps passed");
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{} step(s) failed; logs: {}", tour.failed, fleet.folder().display());
-    Ok(ExitCode::FAILURE)
+    tour.check("the origin is stopped: what is cached is still served", served_without_origin().await);
+    tour.check("the origin is stopped: what is not cached is an error with its reason", error_without_origin().await);
+    let again = start_again(fleet, "origin-sim").await;
+    tour.check("the origin is back: what was an error is served", again.and(back_again().await));
+    Ok(tour.conclude("all steps passed", "step(s) failed", fleet.folder()))
 }
 
-struct Tour {
-    failed: u32,
-}
-
-impl Tour {
-    fn step(&mut self, what: &str, result: anyhow::Result<()>) {
-        match result {
-            Ok(()) => println!("ok    {what}"),
-            Err(error) => {
-                self.failed += 1;
-                println!("FAIL  {what}: {error:#}");
-            }
-        }
-    }
+async fn start_again(fleet: &mut Fleet, name: &str) -> anyhow::Result<()> {
+    let member = node(name)?.member(fleet)?;
+    fleet.start(member).await
 }
 
 async fn get(port: u16, path: &str) -> anyhow::Result<Reply> {

@@ -1,5 +1,9 @@
 //! Who takes part in the demo.
 
+use anyhow::Context;
+
+use crate::fleet::{Fleet, Member};
+
 /// A process of the demo.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -26,6 +30,11 @@ macro_rules! node {
     };
 }
 
+/// The one that is called so.
+pub(crate) fn node(name: &str) -> anyhow::Result<&'static Node> {
+    NODES.iter().find(|node| node.name == name).context("no such node")
+}
+
 /// All of them, in the order in which they start.
 pub(crate) static NODES: [Node; 9] = [
     Node { name: "origin-sim", city: "-", port: 8099, admin_port: None, role: "origin-sim", config: None },
@@ -46,6 +55,16 @@ impl Node {
             Some(code) => format!("http://{code}.localhost:{}/", self.port),
             None => format!("http://127.0.0.1:{}/", self.port),
         }
+    }
+
+    /// Its process, with its configuration where the fleet keeps it.
+    pub(crate) fn member(&self, fleet: &Fleet) -> anyhow::Result<Member> {
+        let last = match self.config {
+            Some(config) => ["--config".to_owned(), fleet.configure(self.name, config)?],
+            None => ["--listen".to_owned(), format!("127.0.0.1:{}", self.port)],
+        };
+        let args = std::iter::once(self.role.to_owned()).chain(last).collect();
+        Ok(Member { name: self.name.to_owned(), args, ready_url: self.ready_url() })
     }
 
     /// What answers 200 once it is ready.

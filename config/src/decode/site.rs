@@ -72,6 +72,7 @@ fn site(section: &Section<'_>) -> Site {
         no_vary_search: section.or("no_vary_search", defaults.no_vary_search),
         key: key(&section.section("key")),
         normalise: normalise(&section.section("normalise")),
+        slice: section.or("slice", defaults.slice),
         server_timing: section.or("server_timing", defaults.server_timing),
         name: defaults.name,
         hosts: defaults.hosts,

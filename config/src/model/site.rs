@@ -42,6 +42,8 @@ pub struct Site {
     pub key: Key,
     /// Which request fields are brought to one form.
     pub normalise: Normalise,
+    /// Whether bodies are asked for and stored in blocks.
+    pub slice: bool,
     /// Whether answers tell in `Server-Timing` who answered and how, for scripts in the page.
     pub server_timing: bool,
 }
@@ -69,6 +71,7 @@ impl Site {
             no_vary_search: true,
             key: Key::default(),
             normalise: Normalise::default(),
+            slice: false,
             server_timing: false,
         }
     }

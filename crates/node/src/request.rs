@@ -14,6 +14,7 @@ pub(crate) mod key;
 pub(crate) mod lookup;
 pub(crate) mod parts;
 pub(crate) mod respond;
+pub(crate) mod slices;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ use finish::Client;
 use interim::Interims;
 use key::CacheKey;
 use parts::AnswerReader;
+use slices::Block;
 
 /// A request that has passed the gate of its front.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) fields: HeaderMap,
     pub(crate) client: Client,
     pub(crate) interims: Interims,
+    /// It asks for this block of the body only; never so from a client.
+    pub(crate) block: Option<Block>,
 }
 
 impl Request {
@@ -178,7 +182,8 @@ impl Engine {
     pub(crate) fn stored_variants(&self, exact: &[u8]) -> usize {
         let now = self.clock.now();
         let variants = |key: &[u8]| self.store.lookup(key, now).map_or(0, |slot| slot.variants());
-        variants(exact) + self.varied_key(exact, now).map_or(0, |(key, _)| variants(&key))
+        let blocks = usize::from(self.store.has_blocks(exact, now));
+        blocks + variants(exact) + self.varied_key(exact, now).map_or(0, |(key, _)| variants(&key))
     }
 
     /// Whether an entry is still what is stored for a key.
@@ -191,7 +196,9 @@ impl Engine {
     /// what they bring; `but` the one that brings it about. Returns how many variants there were.
     pub(crate) fn purge(&self, exact: &[u8], but: Option<&Arc<Fill>>) -> usize {
         let now = self.clock.now();
-        let removed = self.fills.fence(exact, but, || self.store.remove(exact, now));
+        // Fills of blocks need no fence: what they bring is stored where nobody looks any more.
+        let blocks = usize::from(self.store.forget_slicing(exact, now));
+        let removed = blocks + self.fills.fence(exact, but, || self.store.remove(exact, now));
         // Looked up after the fence: a fill that has stored under a rule's key before it had made the rule known.
         let varied = self.varied_key(exact, now);
         removed + varied.map_or(0, |(key, _)| self.fills.fence(&key, but, || self.store.remove(&key, now)))

@@ -28,6 +28,8 @@ pub(crate) struct Rules {
     /// The host that origins see.
     pub(crate) origin_host: Option<HeaderValue>,
     pub(crate) server_timing: bool,
+    /// Bodies are stored in blocks.
+    pub(crate) slice: bool,
     /// How long a client waits for the next hop where something stale may be served instead.
     pub(crate) stale_deadline: Option<Duration>,
     targets: Vec<HeaderName>,
@@ -62,6 +64,7 @@ impl Rules {
             canonical_host: value(&site.canonical_host),
             origin_host: value(&site.origin_host),
             server_timing: site.server_timing,
+            slice: site.slice,
             stale_deadline: site.stale_deadline,
             targets: site.targeted_fields.iter().filter_map(field).collect(),
             nominees: fields.chain(cookies).collect(),

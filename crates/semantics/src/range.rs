@@ -50,6 +50,13 @@ pub fn evaluate(request: &impl Fields, stored: &HeaderMap, length: u64, now: Tim
     parse(only, length).unwrap_or(Part::Whole)
 }
 
+/// Where the first of the ranges begins that a request asks for, if that can be told without knowing the length.
+#[must_use]
+pub fn first_byte(request: &impl Fields) -> Option<u64> {
+    let spec = strip_unit(request.sole(&RANGE)?)?;
+    number(spec.split(|b| *b == b'-').next()?)
+}
+
 /// `None` for what is no set of byte ranges: it is ignored as a whole.
 fn parse(line: &[u8], length: u64) -> Option<Part> {
     let set = strip_unit(line)?;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use crate::conditional::strong_match;
 use crate::date;
 use crate::fields::Fields;
-use crate::range::number;
+use crate::range::{Span, number};
 use crate::time::Timestamp;
 
 /// What an answer to a request for the rest of a body is.
@@ -46,14 +46,27 @@ pub(crate) fn is_strong(modified: Timestamp, response: &HeaderMap, now: Timestam
     crate::age::date(response, now).is_some_and(|born| born.as_secs() > modified.as_secs())
 }
 
-/// What an answer is to the one who has the first `received` bytes of `begun`, `length` bytes long as far as is known.
+/// What is still wanted of a representation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// From this byte on.
+    pub start: u64,
+    /// To before this one; `None`: to the end.
+    pub end: Option<u64>,
+    /// Bytes of the whole, as far as is known.
+    pub length: Option<u64>,
+}
+
+/// What an answer is to the one who has begun to receive `begun` and still wants some of it.
 #[must_use]
-pub fn rest(status: StatusCode, answer: &HeaderMap, begun: &HeaderMap, received: u64, length: Option<u64>) -> Rest {
+pub fn rest(status: StatusCode, answer: &HeaderMap, begun: &HeaderMap, wanted: Wanted) -> Rest {
+    let Wanted { start, end, length } = wanted;
     let is_same = is_same(answer, begun);
     match status {
         StatusCode::PARTIAL_CONTENT if is_same => match content_range(answer) {
-            Some((start, end, whole))
-                if start == received && end == whole && length.is_none_or(|length| length == whole) =>
+            Some((span, whole))
+                if span == (Span { start, end: end.unwrap_or(whole) })
+                    && length.is_none_or(|length| length == whole) =>
             {
                 Rest::Continues { length: whole }
             }
@@ -68,8 +81,9 @@ pub fn rest(status: StatusCode, answer: &HeaderMap, begun: &HeaderMap, received:
     }
 }
 
-/// Whether two answers are of the same representation, byte for byte.
-fn is_same(answer: &HeaderMap, begun: &HeaderMap) -> bool {
+/// Whether two answers are shown to be of the same representation, byte for byte.
+#[must_use]
+pub fn is_same(answer: &HeaderMap, begun: &HeaderMap) -> bool {
     if answer.get(CONTENT_ENCODING) != begun.get(CONTENT_ENCODING) {
         return false;
     }
@@ -84,8 +98,9 @@ fn stated_length(answer: &HeaderMap) -> Option<u64> {
     answer.sole(&CONTENT_LENGTH).and_then(number)
 }
 
-/// The one range of a 206 whose complete length is stated: from, to before, and of how many bytes.
-fn content_range(answer: &HeaderMap) -> Option<(u64, u64, u64)> {
+/// The one range of a 206, and of how many bytes it is, if that is stated.
+#[must_use]
+pub fn content_range(answer: &HeaderMap) -> Option<(Span, u64)> {
     let line = answer.sole(&CONTENT_RANGE)?;
     let (unit, line) = line.split_at_checked(6)?;
     let slash = line.iter().position(|b| *b == b'/')?;
@@ -93,5 +108,6 @@ fn content_range(answer: &HeaderMap) -> Option<(u64, u64, u64)> {
     let dash = range.iter().position(|b| *b == b'-')?;
     let (first, last) = range.split_at_checked(dash)?;
     let (first, last, whole) = (number(first)?, number(last.get(1..)?)?, number(whole.get(1..)?)?);
-    (unit.eq_ignore_ascii_case(b"bytes ") && first <= last && last < whole).then_some((first, last + 1, whole))
+    (unit.eq_ignore_ascii_case(b"bytes ") && first <= last && last < whole)
+        .then_some((Span { start: first, end: last + 1 }, whole))
 }

@@ -317,6 +317,12 @@ impl BodyReader {
         }
     }
 
+    /// A reader of the same body at `start`; `None` if bytes from there on have been dropped already.
+    #[must_use]
+    pub fn from(self, start: u64) -> Option<Self> {
+        self.body.reader(start)
+    }
+
     /// The trailers; known once the end has been read.
     #[must_use]
     pub fn trailers(&self) -> Option<&HeaderMap> {

@@ -21,5 +21,5 @@ pub use body::{Body, BodyReader, BodyWriter, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
-pub use memory::{Limits, SearchRule, Store};
+pub use memory::{Limits, SearchRule, Slicing, Store};
 pub use slot::Slot;

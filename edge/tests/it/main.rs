@@ -27,5 +27,6 @@ mod protection;
 mod ranges;
 mod resume;
 mod sharing;
+mod slices;
 mod tiers;
 mod tls;

@@ -19,7 +19,9 @@ impl Plan {
     /// Whether the next hop gets a client's own conditions or range.
     pub(super) fn is_selective(&self) -> bool {
         let fields = &self.forward.fields;
-        self.stored.is_none() && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
+        self.stored.is_none()
+            && self.key.block.is_none()
+            && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
     }
 
     /// Whether the answers for its key are not worth waiting for: not stored, for a reason that is not one client's own.
@@ -61,7 +63,10 @@ pub(super) fn judge(
     let life = lifetime(status, fields, &control, exchange.response_time, rules.lifetime);
     let freshness = Freshness::of(fields, &control.directives, life, exchange, rules.stale);
     let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, rules.stale);
-    let storable = if plan.is_selective() && status != StatusCode::OK {
+    let is_block = plan.key.block.map(|block| block.is_answered_by(status, fields));
+    // A block is as good as a whole: it was asked for as what it is, and is found as that only.
+    let status = if is_block == Some(true) { StatusCode::OK } else { status };
+    let storable = if is_block == Some(false) || plan.is_selective() && status != StatusCode::OK {
         // 206, 304, 412 and 416 answer a condition or a range of one client.
         Err(NotStorable::Partial)
     } else if varies_on_rewritten(&rules.vary(fields)) {

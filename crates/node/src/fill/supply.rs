@@ -1,7 +1,8 @@
 //! The bytes of an answer, from one next hop after the other.
 //!
 //! When a body breaks off, the rest is asked for (`Range`, `If-Range`; RFC 9110 §13.1.5) at whoever owns the key then:
-//! readers see a pause. That needs a GET that was answered with 200 and a strong validator.
+//! readers see a pause. That needs a GET that was answered with 200, or with the block that was asked for, and a strong
+//! validator.
 //!
 //! **Invariant:** no byte comes that is not shown to be of the representation that was begun.
 
@@ -12,7 +13,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderValue, Method, StatusCode};
-use nearside_semantics::resume::{Rest, rest, strong_validator};
+use nearside_semantics::range::Span;
+use nearside_semantics::resume::{Rest, Wanted, content_range, rest, strong_validator};
 use nearside_store::Head;
 
 use super::Plan;
@@ -60,15 +62,18 @@ struct Again<'f> {
     plan: &'f Plan,
     begun: &'f Head,
     validator: HeaderValue,
+    /// What of the representation was asked for, where it was not all.
+    block: Option<(Span, u64)>,
 }
 
 impl<'f> Supply<'f> {
     /// The body of `asked`, whose head is `begun`. Without a plan it is an answer that cannot be asked for again.
     pub(super) fn new(engine: &'f Engine, asked: Box<Asked>, begun: &'f Head, plan: Option<&'f Plan>) -> Self {
-        let again = plan.filter(|plan| begun.status == StatusCode::OK && plan.forward.method == Method::GET);
-        let again = again.filter(|plan| !plan.forward.fields.contains_key(RANGE)).and_then(|plan| {
+        let again = plan.filter(|plan| plan.forward.method == Method::GET).and_then(|plan| {
+            let block = content_range(&begun.fields).filter(|_| plan.key.block.is_some());
+            let is_all = begun.status == StatusCode::OK && !plan.forward.fields.contains_key(RANGE);
             let validator = strong_validator(&begun.fields, engine.clock.now())?.clone();
-            Some(Again { plan, begun, validator })
+            (is_all || block.is_some()).then_some(Again { plan, begun, validator, block })
         });
         let length = super::fetched::length_of(&begun.fields);
         Self { engine, asked, again, received: 0, skip: 0, length, resumed: false, tries: 0, since: 0 }
@@ -129,11 +134,13 @@ impl<'f> Supply<'f> {
             self.tries += 1;
             let Ok(mut asked) = again.ask(self.engine, self.received).await else { continue };
             let (status, fields) = (asked.head.status, asked.take_end_to_end());
-            match rest(status, &fields, &again.begun.fields, self.received, self.length) {
+            match rest(status, &fields, &again.begun.fields, again.wanted(self.received, self.length)) {
                 Rest::Continues { length } => {
-                    self.length = Some(length);
+                    self.length = self.length.or(Some(length));
                     self.skip = 0;
                 }
+                // Of a block, that is too much.
+                Rest::Restarts if again.block.is_some() => return failed(error),
                 Rest::Restarts => self.skip = self.received,
                 Rest::Changed => {
                     resumes.changed.fetch_add(1, Ordering::Relaxed);
@@ -153,13 +160,23 @@ impl<'f> Supply<'f> {
 }
 
 impl Again<'_> {
+    /// What is still to come when so much of a body of this length has.
+    fn wanted(&self, received: u64, length: Option<u64>) -> Wanted {
+        match self.block {
+            None => Wanted { start: received, end: None, length },
+            Some((span, whole)) => Wanted { start: span.start + received, end: Some(span.end), length: Some(whole) },
+        }
+    }
+
     /// Asks for what comes behind the first `received` bytes.
     async fn ask(&self, engine: &Engine, received: u64) -> Result<Box<Asked>, HopError> {
         let mut forward = self.plan.forward.clone();
         for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
             forward.fields.remove(name);
         }
-        if let Ok(range) = HeaderValue::try_from(format!("bytes={received}-")) {
+        let Wanted { start, end, .. } = self.wanted(received, None);
+        let last = end.map_or_else(String::new, |end| (end - 1).to_string());
+        if let Ok(range) = HeaderValue::try_from(format!("bytes={start}-{last}")) {
             forward.fields.insert(RANGE, range);
         }
         forward.fields.insert(IF_RANGE, self.validator.clone());

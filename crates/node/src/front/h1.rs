@@ -185,6 +185,7 @@ impl Connection<'_> {
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
         let (interims, receiver) = Interims::channel(raw.version);
         let request = Request {
+            block: None,
             method: request::method(raw.method)?,
             scheme: self.scheme,
             authority: authority.map_err(|_no_value| Refusal::bad("host"))?,

@@ -20,7 +20,7 @@ use super::admit::CDN_LOOP;
 use super::interim::Interims;
 use super::key::{CacheKey, write_fill_key};
 use super::lookup::{Ask, Found, lookup};
-use super::{Answer, Engine, Request, respond};
+use super::{Answer, Engine, Request, respond, slices};
 use crate::fill::{self, Begun, Fetched, Joined, Plan};
 use crate::h1::request::Refusal;
 use crate::hop::{Forward, HopError, Urgency};
@@ -34,6 +34,14 @@ const FIELDS_ADDED: usize = 8;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+    match slices::answer(engine, site, request).await {
+        Some(answer) => answer,
+        None => one(engine, site, request).await,
+    }
+}
+
+/// The same from one stored or fetched response.
+pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
     let mut learned = None;
     let mut by_head = request.method == Method::HEAD;
     let mut broken = false;
@@ -274,6 +282,21 @@ fn broken_off(site: usize) -> Answer {
     respond::failure(&HopError::Short, Outcome::new(Verdict::Error, Some(site)))
 }
 
+/// Has fetched what will be asked for next, unless it is there or somebody fetches it already.
+pub(crate) fn prefetch(engine: &Arc<Engine>, site: usize, request: &Request) {
+    let now = engine.clock.now();
+    let key = engine.key(site, request, now);
+    let Found::Ask(ask) = lookup(engine, site, &key, request, now) else { return };
+    if engine.store.is_uncacheable(&key.bytes, now) {
+        return;
+    }
+    if let Joined::Leader(fill) = join(engine, request, &key, &ask, &Method::GET) {
+        let mut plan = plan(engine, site, request, key, &ask);
+        plan.background = true;
+        fill::start(engine, fill, plan);
+    }
+}
+
 /// Refreshes behind the client's back, unless somebody does already.
 fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey, entry: &Arc<Entry>) {
     let ask = Ask {
@@ -315,8 +338,10 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
 /// A fill whose answer others may share: of the whole, and of nobody's own conditions.
 fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
     let mut plan = plan_alone(engine, site, request, key);
+    let own_range = plan.key.block.is_none().then_some(RANGE);
     let fields = &mut plan.forward.fields;
-    for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
+    let own = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE];
+    for name in own.into_iter().chain(own_range) {
         fields.remove(name);
     }
     if let Some(entry) = &ask.stored {
@@ -331,15 +356,11 @@ fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &As
 
 /// The request as it came: conditions and ranges are the origin's business where nothing is stored.
 fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
-    Plan {
-        site,
-        key,
-        forward: engine.forward(site, request, engine.target(site, request)),
-        stored: None,
-        request: request.fields.clone(),
-        own_location: false,
-        background: false,
+    let mut forward = engine.forward(site, request, engine.target(site, request));
+    if let Some(range) = key.block.and_then(|block| block.range()) {
+        forward.fields.insert(RANGE, range);
     }
+    Plan { site, key, forward, stored: None, request: request.fields.clone(), own_location: false, background: false }
 }
 
 /// RFC 9111 §5.2.1.5, where the site honours what clients ask: nobody else can have the answer.

@@ -9,6 +9,7 @@ use nearside_semantics::query::SearchVariance;
 use nearside_semantics::vary::Vary;
 use nearside_store::SearchRule;
 
+use super::slices::Block;
 use super::{Engine, Request};
 
 /// A cache key and how it came about.
@@ -20,12 +21,14 @@ pub(crate) struct CacheKey {
     pub(crate) bytes: Box<[u8]>,
     /// The rule.
     pub(crate) rule: Option<Arc<SearchRule>>,
+    /// It is the key of a block, to which no rule applies.
+    pub(crate) block: Option<Block>,
 }
 
 impl CacheKey {
     /// Whether a response that says `variance` is stored under the key that was looked up first.
     pub(crate) fn agrees(&self, variance: Option<&SearchVariance>) -> bool {
-        self.rule.as_ref().map(|rule| &rule.variance) == variance
+        self.block.is_some() || self.rule.as_ref().map(|rule| &rule.variance) == variance
     }
 
     /// The name of a group that responses of this origin belong to.
@@ -104,9 +107,12 @@ impl Engine {
     pub(crate) fn key(&self, site: usize, request: &Request, now: Timestamp) -> CacheKey {
         let scheme = self.client_scheme(request);
         let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
+        if let Some(block) = request.block {
+            return CacheKey { bytes: block.key(&exact), exact, rule: None, block: Some(block) };
+        }
         match self.varied_key(&exact, now) {
-            Some((bytes, rule)) => CacheKey { exact, bytes: bytes.into(), rule: Some(rule) },
-            None => CacheKey { bytes: exact.clone(), exact, rule: None },
+            Some((bytes, rule)) => CacheKey { exact, bytes: bytes.into(), rule: Some(rule), block: None },
+            None => CacheKey { bytes: exact.clone(), exact, rule: None, block: None },
         }
     }
 

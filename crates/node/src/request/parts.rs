@@ -6,11 +6,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use nearside_store::{BodyReader, Read};
 
+use super::slices::Blocks;
+
 /// What an answer is read from.
 #[derive(Debug)]
 pub(crate) enum AnswerReader {
     Body(BodyReader),
     Parts(Parts),
+    Blocks(Box<Blocks>),
 }
 
 /// Parts of a body, with text before each and at the end.
@@ -88,14 +91,15 @@ impl AnswerReader {
         match self {
             Self::Body(reader) => reader.poll(limit, list),
             Self::Parts(parts) => parts.poll(limit, list),
+            Self::Blocks(blocks) => blocks.poll(limit, list),
         }
     }
 
-    /// As [`BodyReader::trailers`]; parts have none.
+    /// As [`BodyReader::trailers`]; parts and blocks have none.
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
         match self {
             Self::Body(reader) => reader.trailers(),
-            Self::Parts(_) => None,
+            Self::Parts(_) | Self::Blocks(_) => None,
         }
     }
 
@@ -104,6 +108,15 @@ impl AnswerReader {
         match self {
             Self::Body(reader) => reader.read(limit, list).await,
             Self::Parts(parts) => parts.read(limit, list).await,
+            Self::Blocks(blocks) => blocks.read(limit, list).await,
+        }
+    }
+
+    /// The same body from `start` on, before anything was read; `None` if it does not reach so far back any more.
+    pub(crate) fn skip_to(self, start: u64) -> Option<Self> {
+        match self {
+            Self::Body(reader) => reader.from(start).map(Self::Body),
+            other => (start == 0).then_some(other),
         }
     }
 }

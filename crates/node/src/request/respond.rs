@@ -150,7 +150,7 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
     let part = match select(source.head, source.length, gets, &request.fields, source.now) {
         Selected::Part(part) => part,
         Selected::NotModified => return not_modified(source, outcome),
-        Selected::PreconditionFailed => return synth(StatusCode::PRECONDITION_FAILED, "precondition", outcome),
+        Selected::PreconditionFailed => return precondition_failed(outcome),
     };
     match part {
         Part::Whole => {
@@ -165,7 +165,7 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
         }
         Part::Range(span) => partial(source, span, outcome),
         Part::Ranges(spans) => multipart(source, &spans, outcome),
-        Part::Unsatisfiable => unsatisfiable(source, outcome),
+        Part::Unsatisfiable => unsatisfiable(source.length, outcome),
     }
 }
 
@@ -233,10 +233,16 @@ fn content_range(span: Span, length: Option<u64>) -> String {
     String::from_utf8(value).unwrap_or_default()
 }
 
-fn unsatisfiable(source: &Source<'_>, outcome: Outcome) -> Answer {
+/// The client's precondition does not hold.
+pub(crate) fn precondition_failed(outcome: Outcome) -> Answer {
+    synth(StatusCode::PRECONDITION_FAILED, "precondition", outcome)
+}
+
+/// No byte of something that is `length` bytes long is in the client's range.
+pub(crate) fn unsatisfiable(length: Option<u64>, outcome: Outcome) -> Answer {
     let mut answer = synth(StatusCode::RANGE_NOT_SATISFIABLE, "range", outcome);
     if let AnswerHead::Own(fields) = &mut answer.head {
-        set_content_range(fields, &format!("bytes */{}", source.length.unwrap_or(0)));
+        set_content_range(fields, &format!("bytes */{}", length.unwrap_or(0)));
     }
     answer
 }

@@ -1,7 +1,7 @@
 //! Going on with a body that broke off: RFC 9110 §13.1.5, §14.2, §15.3.7.
 
 use http::StatusCode;
-use nearside_semantics::resume::{Rest, rest, strong_validator};
+use nearside_semantics::resume::{Rest, Wanted, rest, strong_validator};
 
 use crate::heads::{NOW, head};
 
@@ -58,7 +58,11 @@ fn the_rest_must_show_that_it_is_of_the_same_bytes() {
     ];
     for (status, answer, expected) in table {
         let (code, begun) = (StatusCode::from_u16(status).unwrap(), head("etag: \"a\""));
-        assert_eq!(rest(code, &head(answer), &begun, 4, Some(10)), expected, "{status} {answer}");
+        assert_eq!(
+            rest(code, &head(answer), &begun, Wanted { start: 4, end: None, length: Some(10) }),
+            expected,
+            "{status} {answer}"
+        );
     }
 }
 
@@ -66,8 +70,22 @@ fn the_rest_must_show_that_it_is_of_the_same_bytes() {
 fn a_length_that_was_unknown_comes_with_the_rest() {
     let begun = head("etag: \"a\"");
     let answer = head("etag: \"a\" | content-range: bytes 4-9/10");
-    assert_eq!(rest(StatusCode::PARTIAL_CONTENT, &answer, &begun, 4, None), Rest::Continues { length: 10 });
+    assert_eq!(rest(StatusCode::PARTIAL_CONTENT, &answer, &begun, FROM_4), Rest::Continues { length: 10 });
 }
+
+#[test]
+fn of_a_part_only_the_rest_of_that_part_is_the_rest() {
+    let begun = head("etag: \"a\" | content-range: bytes 2-7/10");
+    let wanted = Wanted { start: 4, end: Some(8), length: Some(10) };
+    for (range, expected) in
+        [("4-7/10", Rest::Continues { length: 10 }), ("4-9/10", Rest::Useless), ("4-7/11", Rest::Useless)]
+    {
+        let answer = head(&format!("etag: \"a\" | content-range: bytes {range}"));
+        assert_eq!(rest(StatusCode::PARTIAL_CONTENT, &answer, &begun, wanted), expected, "{range}");
+    }
+}
+
+const FROM_4: Wanted = Wanted { start: 4, end: None, length: None };
 
 #[test]
 fn a_date_stands_for_the_tag_where_there_is_none() {
@@ -79,6 +97,6 @@ fn a_date_stands_for_the_tag_where_there_is_none() {
         ("etag: \"a\" | last-modified: $now-60 | content-range: bytes 4-9/10", Rest::Useless),
     ];
     for (answer, expected) in table {
-        assert_eq!(rest(StatusCode::PARTIAL_CONTENT, &head(answer), &begun, 4, None), expected, "{answer}");
+        assert_eq!(rest(StatusCode::PARTIAL_CONTENT, &head(answer), &begun, FROM_4), expected, "{answer}");
     }
 }

@@ -108,6 +108,7 @@ impl Stream {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         request::target(target.as_bytes(), parts.method.as_str(), Scheme::Https)?;
         Ok(Request {
+            block: None,
             method: parts.method,
             scheme: Scheme::Https,
             authority,

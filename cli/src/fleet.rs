@@ -1,4 +1,4 @@
-//! The processes of the demo: started, watched, stopped.
+//! Processes of this program: started, watched, frozen, killed, stopped.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::nodes::{NODES, Node};
 use crate::admin_client::send;
 
 /// A process that is not ready by then will not be.
@@ -22,7 +21,18 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const RESTARTS_MAX: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// All processes of the demo.
+/// A process, not started yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    /// Its own, for its files and for people.
+    pub(crate) name: String,
+    /// What it is started with, the subcommand first.
+    pub(crate) args: Vec<String>,
+    /// What answers 200 once it is ready.
+    pub(crate) ready_url: String,
+}
+
+/// Processes that belong together.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     folder: PathBuf,
@@ -32,60 +42,45 @@ pub(crate) struct Fleet {
 
 #[derive(Debug)]
 struct Process {
-    node: &'static Node,
+    member: Member,
     child: Child,
     restarts: u32,
 }
 
 impl Fleet {
-    /// A fleet that has not started. Its files are in a folder of its own below the system's temporary folder.
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("nearside-demo-{}", std::process::id()));
+    /// A fleet without processes. Its files are in a folder of its own below the system's temporary folder.
+    pub(crate) fn new(what: &str) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("nearside-{what}-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        for node in &NODES {
-            if let Some(config) = node.config {
-                fs::write(folder.join(format!("{}.toml", node.name)), config)?;
-            }
-        }
         Ok(Self { folder, secret: random_secret()?, processes: Vec::new() })
     }
 
-    /// Where the logs are.
+    /// Where the files are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Starts all processes, each once those before it are ready.
-    pub(crate) async fn start_all(&mut self) -> anyhow::Result<()> {
-        for node in &NODES {
-            self.start(node).await?;
-        }
-        Ok(())
+    /// Writes the configuration of a member; its path.
+    pub(crate) fn configure(&self, name: &str, config: &str) -> anyhow::Result<String> {
+        let path = self.file(name, "toml");
+        fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path.display().to_string())
     }
 
-    /// Starts the process called `name` again, after [`Self::stop`].
-    pub(crate) async fn start_again(&mut self, name: &str) -> anyhow::Result<()> {
-        let node = NODES.iter().find(|node| node.name == name).context("no such node")?;
-        self.start(node).await
-    }
-
-    async fn start(&mut self, node: &'static Node) -> anyhow::Result<()> {
-        let child = self.spawn(node)?;
-        let mut process = Process { node, child, restarts: 0 };
+    /// Starts a process, and waits until it is ready.
+    pub(crate) async fn start(&mut self, member: Member) -> anyhow::Result<()> {
+        let child = self.spawn(&member)?;
+        let mut process = Process { member, child, restarts: 0 };
         let ready = self.wait_until_ready(&mut process).await;
         self.processes.push(process);
         ready
     }
 
-    fn spawn(&self, node: &Node) -> anyhow::Result<Child> {
-        let log = |suffix: &str| File::options().create(true).append(true).open(self.file(node, suffix));
+    fn spawn(&self, member: &Member) -> anyhow::Result<Child> {
+        let log = |suffix: &str| File::options().create(true).append(true).open(self.file(&member.name, suffix));
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(node.role);
-        match node.config {
-            Some(_) => command.arg("--config").arg(self.file(node, "toml")),
-            None => command.arg("--listen").arg(format!("127.0.0.1:{}", node.port)),
-        };
         command
+            .args(&member.args)
             .env("NEARSIDE_SHIELD_SECRET", &self.secret)
             .env_remove("NEARSIDE_CONFIG")
             .stdin(Stdio::null())
@@ -94,45 +89,45 @@ impl Fleet {
             // Ctrl-C at the terminal is for us: we stop the others in order.
             .process_group(0)
             .kill_on_drop(true);
-        command.spawn().with_context(|| format!("cannot start {}", node.name))
+        command.spawn().with_context(|| format!("cannot start {}", member.name))
     }
 
-    fn file(&self, node: &Node, suffix: &str) -> PathBuf {
-        self.folder.join(format!("{}.{suffix}", node.name))
+    fn file(&self, name: &str, suffix: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{suffix}"))
     }
 
     async fn wait_until_ready(&self, process: &mut Process) -> anyhow::Result<()> {
         let end = Instant::now() + READY_MAX;
         while Instant::now() < end {
             if let Some(status) = process.child.try_wait()? {
-                bail!("{}", self.obituary(process.node, status));
+                bail!("{}", self.obituary(&process.member.name, status));
             }
-            let answer = send(Method::GET, &process.node.ready_url(), None).await;
+            let answer = send(Method::GET, &process.member.ready_url, None).await;
             if answer.is_ok_and(|answer| answer.status.is_success()) {
                 // Somebody else may answer on a port that our process could not get.
                 sleep(LOOK_AGAIN).await;
                 return match process.child.try_wait()? {
                     None => Ok(()),
-                    Some(status) => Err(anyhow::anyhow!("{}", self.obituary(process.node, status))),
+                    Some(status) => Err(anyhow::anyhow!("{}", self.obituary(&process.member.name, status))),
                 };
             }
             sleep(LOOK_AGAIN).await;
         }
         bail!(
             "{} was not ready in {} s; see {}",
-            process.node.name,
+            process.member.name,
             READY_MAX.as_secs(),
-            self.file(process.node, "log").display()
+            self.file(&process.member.name, "log").display()
         )
     }
 
     /// Which process ended, how, and its last words.
-    fn obituary(&self, node: &Node, status: ExitStatus) -> String {
-        let log = fs::read_to_string(self.file(node, "log")).unwrap_or_default();
+    fn obituary(&self, name: &str, status: ExitStatus) -> String {
+        let log = fs::read_to_string(self.file(name, "log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last =
             lines.iter().skip(lines.len().saturating_sub(5)).map(|line| format!("\n  {line}")).collect::<String>();
-        format!("{} has ended ({status}); its last words:{last}", node.name)
+        format!("{name} has ended ({status}); its last words:{last}")
     }
 
     /// Watches until a process dies for good; one that merely dies is started again.
@@ -141,16 +136,17 @@ impl Fleet {
             sleep(LOOK_AGAIN * 4).await;
             for place in 0..self.processes.len() {
                 let Some(process) = self.processes.get_mut(place) else { continue };
-                let (node, Some(status)) = (process.node, process.child.try_wait()?) else { continue };
+                let Some(status) = process.child.try_wait()? else { continue };
+                let member = process.member.clone();
                 process.restarts += 1;
                 let restarts = process.restarts;
-                let obituary = self.obituary(node, status);
+                let obituary = self.obituary(&member.name, status);
                 if restarts > RESTARTS_MAX {
                     bail!("{obituary}\nit was started again {RESTARTS_MAX} times: the demo ends");
                 }
                 eprintln!("{obituary}\nstarting it again");
-                let child = self.spawn(node)?;
-                let mut process = Process { node, child, restarts };
+                let child = self.spawn(&member)?;
+                let mut process = Process { member, child, restarts };
                 self.wait_until_ready(&mut process).await?;
                 if let Some(slot) = self.processes.get_mut(place) {
                     *slot = process;
@@ -161,15 +157,27 @@ impl Fleet {
 
     /// Stops the process called `name`.
     pub(crate) async fn stop(&mut self, name: &str) {
-        if let Some(place) = self.processes.iter().position(|process| process.node.name == name) {
+        if let Some(place) = self.processes.iter().position(|process| process.member.name == name) {
             end(&mut self.processes.swap_remove(place)).await;
         }
+    }
+
+    /// Sends a signal to the process called `name`.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        if let Some(process) = self.processes.iter().find(|process| process.member.name == name) {
+            send_signal(process, signal);
+        }
+    }
+
+    /// The process of `name`, as the system numbers it.
+    pub(crate) fn pid(&self, name: &str) -> Option<u32> {
+        self.processes.iter().find(|process| process.member.name == name)?.child.id()
     }
 
     /// Stops all, those that face clients first.
     pub(crate) async fn stop_all(&mut self) {
         for process in self.processes.iter().rev() {
-            terminate(process);
+            send_signal(process, Signal::TERM);
         }
         for mut process in self.processes.drain(..).rev() {
             end(&mut process).await;
@@ -177,23 +185,23 @@ impl Fleet {
     }
 }
 
-fn terminate(process: &Process) {
+fn send_signal(process: &Process, signal: Signal) {
     let pid = process.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended already.
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, signal);
     }
 }
 
 async fn end(process: &mut Process) {
-    terminate(process);
+    send_signal(process, Signal::TERM);
     if timeout(STOP_MAX, process.child.wait()).await.is_err() {
-        eprintln!("{} does not stop: killed", process.node.name);
+        eprintln!("{} does not stop: killed", process.member.name);
         let _ = process.child.kill().await;
     }
 }
 
-/// Known to this demo's processes only.
+/// Known to the processes of one fleet only.
 fn random_secret() -> anyhow::Result<String> {
     use std::io::Read;
     let mut bytes = [0; 16];

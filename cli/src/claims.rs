@@ -1,0 +1,32 @@
+//! Claims that are checked one after the other, a line each.
+
+use std::process::ExitCode;
+
+/// How many did not hold so far.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    failed: u32,
+}
+
+impl Claims {
+    /// Says whether a claim holds; if not, why not.
+    pub(crate) fn check(&mut self, what: &str, result: anyhow::Result<()>) {
+        match result {
+            Ok(()) => println!("ok    {what}"),
+            Err(error) => {
+                self.failed += 1;
+                println!("FAIL  {what}: {error:#}");
+            }
+        }
+    }
+
+    /// The last line: `all` if all of them hold, else how many do not, and where to look.
+    pub(crate) fn conclude(&self, all: &str, failed: &str, look: &std::path::Path) -> ExitCode {
+        if self.failed == 0 {
+            println!("{all}");
+            return ExitCode::SUCCESS;
+        }
+        println!("{} {failed}; logs: {}", self.failed, look.display());
+        ExitCode::FAILURE
+    }
+}

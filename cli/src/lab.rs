@@ -1,0 +1,245 @@
+//! Scenarios of `nearside loadtest`: a fleet of processes on this machine, something that goes wrong, and claims about what
+//! clients and the origin see of it.
+
+mod crowd;
+mod cuts;
+mod freeze;
+mod kill;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Subcommand;
+use http::Method;
+use nearside_loadtest::{Check, CrowdReport, Report};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin_client::send;
+use crate::claims::Claims;
+use crate::fleet::{Fleet, Member};
+
+/// What goes wrong.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Many clients at once for one cold object: the origin is asked once
+    Crowd(crowd::CrowdArgs),
+    /// An origin that breaks off again and again: all bodies are right, and it sends little twice
+    Cuts(cuts::CutsArgs),
+    /// A shield is killed under load: nobody notices who asks for what is stored
+    Kill(kill::KillArgs),
+    /// The origin freezes under load: what is stored is served, and nothing falls upon it when it is back
+    Freeze(freeze::FreezeArgs),
+}
+
+pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut lab = Lab::new()?;
+        let mut claims = Claims::default();
+        let work = async {
+            match scenario {
+                Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
+                Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
+                Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
+                Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
+            }
+        };
+        let done = tokio::select! {
+            done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", lab.fleet.folder())),
+            _ = terminate.recv() => Ok(ExitCode::FAILURE),
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                eprintln!("\nstopping");
+                Ok(ExitCode::FAILURE)
+            }
+        };
+        lab.fleet.stop_all().await;
+        done
+    })
+}
+
+/// The name of the origin's process.
+const ORIGIN: &str = "origin-sim";
+
+/// A fleet on free ports.
+pub(crate) struct Lab {
+    fleet: Fleet,
+    origin: u16,
+    shields: Vec<Node>,
+    edges: Vec<Node>,
+}
+
+/// An edge or a shield of the lab.
+struct Node {
+    name: String,
+    port: u16,
+    admin: u16,
+}
+
+/// What a scenario wants to be otherwise than by default, as TOML.
+#[derive(Default)]
+struct Settings<'s> {
+    shields: usize,
+    edges: usize,
+    /// Tables of the shields and edges, before the site.
+    shield: &'s str,
+    edge: &'s str,
+    /// Keys of the site, on both.
+    site: &'s str,
+}
+
+impl Lab {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { fleet: Fleet::new("lab")?, origin: 0, shields: Vec::new(), edges: Vec::new() })
+    }
+
+    /// Starts an origin, shields and edges.
+    async fn start(&mut self, settings: &Settings<'_>) -> anyhow::Result<()> {
+        let [origin] = free_ports()?;
+        self.origin = origin;
+        let member = Member {
+            name: ORIGIN.to_owned(),
+            args: ["origin-sim", "--listen", &format!("127.0.0.1:{origin}")].map(str::to_owned).to_vec(),
+            ready_url: format!("http://127.0.0.1:{origin}/readyz"),
+        };
+        self.fleet.start(member).await?;
+        for number in 1..=settings.shields {
+            let tables = format!("[edges]\nsecret = \"${{NEARSIDE_SHIELD_SECRET}}\"\n{}", settings.shield);
+            let node = self.start_node("shield", number, &tables, settings.site).await?;
+            self.shields.push(node);
+        }
+        let addresses: Vec<_> = self.shields.iter().map(|node| format!("\"http://127.0.0.1:{}\"", node.port)).collect();
+        for number in 1..=settings.edges {
+            let tables = format!(
+                "[shields]\naddresses = [{}]\nsecret = \"${{NEARSIDE_SHIELD_SECRET}}\"\n{}",
+                addresses.join(", "),
+                settings.edge
+            );
+            let node = self.start_node("edge", number, &tables, settings.site).await?;
+            self.edges.push(node);
+        }
+        Ok(())
+    }
+
+    async fn start_node(&mut self, role: &str, number: usize, tables: &str, site: &str) -> anyhow::Result<Node> {
+        let [port, admin] = free_ports()?;
+        let name = format!("{role}-{number}");
+        // One host for all edges, whatever their ports: else each would have keys of its own.
+        let config = format!(
+            "role = \"{role}\"\nid = \"{name}\"\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\n\
+             {tables}\n[access_log]\nformat = \"off\"\n[[site]]\nname = \"lab\"\nhosts = [\"*\"]\n\
+             canonical_host = \"lab.test\"\norigins = [\"http://127.0.0.1:{}\"]\n{site}\n",
+            self.origin
+        );
+        let path = self.fleet.configure(&name, &config)?;
+        let args = [role, "--config", &path].map(str::to_owned).to_vec();
+        let ready_url = format!("http://127.0.0.1:{admin}/readyz");
+        self.fleet.start(Member { name: name.clone(), args, ready_url }).await?;
+        Ok(Node { name, port, admin })
+    }
+
+    /// A path at every edge.
+    fn urls(&self, path: &str) -> Vec<String> {
+        self.edges.iter().map(|edge| edge.url(path)).collect()
+    }
+
+    /// What the origin's ledger says of a path, or of all.
+    async fn ledger(&self, path: Option<&str>) -> anyhow::Result<Seen> {
+        let reply = send(Method::GET, &format!("http://127.0.0.1:{}/_ledger", self.origin), None).await?;
+        let page: Value = serde_json::from_slice(&reply.body)?;
+        let entry = match path {
+            Some(path) => page.get("paths").and_then(|paths| paths.get(path)),
+            None => page.get("total"),
+        };
+        let number = |key| entry.and_then(|entry| entry.get(key)).and_then(Value::as_u64).unwrap_or(0);
+        Ok(Seen { requests: number("requests"), peak: number("peak_concurrency"), bytes: number("bytes") })
+    }
+
+    /// The most memory that a process has had, in bytes.
+    fn peak_memory(&self, name: &str) -> anyhow::Result<u64> {
+        let pid = self.fleet.pid(name).context("it does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
+        Ok(peak.context("the system does not tell")?.trim().parse::<u64>()? * 1024)
+    }
+}
+
+/// What reached the origin.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    requests: u64,
+    peak: u64,
+    bytes: u64,
+}
+
+impl Node {
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The sum of a metric over its labels.
+    async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let reply = send(Method::GET, &format!("http://127.0.0.1:{}/metrics", self.admin), None).await?;
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        let values = text.lines().filter_map(|line| {
+            let (left, value) = line.rsplit_once(' ')?;
+            (left.split('{').next() == Some(name)).then(|| value.parse::<u64>().ok()).flatten()
+        });
+        Ok(values.sum())
+    }
+}
+
+/// Ports that are free now.
+fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    // Bound together, so that they differ.
+    let mut listeners = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("there is no free port")?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
+}
+
+/// Compares with the body of `seed`, which is made once.
+fn body_of(seed: u64, size: u64) -> Check {
+    let body = nearside_origin_sim::body::bytes(seed, 0, size);
+    std::sync::Arc::new(move |at, bytes| {
+        let start = usize::try_from(at).unwrap_or(usize::MAX);
+        body.get(start..start.saturating_add(bytes.len())).is_some_and(|expected| *expected == *bytes)
+    })
+}
+
+/// Whether every client of a crowd got what it should.
+fn all_right(report: &CrowdReport) -> anyhow::Result<()> {
+    let CrowdReport { right, wrong, failed, .. } = report;
+    let failure = report.last_failure.as_deref().unwrap_or("-");
+    holds(*wrong == 0 && *failed == 0, || format!("{right} right, {wrong} wrong, {failed} failed, the last: {failure}"))
+}
+
+/// Whether every request of a run was answered with 200.
+fn all_answered(report: &Report) -> anyhow::Result<()> {
+    let failure = report.last_failure.as_deref().unwrap_or("-");
+    ensure!(report.failed == 0, "{} of {} failed, the last one: {failure}", report.failed, report.due);
+    let well = report.statuses.get(&200).copied().unwrap_or(0);
+    ensure!(well == report.due, "{:?} of {}", report.statuses, report.due);
+    Ok(())
+}
+
+/// Holds if `is_so`; else says what is.
+fn holds(is_so: bool, what: impl FnOnce() -> String) -> anyhow::Result<()> {
+    if is_so { Ok(()) } else { Err(anyhow::anyhow!(what())) }
+}
+
+/// In MiB, for people.
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
