@@ -5,6 +5,7 @@ mod crowd;
 mod cuts;
 mod freeze;
 mod kill;
+mod slow;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) enum Scenario {
     Kill(kill::KillArgs),
     /// The origin freezes under load: what is stored is served, and nothing falls upon it when it is back
     Freeze(freeze::FreezeArgs),
+    /// Objects larger than the cache, and clients that take them slowly: memory stays bounded
+    Slow(slow::SlowArgs),
 }
 
 pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
@@ -45,6 +48,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
                 Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
                 Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
                 Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
+                Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
             }
         };
         let done = tokio::select! {

@@ -1,6 +1,7 @@
 //! Running a load: a schedule, connections that take its requests in turn, and one tally.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::report::{Report, latency};
@@ -70,11 +71,17 @@ fn bar(due: u64) -> ProgressBar {
     ProgressBar::new(due).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-async fn connect(url: &Uri) -> std::io::Result<TcpStream> {
+/// Where a URL's host is reached.
+pub(crate) async fn address(url: &Uri) -> std::io::Result<SocketAddr> {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     // Browsers take every name below localhost for this machine; so do we.
     let host = if host.ends_with(".localhost") { "127.0.0.1" } else { host };
-    let socket = TcpStream::connect((host, url.port_u16().unwrap_or(80))).await?;
+    let mut addresses = lookup_host((host, url.port_u16().unwrap_or(80))).await?;
+    addresses.next().ok_or_else(|| std::io::ErrorKind::NotFound.into())
+}
+
+async fn connect(url: &Uri) -> std::io::Result<TcpStream> {
+    let socket = TcpStream::connect(address(url).await?).await?;
     socket.set_nodelay(true)?;
     Ok(socket)
 }

@@ -24,7 +24,9 @@ pub(crate) struct CrowdArgs {
 }
 
 pub(super) async fn run(args: &CrowdArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
-    lab.start(&Settings { shields: 2, edges: args.edges, ..Settings::default() }).await?;
+    // Ten thousand clients that share a machine with their servers each wait long for their next byte.
+    let edge = "[timeouts]\nstall = \"5m\"\n";
+    lab.start(&Settings { shields: 2, edges: args.edges, edge, ..Settings::default() }).await?;
     let size = args.size.0;
     // It takes its time, so that most come while it is on its way.
     let path = format!("/crowd?cc=max-age%3D3600&etag=a&seed=11&size={size}&rate={}", size.max(1));

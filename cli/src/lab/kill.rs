@@ -62,7 +62,7 @@ pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> 
     claims.check("no other request fails either", all_answered(&misses));
     claims.check(&format!("the other shield owns all keys {after} s later"), taken_over);
     let retries = edge.metric("nearside_upstream_retries_total").await?;
-    let few = holds(retries <= u64::from(args.rate), || "more than a second's load".to_owned());
+    let few = holds(retries <= u64::from(args.rate) * after, || format!("more than the load of {after} s"));
     claims.check(&format!("only what was under way is sent again ({retries} requests)"), few);
     Ok(())
 }

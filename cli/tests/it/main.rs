@@ -8,4 +8,5 @@
 )]
 
 mod dependencies;
+mod scenarios;
 mod wrong_input;

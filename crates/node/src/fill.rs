@@ -298,7 +298,7 @@ async fn response(
     let room = room(engine, plan, &judged, &head, length);
     let (charge, stored) = match room {
         Ok(charge) => (Some(charge), Ok(())),
-        Err(unstored) => (None, Err(unstored)),
+        Err(unstored) => (engine.store.charge(), Err(unstored)),
     };
     if plan.forward.method == Method::HEAD {
         freshen_by_head(engine, &entered.fill, plan, &asked, fields, sent);

@@ -156,7 +156,8 @@ impl Lane<'_> {
 
     /// The answer, with its body passing through a window.
     fn relay(&self, mut asked: Box<Asked>, outcome: Outcome) -> Answer {
-        let (body, writer) = Body::growing(None, Some(self.engine.config.limits.window_bytes));
+        let window = self.engine.config.limits.window_bytes;
+        let (body, writer) = Body::growing(self.engine.store.charge(), Some(window));
         let fetched =
             Fetched::new(self.engine, self.site, &mut asked, body, Err(Unstored::Passed), &self.request.fields);
         let reader = fetched.body.reader(0);

@@ -2,7 +2,8 @@
 //!
 //! Each reader has a cursor of its own; reading copies nothing but references to chunks. The writer of a *kept* body
 //! never waits for anybody; the writer of a *passing* body (one that will not be stored) holds at most a window of
-//! bytes and waits for its slowest reader, dropping what all have passed.
+//! bytes and waits for its slowest reader, dropping what all have passed. A reader has passed what it has read when it
+//! comes back for more: until then it may still be sending that. What is held is charged, as far as there is room.
 //!
 //! **Invariant:** a reader sees the end only after [`BodyWriter::finish`]; every other way of ending is
 //! [`Read::Cut`].
@@ -71,8 +72,8 @@ impl Body {
         body
     }
 
-    /// An empty body and the one who may write it. With a `window` the body passes: no more than that many bytes are
-    /// held for its readers, and it can only be joined at its start.
+    /// An empty body and the one who may write it, whose bytes count on a charge. With a `window` the body passes: no more
+    /// than that many bytes are held for its readers, and it can only be joined at its start.
     #[must_use]
     pub fn growing(charge: Option<Charge>, window: Option<u64>) -> (Arc<Self>, BodyWriter) {
         let body = Arc::new(Self {
@@ -155,6 +156,10 @@ impl Growing {
             self.start = end;
             self.chunks.pop_front();
         }
+        let held = self.held();
+        if let Some(charge) = &mut self.charge {
+            charge.shrink_to(held);
+        }
     }
 
     fn held(&self) -> u64 {
@@ -185,23 +190,31 @@ impl BodyWriter {
         self.body.grown.notify_waiters();
     }
 
-    /// Takes `bytes` more for a kept body; false if the budget is used up. Passing bodies need no room.
+    /// Takes `bytes` more; false if the budget is used up.
     #[must_use]
     pub fn charge(&mut self, bytes: u64) -> bool {
-        let mut growing = self.body.growing.lock();
-        growing.window.is_some() || growing.charge.as_mut().is_none_or(|charge| charge.grow(bytes))
+        self.body.growing.lock().charge.as_mut().is_none_or(|charge| charge.grow(bytes))
     }
 
     /// Turns a kept body into a passing one: from now on at most `window` bytes are held.
     pub fn pass(&mut self, window: u64) {
         let mut growing = self.body.growing.lock();
         growing.window = Some(window);
-        growing.charge = None;
         growing.drop_passed();
     }
 
     /// Waits until there is room for more. False when nobody reads a passing body any more.
     pub async fn room(&self) -> bool {
+        self.room_within(u64::MAX).await
+    }
+
+    /// Waits until all of a passing body has been taken. False when nobody reads it any more.
+    pub async fn emptied(&self) -> bool {
+        self.room_within(1).await
+    }
+
+    /// Waits until fewer bytes are held than the window has, and than `most`.
+    async fn room_within(&self, most: u64) -> bool {
         loop {
             let notified = self.body.read.notified();
             tokio::pin!(notified);
@@ -213,7 +226,7 @@ impl BodyWriter {
                 if !growing.has_readers() {
                     return false;
                 }
-                if growing.held() < window {
+                if growing.held() < window.min(most) {
                     return true;
                 }
             }
@@ -282,24 +295,24 @@ impl BodyReader {
             drop(growing);
             return self.poll(limit, list);
         }
-        let read = collect(growing.chunks.iter(), self.at - growing.start, limit, list);
-        self.at += read;
-        if read == 0 {
-            return match (growing.ended, growing.cut) {
-                (false, _) => Read::Pending,
-                (true, false) => Read::End,
-                (true, true) => Read::Cut,
-            };
-        }
+        // Who comes back has done with what it got.
         if let Some(place) = self.place {
             growing.set_cursor(place, Some(self.at));
         }
+        let read = collect(growing.chunks.iter(), self.at - growing.start, limit, list);
+        self.at += read;
+        let found = match (read, growing.ended, growing.cut) {
+            (1.., ..) => Read::Chunks,
+            (0, false, _) => Read::Pending,
+            (0, true, false) => Read::End,
+            (0, true, true) => Read::Cut,
+        };
         let passing = growing.window.is_some();
         drop(growing);
         if passing {
             self.body.read.notify_one();
         }
-        Read::Chunks
+        found
     }
 
     /// As [`poll`](Self::poll), but waits where that says [`Read::Pending`].

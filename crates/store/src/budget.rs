@@ -69,6 +69,13 @@ impl Charge {
         grown
     }
 
+    /// Gives back what it holds beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let beyond = self.bytes.saturating_sub(bytes);
+        self.bytes -= beyond;
+        self.budget.used.fetch_sub(beyond, Ordering::Relaxed);
+    }
+
     /// The bytes that it holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -170,6 +170,12 @@ impl Store {
         })
     }
 
+    /// A charge for what is not stored, of nothing so far.
+    #[must_use]
+    pub fn charge(&self) -> Option<Charge> {
+        self.budget.take(0)
+    }
+
     /// Evicts until there is room for `bytes` more, or until there is nothing left that would make some.
     pub fn make_room(&self, bytes: u64, now: Timestamp) {
         for round in 0..ROOM_TRIES {

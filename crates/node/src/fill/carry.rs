@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use nearside_store::entry::fields_weight;
 use nearside_store::{BodyWriter, Head};
@@ -36,6 +36,9 @@ pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>)
         }
         match supply.piece().await {
             Ok(Some(bytes)) => {
+                if !hold(engine, &mut writer, bytes.len() as u64).await {
+                    return;
+                }
                 // Whole with its last byte, before its reader can have left with it.
                 writer.append(bytes);
             }
@@ -57,6 +60,7 @@ pub(super) async fn keep(
     fetched: &Fetched,
 ) -> bool {
     let mut kept = true;
+    let mut room = Room::of(fetched.length);
     let mut supply = Supply::new(engine, asked, &fetched.head, Some(plan));
     loop {
         if !writer.room().await {
@@ -69,8 +73,14 @@ pub(super) async fn keep(
                     engine.store.remember_uncacheable(&plan.key.bytes, engine.clock.now());
                     writer.pass(engine.config.limits.window_bytes);
                 }
-                // What stays is copied: a slice would keep the whole receive buffer alive.
-                writer.append(if kept { Bytes::copy_from_slice(&bytes) } else { bytes });
+                if !kept && !hold(engine, &mut writer, bytes.len() as u64).await {
+                    return false;
+                }
+                if kept {
+                    room.copy(&bytes, |piece| writer.append(piece));
+                } else {
+                    writer.append(bytes);
+                }
                 if supply.is_whole() {
                     break;
                 }
@@ -90,14 +100,59 @@ pub(super) async fn keep(
     kept
 }
 
+/// Where the bytes of a kept body are copied to: a slice would keep the whole receive buffer alive. Pieces of a body of
+/// known length share allocations of a size that the allocator need not round.
+struct Room {
+    left: Option<u64>,
+    free: BytesMut,
+}
+
+/// The largest allocation for a kept body.
+const ROOM_BYTES: u64 = 256 << 10;
+
+impl Room {
+    fn of(length: Option<u64>) -> Self {
+        Self { left: length, free: BytesMut::new() }
+    }
+
+    /// Calls `take` with a copy of `bytes`, in one piece or two.
+    fn copy(&mut self, mut bytes: &[u8], mut take: impl FnMut(Bytes)) {
+        let Some(left) = &mut self.left else { return take(Bytes::copy_from_slice(bytes)) };
+        while !bytes.is_empty() {
+            if self.free.capacity() == 0 {
+                if bytes.len() as u64 >= *left {
+                    // The last piece, or the only one.
+                    return take(Bytes::copy_from_slice(bytes));
+                }
+                self.free = BytesMut::with_capacity(usize::try_from((*left).min(ROOM_BYTES)).unwrap_or(bytes.len()));
+            }
+            let (piece, rest) = bytes.split_at(bytes.len().min(self.free.capacity()));
+            self.free.extend_from_slice(piece);
+            take(self.free.split().freeze());
+            *left = left.saturating_sub(piece.len() as u64);
+            bytes = rest;
+        }
+    }
+}
+
 fn fits(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
     if writer.written() + more > engine.store.limits().object_bytes_max {
         return false;
     }
+    charge(engine, writer, more)
+}
+
+fn charge(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
     writer.charge(more) || {
         engine.store.make_room(more, engine.clock.now());
         writer.charge(more)
     }
+}
+
+/// Makes room for a piece of a body that passes; if there is none to be had, it goes on a piece at a time. False when nobody
+/// reads it any more.
+async fn hold(engine: &Engine, writer: &mut BodyWriter, bytes: u64) -> bool {
+    charge(engine, writer, bytes) || writer.emptied().await
 }
 
 /// The body ends before it is whole; its writer is dropped with this.

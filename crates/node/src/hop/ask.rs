@@ -108,13 +108,18 @@ impl Hops {
     ) -> Result<Box<Asked>, HopError> {
         self.budget.pay_in();
         let mut last: Option<Failed> = None;
+        let mut sent = None;
         for hop in to {
-            if last.as_ref().is_some_and(|last| last.sent) && !self.budget.may_retry() {
+            // What was never sent costs nobody anything.
+            if sent.take().is_some_and(|to: &Arc<Hop>| !self.budget.may_retry(!to.health.is_in())) {
                 break;
             }
             match self.ask_one(hop, forward, clock, tell).await {
                 Ok(asked) => return Ok(asked),
-                Err(failed) if failed.silent => last = Some(worse(last, failed)),
+                Err(failed) if failed.silent => {
+                    sent = failed.sent.then_some(hop);
+                    last = Some(worse(last, failed));
+                }
                 Err(failed) => return Err(failed.error),
             }
         }
@@ -181,17 +186,8 @@ impl Hops {
         };
         self.within(hop, self.timeouts.between_bytes, write).await.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
-        let head = {
-            let answer = self.within(hop, self.timeouts.first_byte, final_head(&mut reader, forward, tell));
-            tokio::pin!(answer);
-            tokio::select! {
-                biased;
-                head = &mut answer => Some(head),
-                // A shield that does not live any more need not be waited for.
-                () = hop.health.gone_out.notified(), if hop.is_shield() => None,
-            }
-        };
-        let Some(head) = head else { return Err(fail(ResponseError::Closed, reader.begun)) };
+        let answer = final_head(&mut reader, forward, tell);
+        let head = self.while_in(hop, self.timeouts.first_byte, answer).await;
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address, place, deadline: instant() + self.timeouts.total };
@@ -322,11 +318,28 @@ impl Hops {
         }
     }
 
+    /// As [`within`](Self::within), but a shield that goes out meanwhile is not waited for any longer.
+    async fn while_in<T>(
+        &self,
+        hop: &Hop,
+        limit: Duration,
+        work: impl Future<Output = Result<T, ResponseError>>,
+    ) -> Result<T, Late> {
+        if !hop.is_shield() {
+            return self.within(hop, limit, work).await;
+        }
+        tokio::select! {
+            biased;
+            done = self.within(hop, limit, work) => done,
+            () = hop.health.gone_out.notified() => Err(Late::Failed(ResponseError::Closed)),
+        }
+    }
+
     /// The next piece of an answer's body; `None` at its end.
     pub(crate) async fn body(&self, asked: &mut Asked) -> Result<Option<Bytes>, HopError> {
         let hop = Arc::clone(&asked.hop);
         let left = asked.deadline.saturating_duration_since(instant());
-        let piece = self.within(&hop, self.timeouts.between_bytes.min(left), asked.reader.body()).await;
+        let piece = self.while_in(&hop, self.timeouts.between_bytes.min(left), asked.reader.body()).await;
         match piece.map_err(|error| error.or_response(&hop))? {
             Ok(bytes) => Ok(Some(bytes)),
             Err(trailers) => {

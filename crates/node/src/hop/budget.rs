@@ -1,7 +1,8 @@
 //! A budget for retries: however many requests fail, next hops get at most a tenth more than was asked for.
 //!
 //! A fixed number of retries per request multiplies the load just when next hops are overloaded. Here each request pays
-//! in a tenth of a retry, and a retry is made only while there is one in the budget.
+//! in a tenth of a retry, and a retry is made only while there is one in the budget. What a hop that is out has left
+//! unanswered is asked elsewhere without: it gets nothing more itself, so that this multiplies nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,9 +34,10 @@ impl Budget {
         }
     }
 
-    /// Whether it may be sent once more.
-    pub(crate) fn may_retry(&self) -> bool {
-        let may = self.saved.try_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(RETRY)).is_ok();
+    /// Whether it may be sent once more; `free` if the hop that has not answered is out.
+    pub(crate) fn may_retry(&self, free: bool) -> bool {
+        let pay = |saved: u64| saved.checked_sub(RETRY);
+        let may = free || self.saved.try_update(Ordering::Relaxed, Ordering::Relaxed, pay).is_ok();
         if may { &self.retries } else { &self.refused }.fetch_add(1, Ordering::Relaxed);
         may
     }
@@ -48,14 +50,15 @@ mod tests {
     #[test]
     fn retries_are_a_tenth_of_what_was_asked_once_the_savings_are_used_up() {
         let budget = Budget::default();
-        while budget.may_retry() {}
+        while budget.may_retry(false) {}
         let retries = (0..1000)
             .filter(|_| {
                 budget.pay_in();
-                budget.may_retry()
+                budget.may_retry(false)
             })
             .count();
         assert_eq!(retries, 100);
-        assert_eq!(budget.refused.load(Ordering::Relaxed), 901);
+        assert!(budget.may_retry(true) && !budget.may_retry(false));
+        assert_eq!(budget.refused.load(Ordering::Relaxed), 902);
     }
 }

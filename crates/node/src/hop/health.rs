@@ -1,12 +1,13 @@
 //! Whether a next hop is worth asking.
 //!
-//! A *shield* that cannot be reached is out at once: others can be asked in its place. An *origin* has often no other:
-//! it is down after a few failures in a row, and then gets one request a second to show that it is back, whatever comes
-//! in; all others fail at once, so that something stale can be served in their place. What comes back comes back slowly:
-//! a shield takes a growing share of its keys, an origin a growing number of requests (see [`super::gate`]).
+//! A *shield* that cannot be reached is out at once: others can be asked in its place. It is in again when it answers a
+//! probe (see [`super::probe`]); no client tries it. An *origin* has often no other, and nothing to be probed with: it is
+//! down after a few failures in a row, and then gets one request a second to show that it is back, whatever comes in; all
+//! others fail at once, so that something stale can be served in their place. What comes back comes back slowly: a
+//! shield takes a growing share of its keys, an origin a growing number of requests (see [`super::gate`]).
 //!
 //! An answer is a success, whatever its status: a hop that says 503 lives. That a shield is slow to answer says nothing
-//! about it, as it waits for the origin itself; whether it lives is asked from time to time (see [`super::probe`]).
+//! about it, as it waits for the origin itself.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,10 +15,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// A shield is out for this long after the first failure; doubled with each further one.
-const OUT_FIRST: Duration = Duration::from_millis(500);
-/// Out for this long at most: a hop that comes back is found again within this time.
-const OUT_MAX: Duration = Duration::from_secs(8);
 /// An origin is down after so many failures in a row: one that restarts has a few requests fail and is not down.
 const DOWN_AFTER: u32 = 5;
 /// An origin that is down is tried this often.
@@ -37,8 +34,8 @@ pub(crate) enum Kind {
 pub(crate) struct Health {
     kind: Kind,
     failures: AtomicU32,
-    /// Milliseconds since [`origin`], as the next.
-    out_until: AtomicU64,
+    /// Of an origin that is down: when it is tried next. Milliseconds since [`origin`], as the next.
+    trial_at: AtomicU64,
     /// When it came back; 0 if it was never out.
     back_since: AtomicU64,
     /// Those who wait for an answer are told that it is out.
@@ -65,7 +62,7 @@ impl Health {
         Self {
             kind,
             failures: AtomicU32::new(0),
-            out_until: AtomicU64::new(0),
+            trial_at: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
             gone_out: Notify::new(),
             requests: AtomicU64::new(0),
@@ -84,9 +81,9 @@ impl Health {
         }
     }
 
-    /// Whether it may be asked: it is in, or its time out has passed.
+    /// Whether it may be asked: it is in, or a trial is due.
     pub(crate) fn is_up(&self, now: Instant) -> bool {
-        self.is_in() || at(now) >= self.out_until.load(Ordering::Relaxed)
+        self.is_in() || self.kind == Kind::Origin && at(now) >= self.trial_at.load(Ordering::Relaxed)
     }
 
     /// Whether a hop that is just coming back takes a key already, of which this number was drawn.
@@ -96,20 +93,14 @@ impl Health {
         back == 0 || since.saturating_mul(1 << 16) >= millis(RETURN).saturating_mul(u64::from(drawn))
     }
 
-    /// It is about to be asked. If it is out, only one trial is let through, which counts as failed until it is not.
+    /// It is about to be asked. If it is down, only one trial is let through.
     pub(crate) fn admits(&self, now: Instant) -> bool {
         if self.is_in() {
             return true;
         }
-        let until = self.out_until.load(Ordering::Relaxed);
-        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
-        let next = at(now).saturating_add(self.out_span(failures));
-        let first = at(now) >= until
-            && self.out_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if first {
-            self.failures.store(failures, Ordering::Relaxed);
-        }
-        first
+        let due = self.trial_at.load(Ordering::Relaxed);
+        let next = at(now).saturating_add(millis(TRIAL_EVERY));
+        self.is_up(now) && self.trial_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// It has answered.
@@ -130,20 +121,12 @@ impl Health {
         }
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
-        self.out_until.store(at(now).saturating_add(self.out_span(failures)), Ordering::Relaxed);
+        self.trial_at.store(at(now).saturating_add(millis(TRIAL_EVERY)), Ordering::Relaxed);
         let goes_out = !self.is_in();
         if goes_out {
             self.gone_out.notify_waiters();
         }
         goes_out
-    }
-
-    /// Milliseconds.
-    fn out_span(&self, failures: u32) -> u64 {
-        millis(match self.kind {
-            Kind::Shield => OUT_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(OUT_MAX),
-            Kind::Origin => TRIAL_EVERY,
-        })
     }
 }
 
@@ -157,19 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_shield_that_fails_is_out_for_a_while_and_then_gets_one_trial() {
+    fn a_shield_that_fails_is_out_until_it_answers_a_probe() {
         let (health, at) = (Health::new(Kind::Shield), clock());
         assert!(health.is_up(at(0)) && health.admits(at(0)));
         assert!(health.failed(at(0)), "it goes out");
-        assert!(!health.is_up(at(400)) && !health.admits(at(400)));
-        assert!(health.is_up(at(600)) && health.is_up(at(600)), "looking is not trying");
-        assert!(health.admits(at(600)));
-        assert!(!health.admits(at(600)) && !health.is_up(at(600)), "one trial only");
-        assert!(!health.failed(at(600)), "it was out");
-        assert!(!health.is_up(at(1500)), "longer after the second failure");
-        assert!(health.is_up(at(1700)));
-        health.succeeded(at(1700));
-        assert!(health.is_up(at(1700)) && health.admits(at(1700)) && health.admits(at(1700)));
+        assert!(!health.failed(at(0)), "once");
+        assert!(!health.is_up(at(60_000)) && !health.admits(at(60_000)), "no client tries it");
+        health.succeeded(at(60_000));
+        assert!(health.is_up(at(60_000)) && health.admits(at(60_000)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::request::Engine;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// So long it may take for an answer.
 const PROBE_MAX: Duration = Duration::from_secs(1);
-/// After so many probes in a row without an answer it is out: one may be lost to a busy moment.
+/// After so many probes without an answer, one at once after the other, it is out: one may be lost to a busy moment.
 const SILENT_MAX: u32 = 2;
 
 /// Watches each shield in a task of its own, as long as the runtime runs.
@@ -26,7 +26,9 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
         tokio::spawn(async move {
             let mut silent = 0;
             loop {
-                sleep(jittered(PROBE_EVERY)).await;
+                if !(1..SILENT_MAX).contains(&silent) {
+                    sleep(jittered(PROBE_EVERY)).await;
+                }
                 silent = match timeout(PROBE_MAX, engine.hops.probe(&shield, &engine)).await {
                     Ok(Ok(())) => {
                         shield.succeeded();
@@ -34,13 +36,13 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                     }
                     Ok(Err(error)) => {
                         shield.failed(&error);
-                        silent + 1
+                        SILENT_MAX
                     }
-                    Err(_elapsed) if silent + 1 >= SILENT_MAX => {
+                    Err(_elapsed) if silent + 1 < SILENT_MAX => silent + 1,
+                    Err(_elapsed) => {
                         shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) });
-                        silent + 1
+                        SILENT_MAX
                     }
-                    Err(_elapsed) => silent + 1,
                 };
             }
         });

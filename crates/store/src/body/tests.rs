@@ -55,6 +55,30 @@ async fn a_passing_body_holds_a_window_and_waits_for_its_slowest_reader() {
     assert_eq!(tokio_test_poll(writer.room()), Some(false), "nobody reads any more");
 }
 
+#[tokio::test]
+async fn a_passing_body_is_charged_for_what_it_holds_and_for_what_is_being_sent() {
+    let budget = crate::budget::Budget::new(100);
+    let (body, mut writer) = Body::growing(budget.take(0), Some(1000));
+    let mut reader = body.reader(0).unwrap();
+    assert!(writer.charge(60));
+    writer.append(Bytes::from(vec![0; 60]));
+    assert!(!writer.charge(60), "there is no more room");
+    let mut list = Vec::new();
+    assert_eq!(
+        (reader.poll(u64::MAX, &mut list), budget.used()),
+        (Read::Chunks, 60),
+        "the reader may still be sending it"
+    );
+    assert_eq!(tokio_test_poll(writer.emptied()), None);
+    assert_eq!((reader.poll(u64::MAX, &mut list), budget.used()), (Read::Pending, 0), "it has come back for more");
+    assert_eq!(tokio_test_poll(writer.emptied()), Some(true));
+    // Without room it goes on piece by piece, and is charged for none of them.
+    writer.append(Bytes::from(vec![0; 500]));
+    assert_eq!((reader.poll(u64::MAX, &mut list), reader.poll(u64::MAX, &mut list)), (Read::Chunks, Read::Pending));
+    drop((reader, writer));
+    assert_eq!(budget.used(), 0);
+}
+
 /// Polls once.
 fn tokio_test_poll<F: Future>(future: F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

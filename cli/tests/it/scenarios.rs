@@ -1,0 +1,48 @@
+//! The scenarios of `nearside loadtest`, small: fleets of real processes, killed and frozen, with their claims.
+
+use std::process::{Command, Stdio};
+
+/// Runs a scenario to its end, and expects all of its claims to hold.
+fn holds(args: &[&str], claims: usize) {
+    let output = Command::new(env!("CARGO_BIN_EXE_nearside"))
+        .arg("loadtest")
+        .args(args)
+        .env_remove("NEARSIDE_CONFIG")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+    let held = said.lines().filter(|line| line.starts_with("ok ")).count();
+    assert!(held == claims && said.ends_with("all claims hold\n"), "{args:?}: {said}");
+}
+
+#[test]
+fn a_crowd_gets_right_bytes_and_the_origin_one_request() {
+    holds(&["crowd", "--clients", "300", "--size", "1MiB"], 2);
+}
+
+#[test]
+fn an_origin_that_breaks_off_again_and_again_is_asked_for_the_rest_only() {
+    holds(&["cuts", "--clients", "20", "--size", "100MiB", "--within", "1s"], 5);
+}
+
+#[test]
+fn a_shield_that_is_killed_is_not_noticed() {
+    holds(&["kill", "--duration", "6s", "--rate", "50"], 4);
+}
+
+#[test]
+fn a_shield_that_freezes_is_left() {
+    holds(&["kill", "--freeze", "--duration", "9s", "--rate", "20"], 4);
+}
+
+#[test]
+fn an_origin_that_freezes_is_not_noticed_and_spared_when_it_is_back() {
+    holds(&["freeze", "--duration", "4s", "--rate", "50"], 7);
+}
+
+#[test]
+fn slow_clients_of_objects_larger_than_the_cache_take_no_memory() {
+    holds(&["slow", "--clients", "50", "--memory", "32MiB", "--size", "200MiB"], 3);
+}
