@@ -103,6 +103,34 @@ async fn a_slow_client_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_slow_but_does_not_stall_gets_all_of_it() {
+    let bed = Bed::tls_with(|config| config.timeouts.stall = Duration::from_millis(1500)).await;
+    let path = "/steady?cc=max-age%3D60&size=10000000&seed=6";
+    bed.get(path).await;
+    let wire = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", crate::bed::HOST);
+    let clear = TcpStream::connect(bed.address()).await.unwrap();
+    let (clear, tls) = tokio::join!(dawdle(clear, &wire), dawdle(bed.tls(b"http/1.1").await, &wire));
+    for (length, body) in [clear, tls] {
+        assert_eq!((length, body::differs(6, 0, &body)), (10_000_000, None));
+    }
+}
+
+/// Takes half a megabyte a second for some seconds, so that the socket never counts as writable, then the rest.
+async fn dawdle(mut io: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, wire: &str) -> (usize, Vec<u8>) {
+    io.write_all(wire.as_bytes()).await.unwrap();
+    let (mut got, mut piece) = (Vec::new(), vec![0; 50_000]);
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let read = io.read(&mut piece).await.expect("it is not let go");
+        got.extend_from_slice(&piece[..read]);
+    }
+    io.read_to_end(&mut got).await.expect("it is not cut");
+    let end = got.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let body = got.split_off(end);
+    (body.len(), body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_leaves_does_not_end_the_fill() {
     let bed = Bed::new().await;
     let path = "/left?cc=max-age%3D60&size=300000&seed=8&rate=600000";

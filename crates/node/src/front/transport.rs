@@ -51,12 +51,35 @@ impl Transport {
     }
 
     async fn write_some(&mut self, slices: &[IoSlice<'_>], stall: Duration) -> io::Result<usize> {
-        let mut write = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_write_vectored(cx, slices));
         // Most writes succeed at once; only those that do not pay for a timer.
-        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut write).poll(cx))).await;
-        match first {
-            Poll::Ready(written) => written,
-            Poll::Pending => tokio::time::timeout(stall, write).await.map_err(|_elapsed| timed_out())?,
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_write_vectored(cx, slices))).await;
+        if let Poll::Ready(written) = first {
+            return written;
+        }
+        loop {
+            let write = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_write_vectored(cx, slices));
+            if let Ok(written) = tokio::time::timeout(stall, write).await {
+                return written;
+            }
+            let written = self.write_behind_epoll(slices)?;
+            if written > 0 {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Writes without asking whether that is possible: the kernel calls a full socket writable only once a third of its
+    /// buffer is free, and a client may take minutes for that without ever stalling. How much of `slices` was taken, 0 if
+    /// something before them was; an error if nothing was.
+    fn write_behind_epoll(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let refused = |error: io::Error| if error.kind() == io::ErrorKind::WouldBlock { timed_out() } else { error };
+        match self {
+            Self::Clear(socket) => socket2::SockRef::from(&*socket).send_vectored(slices).map_err(refused),
+            Self::Tls(stream) => {
+                let (socket, session) = stream.get_mut();
+                // What is encrypted already has to go first.
+                session.write_tls(&mut &*socket2::SockRef::from(&*socket)).map_err(refused).map(|_taken| 0)
+            }
         }
     }
 
@@ -64,8 +87,13 @@ impl Transport {
         if let Self::Clear(_) = self {
             return Ok(());
         }
-        let flush = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx));
-        tokio::time::timeout(stall, flush).await.map_err(|_elapsed| timed_out())?
+        loop {
+            let flush = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx));
+            if let Ok(flushed) = tokio::time::timeout(stall, flush).await {
+                return flushed;
+            }
+            self.write_behind_epoll(&[])?;
+        }
     }
 }
 
