@@ -13,7 +13,7 @@ mod publish;
 mod supply;
 mod table;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ pub(crate) struct Fill {
     fill_key: Box<[u8]>,
     since: Instant,
     begun: OnceLock<Begun>,
+    /// Its leader does not wait for it any more.
+    is_left: AtomicBool,
     /// Interim answers so far, for all who wait for the head.
     interims: Mutex<Vec<Arc<Interim>>>,
     woken: Notify,
@@ -72,7 +74,7 @@ pub(crate) struct Fill {
     purges: AtomicU64,
     purges_near: AtomicU64,
     /// A purge came after it was sent. Read and written under the table's lock.
-    fenced: std::sync::atomic::AtomicBool,
+    fenced: AtomicBool,
 }
 
 /// What is known once the head of the answer is there.
@@ -106,12 +108,13 @@ impl Fill {
             fill_key: fill_key.into(),
             since: instant(),
             begun: OnceLock::new(),
+            is_left: AtomicBool::new(false),
             interims: Mutex::default(),
             woken: Notify::new(),
             exact: exact.into(),
             purges: AtomicU64::new(purges),
             purges_near: AtomicU64::new(purges_near),
-            fenced: std::sync::atomic::AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
         }
     }
 
@@ -162,7 +165,34 @@ impl Fill {
     fn begin(&self, begun: Begun) {
         // Set once, by the one task that runs the fill.
         let _ = self.begun.set(begun);
+        if self.is_left.load(Ordering::SeqCst) {
+            self.give_up_first();
+        }
         self.woken.notify_waiters();
+    }
+
+    /// The place of a leader that has left, at the start, would hold up a body that passes for ever.
+    fn give_up_first(&self) {
+        if let Some(Begun::Response(fetched)) = self.begun.get() {
+            drop(fetched.take_first());
+        }
+    }
+}
+
+/// One who leads a fill; when it goes, with its answer or without, it leaves nothing behind.
+pub(crate) struct Leading(Arc<Fill>);
+
+impl Leading {
+    pub(crate) fn new(fill: &Arc<Fill>) -> Self {
+        Self(Arc::clone(fill))
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        // In this order here, and the other way round where it begins: one of the two sees the other.
+        self.0.is_left.store(true, Ordering::SeqCst);
+        self.0.give_up_first();
     }
 }
 

@@ -233,3 +233,47 @@ async fn a_refresh_in_vain_is_not_made_again_at_once() {
     bed.until_idle().await;
     assert_eq!(calls.load(Ordering::SeqCst), 3, "but later");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_has_left_at_the_deadline_does_not_hold_up_a_body_that_passes() {
+    let count = AtomicU64::new(0);
+    let (origin, gate) = gated("get", move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            return answer(200, "cache-control: max-age=60\r\n", "old");
+        }
+        // Of unknown length, and more than is stored.
+        let body = "x".repeat(1 << 20);
+        format!("HTTP/1.1 200 X\r\ncache-control: max-age=60\r\nconnection: close\r\n\r\n{body}")
+    })
+    .await;
+    let mut bed = Bed::with(|config| {
+        config.sites[0].origins = vec![upstream(origin)];
+        config.sites[0].stale_deadline = Some(Duration::from_millis(50));
+        config.cache.object_bytes_max = 100_000;
+        config.limits.window_bytes = 64 << 10;
+    })
+    .await;
+    gate.open();
+    bed.get("/left").await;
+    bed.advance(100);
+    assert_eq!(bed.get("/left").await.body, "old");
+    gate.open();
+    bed.until_idle().await;
+    bed.until_metric(&format!("nearside_upstream_in_flight{{peer=\"{}\"}} 0", upstream(origin))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_answer_that_is_still_running_does_not_keep_an_origin_out_that_is_back() {
+    let bed = Bed::with(|config| config.origins.concurrency = 2).await;
+    let long = bed.send(crate::bed::Speech::H1, crate::bed::get("/long?size=100000000&cc=no-store")).await.unwrap();
+    // It goes down for others: each breaks off before its head.
+    for n in 0..6 {
+        bed.get(&format!("/garbage{n}?garbage")).await;
+    }
+    let begin = Instant::now();
+    while bed.get("/well?size=5&cc=no-store").await.status != 200 {
+        assert!(begin.elapsed() < Duration::from_secs(4), "it is back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(long);
+}

@@ -122,3 +122,24 @@ async fn what_has_changed_meanwhile_is_an_error_for_those_who_read_and_whole_for
     bed.until_metric("nearside_fill_resumes_total{result=\"changed\"} 1").await;
     assert_eq!(whole(&bed, "/changed").await.as_deref(), Some("HELLO WORLD"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_that_is_longer_than_it_says_is_not_taken() {
+    let rest = || {
+        let head =
+            "HTTP/1.1 206 X\r\ntransfer-encoding: chunked\r\netag: \"a\"\r\ncontent-range: bytes 5-10/11\r\n\r\n";
+        format!("{head}9\r\n world!!!\r\n0\r\n\r\n")
+    };
+    let (bed, _) = broken("etag: \"a\"\r\n", rest).await;
+    assert_eq!(whole(&bed, "/longer").await, None);
+    bed.until_idle().await;
+    bed.until_metric("nearside_cache_objects 0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_is_had_through_the_only_place_that_there_is() {
+    let bed = Bed::with(|config| config.origins.concurrency = 1).await;
+    let path = "/only?cc=max-age%3D60&etag=a&size=200000&seed=7&cut=60000";
+    let reply = tokio::time::timeout(std::time::Duration::from_secs(4), bed.get(path)).await.expect("at once");
+    assert_eq!((reply.body.len(), body::differs(7, 0, &reply.body)), (200_000, None));
+}

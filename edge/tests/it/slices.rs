@@ -73,6 +73,12 @@ async fn an_object_that_is_too_large_to_be_stored_whole_is_stored_in_blocks() {
     let other = [("range", "bytes=90000000-"), ("if-range", "\"b\"")];
     assert_is(&bed.get_with(path, &other).await, 200, 5, 0, 20_000_000);
     assert_eq!(bed.asked(path), 42, "only what is beyond the end was asked for");
+    // Conditions come first; what is no range is ignored; of several one may be within.
+    let known = [("range", "bytes=90000000-"), ("if-none-match", "\"a\"")];
+    assert_eq!(bed.get_with(path, &known).await.status, 304);
+    for range in ["bytes=90000000-5", "bytes=90000000-x", "bytes=90000000-90000001,0-1,5-6"] {
+        assert_is(&bed.get_with(path, &[("range", range)]).await, 200, 5, 0, 20_000_000);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,4 +172,30 @@ async fn a_block_that_breaks_off_goes_on() {
     let path = "/cut?cc=max-age%3D60&etag=a&size=3000000&seed=4&cut=700000";
     assert_is(&bed.get(path).await, 200, 4, 0, 3_000_000);
     assert_eq!(bed.asked(path), 6, "two for the first, the second and the third block");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_that_is_refused_changes_nothing_for_others() {
+    let bed = Bed::with(sliced).await;
+    let path = "/others?cc=max-age%3D60&etag=a&size=3000000&seed=4";
+    bed.get_with(path, &[("range", "bytes=0-9")]).await;
+    bed.get_with(path, &[("authorization", "x"), ("range", "bytes=2500000-2500009")]).await;
+    let before = bed.asked(path);
+    let again = bed.get_with(path, &[("range", "bytes=10-19")]).await;
+    assert_is(&again, 206, 4, 10, 10);
+    assert!(again.cache().contains("; hit"), "{}", again.cache());
+    assert_eq!(bed.asked(path), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_ends_too_early_is_not_one() {
+    let script = |head: &str| {
+        let part = "HTTP/1.1 206 X\r\ntransfer-encoding: chunked\r\ncache-control: max-age=60\r\netag: \"a\"\r\n";
+        match head.contains("range: bytes=0-1048575") {
+            true => format!("{part}content-range: bytes 0-10/11\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+            false => format!("{part}content-range: bytes 5-10/11\r\n\r\n6\r\n world\r\n0\r\n\r\n"),
+        }
+    };
+    let bed = Bed::scripted(script, sliced).await;
+    assert_eq!(bed.get("/early").await.body, "hello world");
 }

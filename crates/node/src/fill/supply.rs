@@ -18,6 +18,7 @@ use nearside_semantics::resume::{Rest, Wanted, content_range, rest, strong_valid
 use nearside_store::Head;
 
 use super::Plan;
+use crate::h1::response::ResponseError;
 use crate::hop::{Asked, HopError};
 use crate::request::Engine;
 
@@ -53,8 +54,10 @@ pub(super) struct Supply<'f> {
     length: Option<u64>,
     /// It went on, so that the end of one hop's bytes need not be that of the body.
     resumed: bool,
+    /// It is a block, of which is known how long it has to be, however its hop frames it.
+    is_block: bool,
     tries: u32,
-    /// What had been received when the rest was asked for first.
+    /// What had been received when the tries began.
     since: u64,
 }
 
@@ -75,8 +78,11 @@ impl<'f> Supply<'f> {
             let validator = strong_validator(&begun.fields, engine.clock.now())?.clone();
             (is_all || block.is_some()).then_some(Again { plan, begun, validator, block })
         });
-        let length = super::fetched::length_of(&begun.fields);
-        Self { engine, asked, again, received: 0, skip: 0, length, resumed: false, tries: 0, since: 0 }
+        let block = plan.and_then(|plan| plan.key.block).and_then(|_| content_range(&begun.fields));
+        let block = block.map(|(span, _)| span.end - span.start);
+        let length = block.or_else(|| super::fetched::length_of(&begun.fields));
+        let is_block = block.is_some();
+        Self { engine, asked, again, received: 0, skip: 0, length, resumed: false, is_block, tries: 0, since: 0 }
     }
 
     /// The next piece; `None` at the end.
@@ -89,7 +95,7 @@ impl<'f> Supply<'f> {
                     self.skip -= skipped as u64;
                     if !bytes.is_empty() {
                         self.received += bytes.len() as u64;
-                        return Ok(Some(bytes));
+                        return if self.is_long() { Err(self.malformed()) } else { Ok(Some(bytes)) };
                     }
                 }
                 Ok(None) if self.is_short() => Box::pin(self.resume(HopError::Short)).await?,
@@ -112,7 +118,21 @@ impl<'f> Supply<'f> {
 
     /// Whether a hop has ended well before all has come that was promised: that is no end.
     fn is_short(&self) -> bool {
-        self.resumed && (self.skip > 0 || self.length.is_some_and(|length| self.received < length))
+        self.is_bounded() && (self.skip > 0 || self.length.is_some_and(|length| self.received < length))
+    }
+
+    /// Whether more has come than there can be.
+    fn is_long(&self) -> bool {
+        self.is_bounded() && self.length.is_some_and(|length| self.received > length)
+    }
+
+    /// Whether the length has to be looked after here: the framing of one hop keeps only that of its own bytes.
+    fn is_bounded(&self) -> bool {
+        self.resumed || self.is_block
+    }
+
+    fn malformed(&self) -> HopError {
+        HopError::Response { hop: Arc::clone(&self.asked.hop.name), source: ResponseError::Malformed }
     }
 
     /// Gets the rest after `error`; or gives it back.
@@ -125,8 +145,10 @@ impl<'f> Supply<'f> {
         let Some(again) = self.again.as_ref().filter(|_| error.is_interruption()) else { return failed(error) };
         if self.received - self.since >= PROGRESS_BYTES {
             self.tries = 0;
+            self.since = self.received;
         }
-        self.since = self.received;
+        // Else it would wait for a second place while it holds one.
+        self.asked.leave();
         while self.tries < RESUMES_MAX {
             if self.tries > 0 {
                 tokio::time::sleep(BACKOFF.saturating_mul(1 << (self.tries - 1))).await;

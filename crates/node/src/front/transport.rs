@@ -9,6 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+/// More slices than these the system refuses (`IOV_MAX`).
+const SLICES_MAX: usize = 1024;
+
 /// The bytes of one client.
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -74,7 +77,10 @@ impl Transport {
     fn write_behind_epoll(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let refused = |error: io::Error| if error.kind() == io::ErrorKind::WouldBlock { timed_out() } else { error };
         match self {
-            Self::Clear(socket) => socket2::SockRef::from(&*socket).send_vectored(slices).map_err(refused),
+            Self::Clear(socket) => {
+                let slices = slices.get(..SLICES_MAX).unwrap_or(slices);
+                socket2::SockRef::from(&*socket).send_vectored(slices).map_err(refused)
+            }
             Self::Tls(stream) => {
                 let (socket, session) = stream.get_mut();
                 // What is encrypted already has to go first.

@@ -46,7 +46,7 @@ pub(crate) struct Asked {
     /// When all of it must have come.
     deadline: Instant,
     /// Its place at the origin, until it has been read or given up.
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 /// What an answer is read from.
@@ -318,7 +318,7 @@ impl Hops {
         }
     }
 
-    /// As [`within`](Self::within), but a shield that goes out meanwhile is not waited for any longer.
+    /// As [`within`](Self::within), but a shield that turns out to be frozen is not waited for any longer.
     async fn while_in<T>(
         &self,
         hop: &Hop,
@@ -331,7 +331,7 @@ impl Hops {
         tokio::select! {
             biased;
             done = self.within(hop, limit, work) => done,
-            () = hop.health.gone_out.notified() => Err(Late::Failed(ResponseError::Closed)),
+            () = hop.health.silent.notified() => Err(Late::Failed(ResponseError::Closed)),
         }
     }
 
@@ -383,7 +383,7 @@ impl Asked {
             sending,
             address,
             deadline,
-            _place: place,
+            place,
         })
     }
 
@@ -398,6 +398,11 @@ impl Asked {
             fields.insert(DATE, now);
         }
         fields
+    }
+
+    /// Gives its place at the origin up: nothing more will come.
+    pub(crate) fn leave(&mut self) {
+        self.place = None;
     }
 
     /// Whether the last byte of a body of known length has been read.
@@ -440,10 +445,12 @@ struct Known {
 /// A place at a hop, if it may be asked at all.
 async fn enter(hop: &Arc<Hop>, urgency: Urgency) -> Result<Option<Place>, HopError> {
     let down = || HopError::Down { hop: Arc::clone(&hop.name) };
-    if !hop.health.is_up(instant()) {
-        return Err(down());
-    }
     let Some(gate) = &hop.gate else { return if hop.health.admits(instant()) { Ok(None) } else { Err(down()) } };
+    if !hop.health.is_in() {
+        // A trial does not wait: who cannot make it is answered at once.
+        let place = if hop.health.admits(instant()) { gate.try_enter() } else { None };
+        return place.map(Some).ok_or_else(down);
+    }
     let place = gate.enter(urgency).await.map_err(|_busy| HopError::Busy { hop: Arc::clone(&hop.name) })?;
     // After the wait, in which it may have gone down.
     if hop.health.admits(instant()) { Ok(Some(place)) } else { Err(down()) }

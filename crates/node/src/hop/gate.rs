@@ -4,7 +4,11 @@
 //! who came first. The queue has an end, and waiting in it too. An origin that comes back after it was down is asked
 //! by one, then by two, and by one more with each answer.
 //!
-//! **Invariant:** never are more places taken than `allowed`, and no place is lost with one who stops waiting for it.
+//! What is under way when an origin goes down may stay so for long: it counts against the limit, but not among the few
+//! that try whether it is back.
+//!
+//! **Invariant:** never are more places taken than the limit, but for one more that tries an origin which is down; and no
+//! place is lost with one who stops waiting for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,16 +42,25 @@ pub(crate) struct Gate {
 #[derive(Debug)]
 struct State {
     taken: usize,
+    /// Places that were taken before the origin last went down.
+    old: usize,
+    /// How often it has.
+    downs: u64,
+    /// It has not answered since.
+    down: bool,
     /// At most the limit; less while the origin comes back.
     allowed: usize,
     /// By urgency. Who hears nothing but the end of its channel has had to make way.
-    waiting: [VecDeque<oneshot::Sender<()>>; CLASSES],
+    waiting: [VecDeque<oneshot::Sender<u64>>; CLASSES],
     refused: u64,
 }
 
 /// A place; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Gate>);
+pub(crate) struct Place {
+    gate: Arc<Gate>,
+    downs: u64,
+}
 
 /// There is no place, and none to wait in; or the wait was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +78,21 @@ impl Gate {
     /// A gate with `limit` places (at least one), before which `queue_max` may wait, each for `wait_max`.
     pub(crate) fn new(limit: usize, queue_max: usize, wait_max: Duration) -> Arc<Self> {
         let limit = limit.max(1);
-        let state = State { taken: 0, allowed: limit, waiting: Default::default(), refused: 0 };
+        let state =
+            State { taken: 0, old: 0, downs: 0, down: false, allowed: limit, waiting: Default::default(), refused: 0 };
         Arc::new(Self { limit, queue_max, wait_max, state: Mutex::new(state) })
     }
 
     /// A place, as soon as there is one.
     pub(crate) async fn enter(self: &Arc<Self>, urgency: Urgency) -> Result<Place, Busy> {
-        let Some(turn) = self.state.lock().take_or_queue(urgency, self.queue_max)? else {
-            return Ok(Place(Arc::clone(self)));
+        let taken = self.state.lock().take_or_queue(urgency, self.limit, self.queue_max)?;
+        let turn = match taken {
+            Turn::Now(downs) => return Ok(Place { gate: Arc::clone(self), downs }),
+            Turn::Queued(turn) => turn,
         };
         let mut waiting = Waiting { gate: self, turn };
-        if let Ok(Ok(())) = tokio::time::timeout(self.wait_max, &mut waiting.turn).await {
-            return Ok(Place(Arc::clone(self)));
+        if let Ok(Ok(downs)) = tokio::time::timeout(self.wait_max, &mut waiting.turn).await {
+            return Ok(Place { gate: Arc::clone(self), downs });
         }
         // It may have come in the last moment: then it is given back with `waiting`.
         drop(waiting);
@@ -84,33 +100,60 @@ impl Gate {
         Err(Busy)
     }
 
+    /// A place for one who tries whether the origin is back, unless another does.
+    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let downs = self.state.lock().take(self.limit)?;
+        Some(Place { gate: Arc::clone(self), downs })
+    }
+
     /// The origin is down: when it comes back, one is let in first.
     pub(crate) fn narrow(&self) {
-        self.state.lock().allowed = 1;
+        let mut state = self.state.lock();
+        state.allowed = 1;
+        state.old += std::mem::take(&mut state.taken);
+        state.downs += 1;
+        state.down = true;
     }
 
     /// The origin has answered: if it has just come back, it can bear one more.
     pub(crate) fn widen(&self) {
         let mut state = self.state.lock();
+        state.down = false;
         if state.allowed < self.limit {
             state.allowed += 1;
-            state.hand_on();
+            state.hand_on(self.limit);
         }
     }
 
     pub(crate) fn counts(&self) -> Counts {
         let state = self.state.lock();
         let waiting = state.waiting.iter().flatten().filter(|turn| !turn.is_closed()).count();
-        Counts { taken: state.taken, waiting, refused: state.refused }
+        Counts { taken: state.taken + state.old, waiting, refused: state.refused }
     }
 }
 
+/// What one who comes gets.
+enum Turn {
+    /// A place, of the time after so many downs.
+    Now(u64),
+    Queued(oneshot::Receiver<u64>),
+}
+
 impl State {
-    /// Takes a place, or a turn in the queue.
-    fn take_or_queue(&mut self, urgency: Urgency, queue_max: usize) -> Result<Option<oneshot::Receiver<()>>, Busy> {
-        if self.taken < self.allowed {
+    /// Takes a place, if there is one.
+    fn take(&mut self, limit: usize) -> Option<u64> {
+        let most = self.allowed.min(limit.saturating_sub(self.old)).max(1);
+        let free = self.taken < most && (self.down || self.old < limit);
+        free.then(|| {
             self.taken += 1;
-            return Ok(None);
+            self.downs
+        })
+    }
+
+    /// Takes a place, or a turn in the queue.
+    fn take_or_queue(&mut self, urgency: Urgency, limit: usize, queue_max: usize) -> Result<Turn, Busy> {
+        if let Some(downs) = self.take(limit) {
+            return Ok(Turn::Now(downs));
         }
         if self.waiting.iter().map(VecDeque::len).sum::<usize>() >= queue_max {
             self.waiting.iter_mut().for_each(|class| class.retain(|turn| !turn.is_closed()));
@@ -123,7 +166,7 @@ impl State {
         if let Some(class) = self.waiting.get_mut(urgency as usize) {
             class.push_back(sender);
         }
-        Ok(Some(turn))
+        Ok(Turn::Queued(turn))
     }
 
     /// Sends away the last of those who are least urgent, if that is less than `urgency`.
@@ -133,39 +176,50 @@ impl State {
     }
 
     /// Gives free places to those who wait.
-    fn hand_on(&mut self) {
-        while self.taken < self.allowed {
-            let Some(next) = self.waiting.iter_mut().find_map(VecDeque::pop_front) else { return };
-            // Who has stopped waiting takes no place.
-            if next.send(()).is_ok() {
-                self.taken += 1;
+    fn hand_on(&mut self, limit: usize) {
+        while let Some(downs) = self.take(limit) {
+            if !self.tell_next(downs) {
+                self.taken -= 1;
+                return;
             }
         }
     }
 
-    fn give_back(&mut self) {
-        self.taken -= 1;
-        self.hand_on();
+    /// Tells the next of those who still wait that it has a place; whether there was one.
+    fn tell_next(&mut self, downs: u64) -> bool {
+        while let Some(next) = self.waiting.iter_mut().find_map(VecDeque::pop_front) {
+            // Who has stopped waiting takes no place.
+            if next.send(downs).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn give_back(&mut self, downs: u64, limit: usize) {
+        let among = if downs == self.downs { &mut self.taken } else { &mut self.old };
+        *among -= 1;
+        self.hand_on(limit);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.state.lock().give_back();
+        self.gate.state.lock().give_back(self.downs, self.gate.limit);
     }
 }
 
 /// One who waits; what is given to it after it has stopped goes to the next.
 struct Waiting<'g> {
     gate: &'g Gate,
-    turn: oneshot::Receiver<()>,
+    turn: oneshot::Receiver<u64>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.turn.close();
-        if self.turn.try_recv().is_ok() {
-            self.gate.state.lock().give_back();
+        if let Ok(downs) = self.turn.try_recv() {
+            self.gate.state.lock().give_back(downs, self.gate.limit);
         }
     }
 }
@@ -237,6 +291,26 @@ mod tests {
         drop(told);
         assert_eq!(counts(&gate), (0, 0));
         gate.enter(Urgency::Refresh).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_under_way_when_it_went_down_does_not_keep_trials_out() {
+        let gate = Gate::new(2, 10, Duration::from_secs(1));
+        let old = [gate.enter(Urgency::Client).await.unwrap(), gate.enter(Urgency::Client).await.unwrap()];
+        gate.narrow();
+        let trial = gate.try_enter().expect("one may try");
+        assert!(gate.try_enter().is_none(), "one at a time");
+        // It has answered. The old ones still count against the limit.
+        gate.widen();
+        drop(trial);
+        assert!(gate.try_enter().is_none());
+        let waits = queued(&gate, Urgency::Client).await;
+        let [first, second] = old;
+        drop(first);
+        let place = waits.await.unwrap().unwrap();
+        assert!(gate.try_enter().is_none());
+        drop((place, second));
+        assert_eq!(counts(&gate), (0, 0));
     }
 
     async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {

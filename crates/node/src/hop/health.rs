@@ -38,8 +38,9 @@ pub(crate) struct Health {
     trial_at: AtomicU64,
     /// When it came back; 0 if it was never out.
     back_since: AtomicU64,
-    /// Those who wait for an answer are told that it is out.
-    pub(crate) gone_out: Notify,
+    /// Those who wait for an answer are told that it is silent. Not if it merely refuses connections: one that stops
+    /// does that, and still finishes what it has begun.
+    pub(crate) silent: Notify,
     pub(crate) requests: AtomicU64,
 }
 
@@ -64,7 +65,7 @@ impl Health {
             failures: AtomicU32::new(0),
             trial_at: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
-            gone_out: Notify::new(),
+            silent: Notify::new(),
             requests: AtomicU64::new(0),
         }
     }
@@ -122,11 +123,7 @@ impl Health {
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         self.failures.store(failures, Ordering::Relaxed);
         self.trial_at.store(at(now).saturating_add(millis(TRIAL_EVERY)), Ordering::Relaxed);
-        let goes_out = !self.is_in();
-        if goes_out {
-            self.gone_out.notify_waiters();
-        }
-        goes_out
+        !self.is_in()
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                     Err(_elapsed) if silent + 1 < SILENT_MAX => silent + 1,
                     Err(_elapsed) => {
                         shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) });
+                        // Each time: who has come to wait since the last time is told, too.
+                        shield.health.silent.notify_waiters();
                         SILENT_MAX
                     }
                 };

@@ -21,7 +21,7 @@ use super::interim::Interims;
 use super::key::{CacheKey, write_fill_key};
 use super::lookup::{Ask, Found, lookup};
 use super::{Answer, Engine, Request, respond, slices};
-use crate::fill::{self, Begun, Fetched, Joined, Plan};
+use crate::fill::{self, Begun, Fetched, Joined, Leading, Plan};
 use crate::h1::request::Refusal;
 use crate::hop::{Forward, HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
@@ -123,6 +123,7 @@ async fn together(
         Joined::Follower(fill) => (fill, false),
         Joined::Stored => return Turn::Again(None),
     };
+    let _leading = leads.then(|| Leading::new(&fill));
     let late = if leads { None } else { fill.begun_already() };
     // What comes before the head is for the one whose request it answers: nobody knows yet whether it may be shared.
     let none = Interims::none();
@@ -201,7 +202,7 @@ fn finish(
             if fetched.refuses_head() {
                 return Turn::ByGet;
             }
-            if fetched.body.is_cut() {
+            if fetched.body.is_cut() && (leads || fetched.stored.is_ok()) {
                 return Turn::Broken;
             }
             let reader = if leads { fetched.take_first() } else { follow(fetched) };
@@ -257,6 +258,7 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     let plan = plan_alone(engine, site, request, key.clone());
     let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
     fill::start(engine, Arc::clone(&fill), plan);
+    let _leading = Leading::new(&fill);
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
     let begun = fill.begun(&request.interims).await;

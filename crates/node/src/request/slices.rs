@@ -15,10 +15,11 @@ use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::key::Scheme;
 use nearside_semantics::range::{self, Part, Span};
 use nearside_semantics::resume::{content_range, is_same, strong_validator};
+use nearside_semantics::storable::NotStorable;
 use nearside_store::{Head, Read, Slicing};
 
 use super::finish::Client;
@@ -31,6 +32,10 @@ use crate::outcome::Verdict;
 
 /// The bytes of a block: as Varnish and nginx users know it, large enough that its head weighs little.
 const BLOCK_BYTES: u64 = 1 << 20;
+/// RFC 9530 §2: of the bytes of one message.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// Obsolete, of the same.
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 /// How often a block is asked for again that broke off or was of another representation.
 const TRIES_MAX: u32 = 3;
 
@@ -93,23 +98,34 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
     let gets = request.method == Method::GET;
     let first = range::first_byte(&request.fields).filter(|_| gets).unwrap_or(0) / BLOCK_BYTES;
     let (mut block, mut answer) = url.ask(first).await?;
-    if answer.status == StatusCode::RANGE_NOT_SATISFIABLE && request.fields.contains_key(IF_RANGE) {
-        // The range may be one of an older representation, and then means nothing.
+    if answer.status == StatusCode::RANGE_NOT_SATISFIABLE && first > 0 {
+        // Conditions come first, and the range may be invalid, or one of several: what there is decides.
         (block, answer) = url.ask(0).await?;
     }
-    let now = engine.clock.now();
-    let status = answer.status;
-    if status == StatusCode::RANGE_NOT_SATISFIABLE && first > 0 || status.is_server_error() {
+    if answer.status.is_server_error() {
         return Some(answer);
     }
     let fields = answer.head.fields();
-    let whole = block.whole(fields).filter(|_| status == StatusCode::PARTIAL_CONTENT && is_kept(&answer));
-    let whole = whole.filter(|_| strong_validator(fields, now).is_some() && !fields.contains_key(CONTENT_ENCODING));
-    let Some(whole) = whole else {
-        engine.store.keep_whole(&url.exact, now);
-        return None;
-    };
-    Some(url.assemble(request, block, answer, whole))
+    let cuts = answer.status == StatusCode::PARTIAL_CONTENT
+        && strong_validator(fields, engine.clock.now()).is_some()
+        && !fields.contains_key(CONTENT_ENCODING);
+    match block.whole(fields).filter(|_| cuts) {
+        Some(whole) if is_kept(&answer) => Some(url.assemble(request, block, answer, whole)),
+        _ => {
+            if shows_whole(&answer) {
+                engine.store.keep_whole(&url.exact, engine.clock.now());
+            }
+            None
+        }
+    }
+}
+
+/// Whether an answer shows that the URL cannot be stored in blocks, whoever asks. A refusal, or what is not stored because
+/// of the request, says nothing about others.
+fn shows_whole(answer: &Answer) -> bool {
+    let own = [NotStorable::Authorization, NotStorable::RequestNoStore].map(NotStorable::token);
+    let is_own = answer.outcome.reason.is_some_and(|reason| own.contains(&reason));
+    !is_own && [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&answer.status)
 }
 
 /// Whether an answer is, or is being, stored; or would be, were there room.
@@ -187,7 +203,9 @@ impl Url {
     fn assemble(self, request: &Request, block: Block, answer: Answer, whole: u64) -> Answer {
         let Answer { head, body, age, outcome, .. } = answer;
         let mut fields = head.fields().clone();
-        fields.remove(CONTENT_RANGE);
+        for of_the_block in [CONTENT_RANGE, CONTENT_DIGEST, CONTENT_MD5] {
+            fields.remove(of_the_block);
+        }
         fields.insert(CONTENT_LENGTH, HeaderValue::from(whole));
         let head = Head { status: StatusCode::OK, fields, wire: Bytes::new() };
         let gets = request.method == Method::GET;
@@ -211,8 +229,16 @@ impl Url {
         let body = match span.filter(|_| gets) {
             None => AnswerBody::None,
             Some(span) => {
-                let mut blocks =
-                    Blocks { url: self, begun, whole, at: span.start, end: span.end, current: None, tries: 0 };
+                let mut blocks = Blocks {
+                    url: self,
+                    begun,
+                    number: block.number,
+                    whole,
+                    at: span.start,
+                    end: span.end,
+                    current: None,
+                    tries: 0,
+                };
                 if span.start / BLOCK_BYTES == block.index {
                     blocks.enter(body);
                 }
@@ -229,6 +255,8 @@ pub(crate) struct Blocks {
     url: Url,
     /// The head of the whole.
     begun: HeaderMap,
+    /// Of its blocks.
+    number: u64,
     whole: u64,
     at: u64,
     end: u64,
@@ -307,12 +335,17 @@ impl Blocks {
             let Some((block, answer)) = self.url.ask(self.at / BLOCK_BYTES).await else { return Read::Cut };
             let fields = answer.head.fields();
             let is_block = answer.status == StatusCode::PARTIAL_CONTENT;
-            if is_block && block.whole(fields) == Some(self.whole) && is_same(fields, &self.begun) {
+            let now = self.url.engine.clock.now();
+            let is_same = is_same(fields, &self.begun) && strong_validator(fields, now).is_some();
+            if is_block && block.whole(fields) == Some(self.whole) && is_same {
                 self.enter(answer.body);
                 return Read::Pending;
             }
+            if block.number != self.number {
+                // Others have begun anew, with something else.
+                return Read::Cut;
+            }
             if answer.status.is_success() {
-                let now = self.url.engine.clock.now();
                 self.url.engine.store.forget_slicing(&self.url.exact, now);
             }
         }
