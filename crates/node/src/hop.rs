@@ -7,7 +7,9 @@
 //! without a body is tried again, only while no byte of an answer has come, and within a [`budget`].
 
 mod ask;
+mod asked;
 mod budget;
+mod connect;
 mod gate;
 mod health;
 mod pool;
@@ -22,7 +24,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
-pub(crate) use ask::{Asked, UpgradeStream};
+pub(crate) use asked::{Asked, UpgradeStream};
 pub(crate) use gate::{Counts, Urgency};
 pub(crate) use probe::watch_shields;
 

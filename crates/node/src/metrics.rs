@@ -287,8 +287,7 @@ impl NodeCollector {
         }
         self.gates(encoder)?;
         let budget = &self.engine.hops.budget;
-        let help =
-            "Requests sent once more to another next hop. They stay below a tenth of all; when they rise, hops fail";
+        let help = "Requests sent once more to another next hop. When they rise, next hops leave requests unanswered";
         counter(encoder, "upstream_retries", help, budget.retries.load(Ordering::Relaxed))?;
         let help = "Retries not made because the budget was used up. Next hops fail one after the other";
         counter(encoder, "upstream_retries_refused", help, budget.refused.load(Ordering::Relaxed))

@@ -1,6 +1,8 @@
 //! The way of a request through the engine, a file a step:
 //! [`admit`] → [`key`] → [`lookup`] → [`forward`] → [`respond`] → [`finish`].
 //!
+//! [`plan`] is what a forward asks for, [`slices`] puts bodies together from blocks.
+//!
 //! Both fronts (HTTP/1 and HTTP/2) make a [`Request`] and write the [`Answer`]; nothing in here knows which one it was.
 //!
 //! **Invariant:** the verdicts about storing and reuse come from `semantics` only, for every lane.
@@ -13,6 +15,7 @@ pub(crate) mod interim;
 pub(crate) mod key;
 pub(crate) mod lookup;
 pub(crate) mod parts;
+pub(crate) mod plan;
 pub(crate) mod respond;
 pub(crate) mod slices;
 
@@ -182,7 +185,7 @@ impl Engine {
     pub(crate) fn stored_variants(&self, exact: &[u8]) -> usize {
         let now = self.clock.now();
         let variants = |key: &[u8]| self.store.lookup(key, now).map_or(0, |slot| slot.variants());
-        let blocks = usize::from(self.store.has_blocks(exact, now));
+        let blocks = usize::from(self.store.slicings().has_blocks(exact, now));
         blocks + variants(exact) + self.varied_key(exact, now).map_or(0, |(key, _)| variants(&key))
     }
 
@@ -197,7 +200,7 @@ impl Engine {
     pub(crate) fn purge(&self, exact: &[u8], but: Option<&Arc<Fill>>) -> usize {
         let now = self.clock.now();
         // Fills of blocks need no fence: what they bring is stored where nobody looks any more.
-        let blocks = usize::from(self.store.forget_slicing(exact, now));
+        let blocks = usize::from(self.store.slicings().forget(exact, now));
         let removed = blocks + self.fills.fence(exact, but, || self.store.remove(exact, now));
         // Looked up after the fence: a fill that has stored under a rule's key before it had made the rule known.
         let varied = self.varied_key(exact, now);

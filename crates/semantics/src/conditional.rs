@@ -3,10 +3,10 @@
 //! Entity tags are opaque: one that is malformed is compared byte by byte, and validates as it stands.
 
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, LAST_MODIFIED,
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::date;
 use crate::fields::{Fields, members};
@@ -58,10 +58,19 @@ fn modified(stored: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
+const CONDITIONS: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE];
+
 /// Whether a request carries any of the four conditions.
 #[must_use]
 pub fn is_conditional(request: &HeaderMap) -> bool {
-    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.contains_key(name))
+    CONDITIONS.iter().any(|name| request.contains_key(name))
+}
+
+/// Removes the four conditions, and that of a range.
+pub fn strip_conditions(request: &mut HeaderMap) {
+    for name in CONDITIONS.iter().chain([&IF_RANGE]) {
+        request.remove(name);
+    }
 }
 
 /// Whether a response can be validated: it has an entity tag or a modification date.
@@ -140,7 +149,7 @@ fn opaque(tag: &[u8]) -> &[u8] {
 
 fn matches_any(
     request: &impl Fields,
-    name: &http::HeaderName,
+    name: &HeaderName,
     stored: &HeaderMap,
     compare: fn(&[u8], &[u8]) -> bool,
 ) -> bool {
@@ -151,6 +160,6 @@ fn matches_any(
     request.lines(name).any(hits)
 }
 
-fn one_date(fields: &impl Fields, name: &http::HeaderName, now: Timestamp) -> Option<Timestamp> {
+fn one_date(fields: &impl Fields, name: &HeaderName, now: Timestamp) -> Option<Timestamp> {
     date::parse(fields.sole(name)?, now)
 }

@@ -14,12 +14,14 @@ pub mod budget;
 pub mod entry;
 pub mod groups;
 pub mod memory;
-pub mod slot;
+pub mod slicing;
+mod slot;
 mod table;
 
 pub use body::{Body, BodyReader, BodyWriter, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
-pub use memory::{Limits, SearchRule, Slicing, Store};
+pub use memory::{Limits, SearchRule, Store};
+pub use slicing::{Slicing, Slicings};
 pub use slot::Slot;

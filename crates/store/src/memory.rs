@@ -18,6 +18,7 @@ use nearside_semantics::query::SearchVariance;
 use crate::budget::{Budget, Charge};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
 use crate::groups::{Epoch, Groups, Membership};
+use crate::slicing::Slicings;
 use crate::slot::Slot;
 use crate::table::{self, Op, Table, Value};
 
@@ -50,10 +51,7 @@ pub struct Store {
     uncacheable: Table<()>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
-    /// How URLs are stored whose site cuts bodies into blocks, by exact key.
-    slicings: Table<Slicing>,
-    /// Numbers them.
-    slicing: AtomicU64,
+    slicings: Slicings,
     /// By scheme, host and path.
     search: Table<Arc<SearchRule>>,
     /// Numbers what is put into `search`.
@@ -87,26 +85,11 @@ impl Value for Arc<Slot> {
 
 impl Value for Arc<SearchRule> {}
 
-/// How the body of a URL is stored whose site cuts bodies into blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slicing {
-    /// In blocks, whose keys hold this number: without it none of them is found any more.
-    Blocks(u64),
-    /// As a whole, as the answers for it cannot be cut.
-    Whole,
-}
-
-impl Value for Slicing {}
-
 impl Value for () {}
 
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
-/// How long the number of a URL's blocks is kept: longer than most are fresh.
-const BLOCKS_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long it is believed that the answers for a URL cannot be cut.
-const WHOLE_FOR: Duration = Duration::from_secs(3600);
 /// How long a key is not refreshed again after a refresh in vain: an origin that is down, or says what is stale already,
 /// is asked once a second for it.
 const REFRESHED_FOR: Duration = Duration::from_secs(1);
@@ -138,8 +121,7 @@ impl Store {
             slots: Table::new(limits.memory_bytes, table_shards(limits.memory_bytes)),
             uncacheable: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
-            slicings: Table::new(search_bytes, SMALL_TABLE_SHARDS),
-            slicing: AtomicU64::new(0),
+            slicings: Slicings::new(search_bytes),
             search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
             rules: AtomicU64::new(0),
             searches: AtomicBool::new(false),
@@ -233,37 +215,10 @@ impl Store {
         self.uncacheable.get(key, now).is_some()
     }
 
-    /// How a URL is stored, of which this is the exact key; in blocks, if nothing else is known.
+    /// How URLs are stored whose site cuts bodies into blocks.
     #[must_use]
-    pub fn slicing(&self, exact: &[u8], now: Timestamp) -> Slicing {
-        let mut known = self.slicings.get(exact, now);
-        if known.is_none() {
-            let number = self.slicing.fetch_add(1, Ordering::Relaxed);
-            self.slicings.compute(exact, now, |old| match old {
-                Some(old) => {
-                    known = Some(*old);
-                    Op::Keep
-                }
-                None => slicing(exact, *known.insert(Slicing::Blocks(number)), now.after(BLOCKS_FOR)),
-            });
-        }
-        known.unwrap_or(Slicing::Whole)
-    }
-
-    /// Whether there may be blocks of a URL.
-    #[must_use]
-    pub fn has_blocks(&self, exact: &[u8], now: Timestamp) -> bool {
-        matches!(self.slicings.get(exact, now), Some(Slicing::Blocks(_)))
-    }
-
-    /// Remembers for a while that the answers for a URL cannot be cut.
-    pub fn keep_whole(&self, exact: &[u8], now: Timestamp) {
-        self.slicings.compute(exact, now, |_| slicing(exact, Slicing::Whole, now.after(WHOLE_FOR)));
-    }
-
-    /// Makes all blocks of a URL unreachable; whether there may have been some.
-    pub fn forget_slicing(&self, exact: &[u8], now: Timestamp) -> bool {
-        matches!(self.slicings.remove(exact, now), Some(Slicing::Blocks(_)))
+    pub fn slicings(&self) -> &Slicings {
+        &self.slicings
     }
 
     /// Whether any response ever had a rule about queries: until then, nobody need look for one.
@@ -340,10 +295,6 @@ impl Store {
     pub fn limits(&self) -> Limits {
         self.limits
     }
-}
-
-fn slicing(exact: &[u8], value: Slicing, until: Timestamp) -> Op<Slicing> {
-    Op::Put { value, weight: exact.len() as u64 + table::OVERHEAD_BYTES, until }
 }
 
 fn remember(table: &Table<()>, key: &[u8], now: Timestamp, span: Duration) {

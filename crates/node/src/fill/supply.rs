@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{IF_RANGE, RANGE};
 use http::{HeaderValue, Method, StatusCode};
+use nearside_semantics::conditional::strip_conditions;
 use nearside_semantics::range::Span;
 use nearside_semantics::resume::{Rest, Wanted, content_range, rest, strong_validator};
 use nearside_store::Head;
@@ -72,15 +73,14 @@ struct Again<'f> {
 impl<'f> Supply<'f> {
     /// The body of `asked`, whose head is `begun`. Without a plan it is an answer that cannot be asked for again.
     pub(super) fn new(engine: &'f Engine, asked: Box<Asked>, begun: &'f Head, plan: Option<&'f Plan>) -> Self {
+        let block = plan.and_then(|plan| plan.key.block).and_then(|_| content_range(&begun.fields));
         let again = plan.filter(|plan| plan.forward.method == Method::GET).and_then(|plan| {
-            let block = content_range(&begun.fields).filter(|_| plan.key.block.is_some());
             let is_all = begun.status == StatusCode::OK && !plan.forward.fields.contains_key(RANGE);
             let validator = strong_validator(&begun.fields, engine.clock.now())?.clone();
             (is_all || block.is_some()).then_some(Again { plan, begun, validator, block })
         });
-        let block = plan.and_then(|plan| plan.key.block).and_then(|_| content_range(&begun.fields));
-        let block = block.map(|(span, _)| span.end - span.start);
-        let length = block.or_else(|| super::fetched::length_of(&begun.fields));
+        let block_bytes = block.map(|(span, _)| span.end - span.start);
+        let length = block_bytes.or_else(|| super::fetched::length_of(&begun.fields));
         let is_block = block.is_some();
         Self { engine, asked, again, received: 0, skip: 0, length, resumed: false, is_block, tries: 0, since: 0 }
     }
@@ -193,9 +193,7 @@ impl Again<'_> {
     /// Asks for what comes behind the first `received` bytes.
     async fn ask(&self, engine: &Engine, received: u64) -> Result<Box<Asked>, HopError> {
         let mut forward = self.plan.forward.clone();
-        for name in [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
-            forward.fields.remove(name);
-        }
+        strip_conditions(&mut forward.fields);
         let Wanted { start, end, .. } = self.wanted(received, None);
         let last = end.map_or_else(String::new, |end| (end - 1).to_string());
         if let Ok(range) = HeaderValue::try_from(format!("bytes={start}-{last}")) {

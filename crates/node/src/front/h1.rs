@@ -32,7 +32,7 @@ use crate::h1::write;
 use crate::pass::{self, Passed};
 use crate::request::finish::{Client, Persistence};
 use crate::request::interim::{Interim, Interims};
-use crate::request::{Request, admit, forward, respond};
+use crate::request::{Request, admit, forward, plan, respond};
 use receive::Body;
 use turn::Turn;
 
@@ -152,7 +152,7 @@ impl Connection<'_> {
         request.normalise(&engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         let bodiless = matches!(framing, Framing::None | Framing::Length(0));
-        if plain && bodiless && forward::upgrade_of(&request.fields, request.version).is_none() {
+        if plain && bodiless && plan::upgrade_of(&request.fields, request.version).is_none() {
             let mut work = Box::pin(forward::answer(&engine, site, &request));
             let answer = loop {
                 tokio::select! {

@@ -1,24 +1,17 @@
-//! One request to a next hop and its answer.
+//! One request to a next hop, up to the head of its answer; and to the next one, if it has none.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use bytes::Bytes;
+use http::StatusCode;
 use nearside_semantics::age::Exchange;
-use nearside_semantics::date;
-use nearside_semantics::fields::{lists, strip_hop_by_hop};
-use pingora_core::protocols::Stream;
-use pingora_core::upstreams::peer::HttpPeer;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf};
+use tokio::io::AsyncWriteExt;
 
-use super::gate::{Place, Urgency};
+use super::asked::{Asked, Incoming, Known};
+use super::connect::{Connection, enter};
+use super::gate::Urgency;
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
@@ -29,55 +22,6 @@ use crate::tier::{REFRESH, SECRET};
 
 /// Takes the interim answers that come before the final one.
 pub(crate) type Tell<'t> = &'t (dyn Fn(Arc<Interim>) + Send + Sync);
-
-/// An answer whose head has arrived and whose body is still to be read.
-pub(crate) struct Asked {
-    pub(crate) hop: Arc<Hop>,
-    pub(crate) head: ResponseHead,
-    pub(crate) exchange: Exchange,
-    /// The connection may be used again.
-    persistent: bool,
-    /// What came behind the body.
-    trailers: HeaderMap,
-    reader: ResponseReader<Incoming>,
-    /// Sends the request's body, on the other half of the connection.
-    sending: Option<Sending>,
-    address: SocketAddr,
-    /// When all of it must have come.
-    deadline: Instant,
-    /// Its place at the origin, until it has been read or given up.
-    place: Option<Place>,
-}
-
-/// What an answer is read from.
-#[derive(Debug)]
-pub(crate) enum Incoming {
-    Whole(Stream),
-    /// A request with a body is still being sent on the other half.
-    Half(ReadHalf<Stream>),
-}
-
-impl AsyncRead for Incoming {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Whole(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Half(half) => Pin::new(half).poll_read(cx, buf),
-        }
-    }
-}
-
-/// A connection that has left HTTP behind (101), with what was read beyond the head.
-pub(crate) struct UpgradeStream {
-    pub(crate) stream: Stream,
-    pub(crate) early: BytesMut,
-}
-
-pub(super) struct Connection {
-    stream: Stream,
-    reused: bool,
-    address: SocketAddr,
-    place: Option<Place>,
-}
 
 /// How a try ended that brought no answer.
 pub(super) struct Failed {
@@ -256,39 +200,6 @@ impl Hops {
         Err(last.map_or_else(no_hop, |failed| failed.error))
     }
 
-    /// A connection to a hop, which takes over the place there.
-    pub(super) async fn connect(
-        &self,
-        hop: &Arc<Hop>,
-        pooled: bool,
-        place: &mut Option<Place>,
-    ) -> Result<Connection, HopError> {
-        let now = instant();
-        let addresses = hop.resolved.addresses(&hop.upstream).await?;
-        if let Some((stream, address)) = pooled.then(|| self.pool.take(hop, &addresses, now)).flatten() {
-            return Ok(Connection { stream, reused: true, address, place: place.take() });
-        }
-        // Rare, and large.
-        let (stream, address) = Box::pin(self.open(hop, &addresses)).await?;
-        Ok(Connection { stream, reused: false, address, place: place.take() })
-    }
-
-    /// A new connection, to the first address that there is one to.
-    async fn open(&self, hop: &Hop, addresses: &[SocketAddr]) -> Result<(Stream, SocketAddr), HopError> {
-        let mut cause = String::from("it has no address");
-        for &address in addresses {
-            let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
-            let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
-            peer.options.connection_timeout = Some(self.timeouts.connect);
-            peer.options.total_connection_timeout = Some(self.timeouts.connect);
-            match self.connector.new_stream(&peer).await {
-                Ok(stream) => return Ok((stream, address)),
-                Err(error) => cause = error.to_string(),
-            }
-        }
-        Err(HopError::Connect { hop: Arc::clone(&hop.name), cause })
-    }
-
     fn write_head(&self, hop: &Hop, forward: &Forward, out: &mut Vec<u8>) {
         let host = if hop.is_shield() {
             &forward.authority
@@ -338,12 +249,15 @@ impl Hops {
     /// The next piece of an answer's body; `None` at its end.
     pub(crate) async fn body(&self, asked: &mut Asked) -> Result<Option<Bytes>, HopError> {
         let hop = Arc::clone(&asked.hop);
-        let left = asked.deadline.saturating_duration_since(instant());
-        let piece = self.while_in(&hop, self.timeouts.between_bytes.min(left), asked.reader.body()).await;
-        match piece.map_err(|error| error.or_response(&hop))? {
+        let patience = asked.patience(self.timeouts.between_bytes);
+        if patience.is_zero() {
+            // A body that always has a next piece would else never be late.
+            return Err(HopError::Timeout { hop: Arc::clone(&hop.name) });
+        }
+        match self.while_in(&hop, patience, asked.piece()).await.map_err(|error| error.or_response(&hop))? {
             Ok(bytes) => Ok(Some(bytes)),
             Err(trailers) => {
-                asked.trailers = trailers;
+                asked.ended(trailers);
                 Ok(None)
             }
         }
@@ -351,109 +265,11 @@ impl Hops {
 
     /// Gives the connection of an answer that was read to its end back to the pool.
     pub(crate) async fn release(&self, asked: Box<Asked>) {
-        if !asked.persistent || !asked.reader.is_clean() {
-            return;
-        }
-        let (hop, address) = (Arc::clone(&asked.hop), asked.address);
+        let Some((hop, address)) = asked.reusable() else { return };
         if let Some((stream, _)) = asked.into_stream().await {
             self.pool.give(hop, address, stream, instant());
         }
     }
-}
-
-impl Asked {
-    fn new(
-        hop: Arc<Hop>,
-        head: ResponseHead,
-        exchange: Exchange,
-        reader: ResponseReader<Incoming>,
-        sending: Option<Sending>,
-        connection: Known,
-    ) -> Box<Self> {
-        let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
-        // It goes from future to future, each of which would have to be as large.
-        let Known { address, place, deadline } = connection;
-        Box::new(Self {
-            hop,
-            head,
-            exchange,
-            persistent,
-            trailers: HeaderMap::new(),
-            reader,
-            sending,
-            address,
-            deadline,
-            place,
-        })
-    }
-
-    /// The fields that travel on, which are taken out.
-    pub(crate) fn take_end_to_end(&mut self) -> HeaderMap {
-        let mut fields = std::mem::take(&mut self.head.fields);
-        strip_hop_by_hop(&mut fields);
-        if !fields.contains_key(DATE)
-            && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_time))
-        {
-            // RFC 9110 §6.6.1
-            fields.insert(DATE, now);
-        }
-        fields
-    }
-
-    /// Gives its place at the origin up: nothing more will come.
-    pub(crate) fn leave(&mut self) {
-        self.place = None;
-    }
-
-    /// Whether the last byte of a body of known length has been read.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.reader.is_whole()
-    }
-
-    /// The end-to-end trailers of a body that has been read to its end.
-    pub(crate) fn take_trailers(&mut self) -> HeaderMap {
-        let mut trailers = std::mem::take(&mut self.trailers);
-        strip_hop_by_hop(&mut trailers);
-        trailers.remove(CONTENT_LENGTH);
-        trailers
-    }
-
-    /// The connection behind a 101.
-    pub(crate) async fn into_upgrade(self: Box<Self>) -> Option<UpgradeStream> {
-        let (stream, early) = self.into_stream().await?;
-        Some(UpgradeStream { stream, early })
-    }
-
-    /// The connection, if the request was sent to its end, and what was read beyond the answer.
-    async fn into_stream(self: Box<Self>) -> Option<(Stream, BytesMut)> {
-        let (incoming, rest) = self.reader.into_parts();
-        match (incoming, self.sending) {
-            (Incoming::Whole(stream), _) => Some((stream, rest)),
-            (Incoming::Half(half), Some(mut sending)) => Some((half.unsplit(sending.take().await?), rest)),
-            (Incoming::Half(_), None) => None,
-        }
-    }
-}
-
-/// What is known of the connection of an answer.
-struct Known {
-    address: SocketAddr,
-    place: Option<Place>,
-    deadline: Instant,
-}
-
-/// A place at a hop, if it may be asked at all.
-async fn enter(hop: &Arc<Hop>, urgency: Urgency) -> Result<Option<Place>, HopError> {
-    let down = || HopError::Down { hop: Arc::clone(&hop.name) };
-    let Some(gate) = &hop.gate else { return if hop.health.admits(instant()) { Ok(None) } else { Err(down()) } };
-    if !hop.health.is_in() {
-        // A trial does not wait: who cannot make it is answered at once.
-        let place = if hop.health.admits(instant()) { gate.try_enter() } else { None };
-        return place.map(Some).ok_or_else(down);
-    }
-    let place = gate.enter(urgency).await.map_err(|_busy| HopError::Busy { hop: Arc::clone(&hop.name) })?;
-    // After the wait, in which it may have gone down.
-    if hop.health.admits(instant()) { Ok(Some(place)) } else { Err(down()) }
 }
 
 /// Notes that a hop has failed.

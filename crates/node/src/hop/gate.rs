@@ -106,9 +106,10 @@ impl Gate {
         Some(Place { gate: Arc::clone(self), downs })
     }
 
-    /// The origin is down: when it comes back, one is let in first.
+    /// The origin is down: who waits need not wait any longer, and when it comes back, one is let in first.
     pub(crate) fn narrow(&self) {
         let mut state = self.state.lock();
+        state.waiting.iter_mut().for_each(VecDeque::clear);
         state.allowed = 1;
         state.old += std::mem::take(&mut state.taken);
         state.downs += 1;
@@ -297,7 +298,9 @@ mod tests {
     async fn what_was_under_way_when_it_went_down_does_not_keep_trials_out() {
         let gate = Gate::new(2, 10, Duration::from_secs(1));
         let old = [gate.enter(Urgency::Client).await.unwrap(), gate.enter(Urgency::Client).await.unwrap()];
+        let waits = queued(&gate, Urgency::Client).await;
         gate.narrow();
+        assert_eq!(waits.await.unwrap().unwrap_err(), Busy, "nobody waits for what is down");
         let trial = gate.try_enter().expect("one may try");
         assert!(gate.try_enter().is_none(), "one at a time");
         // It has answered. The old ones still count against the limit.

@@ -4,33 +4,23 @@
 
 use std::sync::Arc;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE, TE, UPGRADE, VIA,
-};
-use http::{HeaderMap, HeaderValue, Method, Version};
-use nearside_semantics::conditional::set_validators;
+use http::Method;
 use nearside_semantics::directives::RequestDirectives;
-use nearside_semantics::fields::strip_hop_by_hop;
-use nearside_semantics::key::write_host;
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 
-use super::admit::CDN_LOOP;
 use super::interim::Interims;
 use super::key::{CacheKey, write_fill_key};
 use super::lookup::{Ask, Found, lookup};
+use super::plan::{plan, plan_alone};
 use super::{Answer, Engine, Request, respond, slices};
-use crate::fill::{self, Begun, Fetched, Joined, Leading, Plan};
+use crate::fill::{self, Begun, Fetched, Joined, Leading};
 use crate::h1::request::Refusal;
-use crate::hop::{Forward, HopError, Urgency};
+use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
-use crate::tier::{REFRESH, SECRET, Sender, append};
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
-/// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, what `Connection` needs.
-const FIELDS_ADDED: usize = 8;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
@@ -75,9 +65,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
             Turn::ByGet => by_head = false,
-            Turn::Broken if broken => {
-                return respond::failure(&HopError::Short, Outcome::new(Verdict::Error, Some(site)));
-            }
+            Turn::Broken if broken => return broken_off(site),
             Turn::Broken => broken = true,
             Turn::Again(fetched) => learned = fetched.map(|fetched| fetched.vary.clone()),
         }
@@ -337,34 +325,6 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
     })
 }
 
-/// A fill whose answer others may share: of the whole, and of nobody's own conditions.
-fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
-    let mut plan = plan_alone(engine, site, request, key);
-    let own_range = plan.key.block.is_none().then_some(RANGE);
-    let fields = &mut plan.forward.fields;
-    let own = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE];
-    for name in own.into_iter().chain(own_range) {
-        fields.remove(name);
-    }
-    if let Some(entry) = &ask.stored {
-        set_validators(fields, &entry.head.fields);
-        plan.forward.urgency = Urgency::Validation;
-    }
-    // A HEAD fills the cache for the GET that follows it.
-    plan.forward.method = Method::GET;
-    plan.stored.clone_from(&ask.stored);
-    plan
-}
-
-/// The request as it came: conditions and ranges are the origin's business where nothing is stored.
-fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
-    let mut forward = engine.forward(site, request, engine.target(site, request));
-    if let Some(range) = key.block.and_then(|block| block.range()) {
-        forward.fields.insert(RANGE, range);
-    }
-    Plan { site, key, forward, stored: None, request: request.fields.clone(), own_location: false, background: false }
-}
-
 /// RFC 9111 §5.2.1.5, where the site honours what clients ask: nobody else can have the answer.
 fn wants_no_store(engine: &Engine, site: usize, request: &Request) -> bool {
     engine.rules(site).honours_requests && RequestDirectives::of(&request.fields).no_store
@@ -373,62 +333,4 @@ fn wants_no_store(engine: &Engine, site: usize, request: &Request) -> bool {
 /// RFC 9111 §5.2.1.7, where the site honours what clients ask.
 fn only_if_cached(engine: &Engine, site: usize, request: &Request) -> bool {
     engine.rules(site).honours_requests && RequestDirectives::of(&request.fields).only_if_cached
-}
-
-impl Engine {
-    /// The target as the site's recipe has it: what is not in the cache key is not sent forward either.
-    pub(crate) fn target(&self, site: usize, request: &Request) -> Box<[u8]> {
-        let mut target = Vec::with_capacity(request.target.len());
-        self.rules(site).query.write(&request.target, &mut target);
-        target.into()
-    }
-
-    /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
-    pub(crate) fn forward(&self, site: usize, request: &Request, target: Box<[u8]>) -> Forward {
-        let mut fields = request.fields.clone();
-        // At once what else would be made room for step by step.
-        fields.reserve(FIELDS_ADDED);
-        let upgrade = upgrade_of(&fields, request.version);
-        let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
-        strip_hop_by_hop(&mut fields);
-        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH] {
-            fields.remove(name);
-        }
-        let rules = self.rules(site);
-        let scheme = self.client_scheme(request);
-        // As it stands in the key: a spelling that is not in it must not reach the origin either.
-        let authority = rules.canonical_host.as_ref().unwrap_or(&request.authority);
-        let mut host = Vec::with_capacity(authority.len());
-        write_host(scheme, authority.as_bytes(), &mut host);
-        let authority = HeaderValue::from_bytes(&host).unwrap_or_else(|_| authority.clone());
-        let address = request.client.value();
-        let sender = Sender { address: &address, scheme, authority: &authority };
-        self.tier.introduce(&sender, &mut fields);
-        append(&mut fields, VIA, self.received_by.of(request.version));
-        append(&mut fields, CDN_LOOP, &self.received_by.id);
-        if trailers {
-            // "A sender of TE MUST also send a \"TE\" connection option" (RFC 9110 §10.1.4).
-            fields.insert(TE, HeaderValue::from_static("trailers"));
-            fields.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-        if let Some(protocol) = upgrade {
-            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            fields.insert(UPGRADE, protocol);
-        }
-        Forward {
-            method: request.method.clone(),
-            target,
-            authority,
-            origin_host: rules.origin_host.clone(),
-            fields,
-            urgency: Urgency::Client,
-        }
-    }
-}
-
-/// The protocol that an HTTP/1.1 request wants to change to. Only WebSocket is passed on: others, `h2c` above all, would
-/// let a client speak to the next hop past everything that this node checks.
-pub(crate) fn upgrade_of(fields: &HeaderMap, version: Version) -> Option<HeaderValue> {
-    let wants = version == Version::HTTP_11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
-    fields.get(UPGRADE).filter(|protocol| wants && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned()
 }

@@ -1,0 +1,168 @@
+//! An answer of a next hop whose head has arrived: its body, its connection, its place.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue, Version};
+use nearside_semantics::age::Exchange;
+use nearside_semantics::date;
+use nearside_semantics::fields::{lists, strip_hop_by_hop};
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
+
+use super::Hop;
+use super::gate::Place;
+use crate::clock::instant;
+use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
+use crate::pass::upload::Sending;
+
+/// An answer whose head has arrived and whose body is still to be read.
+pub(crate) struct Asked {
+    pub(crate) hop: Arc<Hop>,
+    pub(crate) head: ResponseHead,
+    pub(crate) exchange: Exchange,
+    /// The connection may be used again.
+    persistent: bool,
+    /// What came behind the body.
+    trailers: HeaderMap,
+    reader: ResponseReader<Incoming>,
+    /// Sends the request's body, on the other half of the connection.
+    sending: Option<Sending>,
+    address: SocketAddr,
+    /// When all of it must have come.
+    deadline: Instant,
+    /// Its place at the origin, until it has been read or given up.
+    place: Option<Place>,
+}
+
+/// What an answer is read from.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Whole(Stream),
+    /// A request with a body is still being sent on the other half.
+    Half(ReadHalf<Stream>),
+}
+
+impl AsyncRead for Incoming {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Whole(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Half(half) => Pin::new(half).poll_read(cx, buf),
+        }
+    }
+}
+
+/// A connection that has left HTTP behind (101), with what was read beyond the head.
+pub(crate) struct UpgradeStream {
+    pub(crate) stream: Stream,
+    pub(crate) early: BytesMut,
+}
+
+/// What is known of the connection of an answer.
+pub(super) struct Known {
+    pub(super) address: SocketAddr,
+    pub(super) place: Option<Place>,
+    /// When all of it must have come.
+    pub(super) deadline: Instant,
+}
+
+impl Asked {
+    pub(super) fn new(
+        hop: Arc<Hop>,
+        head: ResponseHead,
+        exchange: Exchange,
+        reader: ResponseReader<Incoming>,
+        sending: Option<Sending>,
+        connection: Known,
+    ) -> Box<Self> {
+        let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
+        // It goes from future to future, each of which would have to be as large.
+        let Known { address, place, deadline } = connection;
+        Box::new(Self {
+            hop,
+            head,
+            exchange,
+            persistent,
+            trailers: HeaderMap::new(),
+            reader,
+            sending,
+            address,
+            deadline,
+            place,
+        })
+    }
+
+    /// The fields that travel on, which are taken out.
+    pub(crate) fn take_end_to_end(&mut self) -> HeaderMap {
+        let mut fields = std::mem::take(&mut self.head.fields);
+        strip_hop_by_hop(&mut fields);
+        if !fields.contains_key(DATE)
+            && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_time))
+        {
+            // RFC 9110 §6.6.1
+            fields.insert(DATE, now);
+        }
+        fields
+    }
+
+    /// Gives its place at the origin up: nothing more will come.
+    pub(crate) fn leave(&mut self) {
+        self.place = None;
+    }
+
+    /// How long its next piece may take, if that is `between_bytes` for any; nothing once all of it should have come.
+    pub(super) fn patience(&self, between_bytes: Duration) -> Duration {
+        between_bytes.min(self.deadline.saturating_duration_since(instant()))
+    }
+
+    /// The next piece of the body; `Err` with the trailers at its end.
+    pub(super) async fn piece(&mut self) -> Result<Result<Bytes, HeaderMap>, ResponseError> {
+        self.reader.body().await
+    }
+
+    /// The body has ended, with these trailers.
+    pub(super) fn ended(&mut self, trailers: HeaderMap) {
+        self.trailers = trailers;
+    }
+
+    /// Whether its connection can be used again, and for whom.
+    pub(super) fn reusable(&self) -> Option<(Arc<Hop>, SocketAddr)> {
+        let is_reusable = self.persistent && self.reader.is_clean();
+        is_reusable.then(|| (Arc::clone(&self.hop), self.address))
+    }
+
+    /// Whether the last byte of a body of known length has been read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.reader.is_whole()
+    }
+
+    /// The end-to-end trailers of a body that has been read to its end.
+    pub(crate) fn take_trailers(&mut self) -> HeaderMap {
+        let mut trailers = std::mem::take(&mut self.trailers);
+        strip_hop_by_hop(&mut trailers);
+        trailers.remove(CONTENT_LENGTH);
+        trailers
+    }
+
+    /// The connection behind a 101.
+    pub(crate) async fn into_upgrade(self: Box<Self>) -> Option<UpgradeStream> {
+        let (stream, early) = self.into_stream().await?;
+        Some(UpgradeStream { stream, early })
+    }
+
+    /// The connection, if the request was sent to its end, and what was read beyond the answer.
+    pub(super) async fn into_stream(self: Box<Self>) -> Option<(Stream, BytesMut)> {
+        let (incoming, rest) = self.reader.into_parts();
+        match (incoming, self.sending) {
+            (Incoming::Whole(stream), _) => Some((stream, rest)),
+            (Incoming::Half(half), Some(mut sending)) => Some((half.unsplit(sending.take().await?), rest)),
+            (Incoming::Half(_), None) => None,
+        }
+    }
+}

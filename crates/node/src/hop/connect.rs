@@ -1,0 +1,69 @@
+//! Getting to a next hop: leave to ask it, and a connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pingora_core::protocols::Stream;
+use pingora_core::upstreams::peer::HttpPeer;
+
+use super::gate::{Place, Urgency};
+use super::{Hop, HopError, Hops};
+use crate::clock::instant;
+
+/// A connection to a hop, with the place there of the request that it is for.
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    /// It has served before.
+    pub(super) reused: bool,
+    pub(super) address: SocketAddr,
+    pub(super) place: Option<Place>,
+}
+
+/// A place at a hop, if it may be asked at all.
+pub(super) async fn enter(hop: &Arc<Hop>, urgency: Urgency) -> Result<Option<Place>, HopError> {
+    let down = || HopError::Down { hop: Arc::clone(&hop.name) };
+    let Some(gate) = &hop.gate else { return if hop.health.admits(instant()) { Ok(None) } else { Err(down()) } };
+    if !hop.health.is_in() {
+        // A trial does not wait: who cannot make it is answered at once.
+        let place = if hop.health.admits(instant()) { gate.try_enter() } else { None };
+        return place.map(Some).ok_or_else(down);
+    }
+    let place = gate.enter(urgency).await.map_err(|_busy| HopError::Busy { hop: Arc::clone(&hop.name) })?;
+    // After the wait, in which it may have gone down.
+    if hop.health.admits(instant()) { Ok(Some(place)) } else { Err(down()) }
+}
+
+impl Hops {
+    /// A connection to a hop, which takes over the place there.
+    pub(super) async fn connect(
+        &self,
+        hop: &Arc<Hop>,
+        pooled: bool,
+        place: &mut Option<Place>,
+    ) -> Result<Connection, HopError> {
+        let now = instant();
+        let addresses = hop.resolved.addresses(&hop.upstream).await?;
+        if let Some((stream, address)) = pooled.then(|| self.pool.take(hop, &addresses, now)).flatten() {
+            return Ok(Connection { stream, reused: true, address, place: place.take() });
+        }
+        // Rare, and large.
+        let (stream, address) = Box::pin(self.open(hop, &addresses)).await?;
+        Ok(Connection { stream, reused: false, address, place: place.take() })
+    }
+
+    /// A new connection, to the first address that there is one to.
+    async fn open(&self, hop: &Hop, addresses: &[SocketAddr]) -> Result<(Stream, SocketAddr), HopError> {
+        let mut cause = String::from("it has no address");
+        for &address in addresses {
+            let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
+            let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
+            peer.options.connection_timeout = Some(self.timeouts.connect);
+            peer.options.total_connection_timeout = Some(self.timeouts.connect);
+            match self.connector.new_stream(&peer).await {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => cause = error.to_string(),
+            }
+        }
+        Err(HopError::Connect { hop: Arc::clone(&hop.name), cause })
+    }
+}

@@ -1,0 +1,103 @@
+//! What goes forward: the plan of a fill, and the request as the next hop gets it.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RANGE, TE, UPGRADE, VIA};
+use http::{HeaderMap, HeaderValue, Method, Version};
+use nearside_semantics::conditional::{set_validators, strip_conditions};
+use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::key::write_host;
+
+use super::admit::CDN_LOOP;
+use super::key::CacheKey;
+use super::lookup::Ask;
+use super::{Engine, Request};
+use crate::fill::Plan;
+use crate::hop::{Forward, Urgency};
+use crate::tier::{REFRESH, SECRET, Sender, append};
+
+/// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, what `Connection` needs.
+const FIELDS_ADDED: usize = 8;
+
+/// A fill whose answer others may share: of the whole, and of nobody's own conditions.
+pub(super) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
+    let mut plan = plan_alone(engine, site, request, key);
+    let fields = &mut plan.forward.fields;
+    strip_conditions(fields);
+    if plan.key.block.is_none() {
+        fields.remove(RANGE);
+    }
+    if let Some(entry) = &ask.stored {
+        set_validators(fields, &entry.head.fields);
+        plan.forward.urgency = Urgency::Validation;
+    }
+    // A HEAD fills the cache for the GET that follows it.
+    plan.forward.method = Method::GET;
+    plan.stored.clone_from(&ask.stored);
+    plan
+}
+
+/// The request as it came: conditions and ranges are the origin's business where nothing is stored.
+pub(super) fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
+    let mut forward = engine.forward(site, request, engine.target(site, request));
+    if let Some(range) = key.block.and_then(|block| block.range()) {
+        forward.fields.insert(RANGE, range);
+    }
+    Plan { site, key, forward, stored: None, request: request.fields.clone(), own_location: false, background: false }
+}
+
+impl Engine {
+    /// The target as the site's recipe has it: what is not in the cache key is not sent forward either.
+    pub(crate) fn target(&self, site: usize, request: &Request) -> Box<[u8]> {
+        let mut target = Vec::with_capacity(request.target.len());
+        self.rules(site).query.write(&request.target, &mut target);
+        target.into()
+    }
+
+    /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
+    pub(crate) fn forward(&self, site: usize, request: &Request, target: Box<[u8]>) -> Forward {
+        let mut fields = request.fields.clone();
+        // At once what else would be made room for step by step.
+        fields.reserve(FIELDS_ADDED);
+        let upgrade = upgrade_of(&fields, request.version);
+        let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
+        strip_hop_by_hop(&mut fields);
+        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH] {
+            fields.remove(name);
+        }
+        let rules = self.rules(site);
+        let scheme = self.client_scheme(request);
+        // As it stands in the key: a spelling that is not in it must not reach the origin either.
+        let authority = rules.canonical_host.as_ref().unwrap_or(&request.authority);
+        let mut host = Vec::with_capacity(authority.len());
+        write_host(scheme, authority.as_bytes(), &mut host);
+        let authority = HeaderValue::from_bytes(&host).unwrap_or_else(|_| authority.clone());
+        let address = request.client.value();
+        let sender = Sender { address: &address, scheme, authority: &authority };
+        self.tier.introduce(&sender, &mut fields);
+        append(&mut fields, VIA, self.received_by.of(request.version));
+        append(&mut fields, CDN_LOOP, &self.received_by.id);
+        if trailers {
+            // "A sender of TE MUST also send a \"TE\" connection option" (RFC 9110 §10.1.4).
+            fields.insert(TE, HeaderValue::from_static("trailers"));
+            fields.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        if let Some(protocol) = upgrade {
+            fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            fields.insert(UPGRADE, protocol);
+        }
+        Forward {
+            method: request.method.clone(),
+            target,
+            authority,
+            origin_host: rules.origin_host.clone(),
+            fields,
+            urgency: Urgency::Client,
+        }
+    }
+}
+
+/// The protocol that an HTTP/1.1 request wants to change to. Only WebSocket is passed on: others, `h2c` above all, would
+/// let a client speak to the next hop past everything that this node checks.
+pub(crate) fn upgrade_of(fields: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    let wants = version == Version::HTTP_11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
+    fields.get(UPGRADE).filter(|protocol| wants && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned()
+}
