@@ -5,6 +5,7 @@ mod crowd;
 mod cuts;
 mod freeze;
 mod kill;
+mod odd;
 mod slow;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ pub(crate) enum Scenario {
     Kill(kill::KillArgs),
     /// The origin freezes under load: what is stored is served, and nothing falls upon it when it is back
     Freeze(freeze::FreezeArgs),
+    /// Clients that take a byte a second, vanish, or want a part: nobody else notices
+    Odd(odd::OddArgs),
     /// Objects larger than the cache, and clients that take them slowly: memory stays bounded
     Slow(slow::SlowArgs),
 }
@@ -48,6 +51,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
                 Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
                 Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
                 Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
+                Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
                 Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
             }
         };
@@ -242,6 +246,10 @@ fn holds(is_so: bool, what: impl FnOnce() -> String) -> anyhow::Result<()> {
 /// In MiB, for people.
 fn mib(bytes: u64) -> u64 {
     bytes >> 20
+}
+
+fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
 }
 
 fn secs(seconds: u64) -> Duration {

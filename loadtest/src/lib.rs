@@ -2,7 +2,7 @@
 //! counts from the moment at which they should have left. A server that stalls cannot hide it by slowing the load.
 
 mod crowd;
-mod dawdle;
+mod odd;
 mod report;
 mod run;
 
@@ -12,7 +12,7 @@ use http::Uri;
 use http::uri::Scheme;
 
 pub use crowd::{Check, Crowd, CrowdReport};
-pub use dawdle::dawdle;
+pub use odd::{arrivals, dawdle, part, vanish};
 pub use report::{Latency, Report};
 
 /// What to ask for, how often, for how long.

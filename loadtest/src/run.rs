@@ -124,9 +124,15 @@ pub(crate) struct Client {
 
 impl Client {
     /// Asks for a URL, always of the same host, and hands each piece of the body to `piece`.
-    pub(crate) async fn get(
+    pub(crate) async fn get(&mut self, url: &Uri, piece: impl FnMut(&[u8])) -> Result<http::response::Parts, String> {
+        self.get_with(url, &[], piece).await
+    }
+
+    /// The same with fields of the request.
+    pub(crate) async fn get_with(
         &mut self,
         url: &Uri,
+        fields: &[(&str, &str)],
         mut piece: impl FnMut(&[u8]),
     ) -> Result<http::response::Parts, String> {
         // What fails, or is given up, leaves no connection behind.
@@ -142,8 +148,8 @@ impl Client {
         sender.ready().await.map_err(|error| error.to_string())?;
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         let host = url.authority().map_or("", |authority| authority.as_str());
-        let request =
-            Request::get(target).header("host", host).body(Empty::new()).map_err(|error| error.to_string())?;
+        let request = fields.iter().fold(Request::get(target), |request, (name, value)| request.header(*name, *value));
+        let request = request.header("host", host).body(Empty::new()).map_err(|error| error.to_string())?;
         let (head, mut body) = sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| error.to_string())?;

@@ -46,3 +46,9 @@ fn an_origin_that_freezes_is_not_noticed_and_spared_when_it_is_back() {
 fn slow_clients_of_objects_larger_than_the_cache_take_no_memory() {
     holds(&["slow", "--clients", "50", "--memory", "32MiB", "--size", "200MiB"], 3);
 }
+
+#[test]
+fn odd_clients_are_not_noticed_by_others() {
+    // How fast it is, is not the question here.
+    holds(&["odd", "--clients", "10", "--longer", "10s", "--later", "1s"], 8);
+}

@@ -88,6 +88,8 @@ pub(crate) enum Begun {
     Revalidated { entry: Arc<Entry>, hop: Arc<str>, shared: bool, only_for: Option<Box<[u8]>> },
     /// No answer could be had.
     Failed(HopError),
+    /// It was a refresh, and found no place at the origin: who waits for it has to ask with more weight.
+    GaveWay(HopError),
 }
 
 impl Begun {
@@ -96,7 +98,7 @@ impl Begun {
         match self {
             Self::Response(fetched) => fetched.groups.is_invalidated(),
             Self::Revalidated { entry, .. } => entry.groups.is_invalidated(),
-            Self::Failed(_) => false,
+            Self::Failed(_) | Self::GaveWay(_) => false,
         }
     }
 }
@@ -239,7 +241,8 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
         Err(error) => {
             rest(engine, plan);
             drop(entered);
-            fill.begin(Begun::Failed(error));
+            let gave_way = plan.is_refresh() && matches!(error, HopError::Busy { .. });
+            fill.begin(if gave_way { Begun::GaveWay(error) } else { Begun::Failed(error) });
             None
         }
     }
@@ -247,7 +250,7 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
 
 /// A refresh that has brought nothing fresh is not tried again at once by whoever comes next.
 fn rest(engine: &Engine, plan: &Plan) {
-    if plan.background {
+    if plan.is_refresh() {
         engine.store.remember_refreshed(&plan.key.bytes, engine.clock.now());
     }
 }

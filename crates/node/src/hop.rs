@@ -70,7 +70,9 @@ impl Hop {
 
     /// It could not be reached, or has not answered.
     fn failed(&self, error: &HopError) {
-        tracing::warn!(hop = %self.name, %error, "next hop failed");
+        if self.health.is_in() {
+            tracing::warn!(hop = %self.name, %error, "next hop failed");
+        }
         if self.health.failed(crate::clock::instant()) {
             tracing::warn!(hop = %self.name, "next hop is out");
             if let Some(gate) = &self.gate {

@@ -150,7 +150,7 @@ impl Lane<'_> {
                 respond::fetched_whole(fetched, fetched.take_first(), self.request, outcome, now)
             }
             Begun::Revalidated { .. } => respond::failure(&HopError::Body, outcome),
-            Begun::Failed(error) => respond::failure(error, outcome),
+            Begun::Failed(error) | Begun::GaveWay(error) => respond::failure(error, outcome),
         }
     }
 

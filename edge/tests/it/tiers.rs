@@ -9,7 +9,12 @@ use nearside_config::{Cache, Fallback, Role};
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
 
-use crate::bed::{Bed, Reply, Speech, answer, config, eventually, get, get_from, loopback, scripted, secret, upstream};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::bed::{
+    Bed, Reply, Speech, answer, config, eventually, get, get_from, get_with, loopback, read, scripted, secret, send_h1,
+    upstream,
+};
 
 struct Tiers {
     bed: Bed,
@@ -57,8 +62,47 @@ impl Tiers {
         self
     }
 
+    /// The same with a new edge that reaches each shield over a link, which can be cut.
+    async fn over_links(mut self) -> (Self, [Link; 2]) {
+        let links = [Link::to(self.address(0)).await, Link::to(self.address(1)).await];
+        let shields = links.each_ref().map(|link| upstream(link.address)).to_vec();
+        self.bed = self.bed.again(|config| {
+            config.role = Role::Edge { shields, secret: Some(secret()), fallback: Fallback::None };
+        });
+        (self, links)
+    }
+
     fn address(&self, shield: usize) -> SocketAddr {
         self.shields[shield].as_ref().unwrap().addresses()[0]
+    }
+}
+
+/// A way to a node; once it is cut nothing comes through any more, and nobody is told.
+struct Link {
+    address: SocketAddr,
+    cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl Link {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(loopback()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, is_cut) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut is_cut = is_cut.clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        biased;
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                    }
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        Self { address, cut }
     }
 }
 
@@ -183,6 +227,25 @@ async fn a_body_whose_shield_dies_goes_on_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_link_is_cut_goes_on_over_the_other() {
+    let (tiers, links) = Tiers::new().await.over_links().await;
+    let path = "/link?cc=max-age%3D60&etag=a&size=400000&seed=5&rate=800000";
+    let mut response = tiers.bed.send(Speech::H1, get(path)).await.unwrap();
+    let owner = usize::from(!response.headers()["cache-status"].to_str().unwrap().starts_with("shield-a"));
+    let mut body = Vec::new();
+    while let Some(frame) = http_body_util::BodyExt::frame(response.body_mut()).await {
+        body.extend_from_slice(&frame.expect("no cut").into_data().unwrap());
+        links[owner].cut.send_replace(true);
+    }
+    assert_eq!((body.len(), nearside_origin_sim::body::differs(5, 0, &body)), (400_000, None));
+    tiers.bed.until_metric("nearside_fill_resumes_total{result=\"resumed\"} 1").await;
+    // All keys are the other's now.
+    for n in 0..10 {
+        assert_eq!(tiers.bed.get(&format!("/after{n}?size=5")).await.body.len(), 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_brings_something_fresh_through_both_tiers_with_one_request_to_the_origin() {
     let mut tiers = Tiers::new().await;
     let path = "/swr?cc=max-age%3D60,stale-while-revalidate%3D600&size=100&seed=1&etag=a";
@@ -202,6 +265,34 @@ async fn a_refresh_brings_something_fresh_through_both_tiers_with_one_request_to
     tiers.bed.advance(100);
     let reply = tiers.bed.get_with(path, &[("nearside-refresh", "1")]).await;
     assert!(reply.cache().contains("edge; hit; ttl=-40"), "{}", reply.cache());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shield_remembers_a_refresh_in_vain_whichever_edge_asks() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let mut tiers = Tiers::scripted(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => answer(200, "cache-control: max-age=60, stale-while-revalidate=600\r\n", "old"),
+        _ => answer(503, "", "down"),
+    })
+    .await;
+    let shield = tiers.address(0);
+    let ask = async || {
+        let stream = TcpStream::connect(shield).await.unwrap();
+        let fields = [("nearside-secret", secret().reveal().to_owned()), ("nearside-refresh", "1".to_owned())];
+        let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let reply = read(send_h1(stream, get_with("/vain", &fields)).await.unwrap()).await.unwrap();
+        assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"old"[..]), "{}", reply.cache());
+    };
+    ask().await;
+    tiers.bed.advance(100);
+    for _ in 0..6 {
+        ask().await;
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    tiers.bed.advance(2);
+    ask().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 3, "but later");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,9 +318,9 @@ async fn http_and_https_are_different_keys_on_both_tiers() {
     let ask = |scheme: &'static str| {
         let address = open.addresses()[0];
         async move {
-            let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-            let request = crate::bed::get_with(path, &[("x-forwarded-proto", scheme)]);
-            crate::bed::read(crate::bed::send_h1(socket, request).await.unwrap()).await.unwrap()
+            let socket = TcpStream::connect(address).await.unwrap();
+            let request = get_with(path, &[("x-forwarded-proto", scheme)]);
+            read(send_h1(socket, request).await.unwrap()).await.unwrap()
         }
     };
     assert!(ask("http").await.cache().contains("uri-miss"));

@@ -11,11 +11,17 @@ use nearside_semantics::{Timestamp, conditional};
 use nearside_store::{Charge, Head};
 
 use super::{Plan, Unstored};
+use crate::hop::Urgency;
 use crate::request::Engine;
 use crate::request::admit::CDN_LOOP;
 use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 impl Plan {
+    /// Whether it is for a later client: of this node, or of the cache that asks.
+    pub(super) fn is_refresh(&self) -> bool {
+        self.background || self.forward.urgency == Urgency::Refresh
+    }
+
     /// Whether the next hop gets a client's own conditions or range.
     pub(super) fn is_selective(&self) -> bool {
         let fields = &self.forward.fields;

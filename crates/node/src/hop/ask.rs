@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::asked::{Asked, Incoming, Known};
 use super::connect::{Connection, enter};
-use super::gate::Urgency;
+use super::gate::{Place, Urgency};
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
@@ -78,7 +78,8 @@ impl Hops {
         clock: &Clock,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, Failed> {
-        let mut pooled = true;
+        // A trial on a connection that has died would be wasted.
+        let mut pooled = hop.health.is_in();
         let mut place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
         loop {
             let connection = self.connect(hop, pooled, &mut place).await;
@@ -113,7 +114,7 @@ impl Hops {
         clock: &Clock,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, Failed> {
-        let Connection { mut stream, reused, address, place } = connection;
+        let Connection { mut stream, reused, address, mut place } = connection;
         let request_time = clock.now();
         let fail = |source: ResponseError, begun: bool| Failed {
             error: HopError::Response { hop: Arc::clone(&hop.name), source },
@@ -128,10 +129,11 @@ impl Hops {
             stream.write_all(&head).await?;
             stream.flush().await
         };
-        self.within(hop, self.timeouts.between_bytes, write).await.map_err(|e| fail_or(e, |io| fail(io, false)))?;
+        let written = self.within(hop, self.timeouts.between_bytes, write).await.map_err(|late| late.leave(&mut place));
+        written.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
-        let head = self.while_in(hop, self.timeouts.first_byte, answer).await;
+        let head = self.while_in(hop, self.timeouts.first_byte, answer).await.map_err(|late| late.leave(&mut place));
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address, place, deadline: instant() + self.timeouts.total };
@@ -151,7 +153,7 @@ impl Hops {
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
         let (hop, mut connection) = self.connect_any(to, forward.urgency).await?;
-        let place = connection.place.take();
+        let mut place = connection.place.take();
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
         let request_time = clock.now();
@@ -177,7 +179,7 @@ impl Hops {
                 None => self.within(&hop, self.timeouts.first_byte, answer).await,
             }
         };
-        let head = head.map_err(|error| error.or_response(&hop))?;
+        let head = head.map_err(|late| late.leave(&mut place).or_response(&hop))?;
         hop.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address: connection.address, place, deadline: instant() + self.timeouts.total };
@@ -252,9 +254,15 @@ impl Hops {
         let patience = asked.patience(self.timeouts.between_bytes);
         if patience.is_zero() {
             // A body that always has a next piece would else never be late.
+            asked.give_up();
             return Err(HopError::Timeout { hop: Arc::clone(&hop.name) });
         }
-        match self.while_in(&hop, patience, asked.piece()).await.map_err(|error| error.or_response(&hop))? {
+        match self.while_in(&hop, patience, asked.piece()).await.map_err(|late| {
+            if matches!(late, Late::Elapsed(_)) {
+                asked.give_up();
+            }
+            late.or_response(&hop)
+        })? {
             Ok(bytes) => Ok(Some(bytes)),
             Err(trailers) => {
                 asked.ended(trailers);
@@ -293,6 +301,14 @@ enum Late {
 }
 
 impl Late {
+    /// Leaves the place of a request that ended so.
+    fn leave(self, place: &mut Option<Place>) -> Self {
+        if let (Self::Elapsed(_), Some(place)) = (&self, place.take()) {
+            place.give_up();
+        }
+        self
+    }
+
     fn or_response(self, hop: &Hop) -> HopError {
         match self {
             Self::Elapsed(hop) => HopError::Timeout { hop },

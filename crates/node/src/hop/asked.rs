@@ -116,6 +116,13 @@ impl Asked {
         self.place = None;
     }
 
+    /// It is not waited for any longer, though its origin may still work on it.
+    pub(super) fn give_up(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.give_up();
+        }
+    }
+
     /// How long its next piece may take, if that is `between_bytes` for any; nothing once all of it should have come.
     pub(super) fn patience(&self, between_bytes: Duration) -> Duration {
         between_bytes.min(self.deadline.saturating_duration_since(instant()))

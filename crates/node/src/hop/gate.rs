@@ -5,10 +5,12 @@
 //! by one, then by two, and by one more with each answer.
 //!
 //! What is under way when an origin goes down may stay so for long: it counts against the limit, but not among the few
-//! that try whether it is back.
+//! that try whether it is back, for whom one place is kept free. Nor does an origin that has not answered in time stop
+//! working on what it was asked: one that was frozen reads it all when it goes on. So what was given up keeps its place,
+//! until the origin has answered another request in its stead.
 //!
-//! **Invariant:** never are more places taken than the limit, but for one more that tries an origin which is down; and no
-//! place is lost with one who stops waiting for it.
+//! **Invariant:** with two places or more, no more are taken than there are, until an origin that stays down lets trials
+//! time out; and no place is lost with one who stops waiting for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ const CLASSES: usize = 3;
 /// The places at one origin.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// All but the one that is kept for trials.
     limit: usize,
     queue_max: usize,
     wait_max: Duration,
@@ -44,7 +47,9 @@ struct State {
     taken: usize,
     /// Places that were taken before the origin last went down.
     old: usize,
-    /// How often it has.
+    /// Places of requests that were given up, on which the origin may still be working.
+    given_up: usize,
+    /// How often it has gone down.
     downs: u64,
     /// It has not answered since.
     down: bool,
@@ -62,6 +67,15 @@ pub(crate) struct Place {
     downs: u64,
 }
 
+impl Place {
+    /// Its request was not answered in time.
+    pub(crate) fn give_up(self) {
+        let mut state = self.gate.state.lock();
+        // Before it is given back with the end of this, so that nobody gets it in between.
+        state.given_up += 1;
+    }
+}
+
 /// There is no place, and none to wait in; or the wait was too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
@@ -75,11 +89,20 @@ pub(crate) struct Counts {
 }
 
 impl Gate {
-    /// A gate with `limit` places (at least one), before which `queue_max` may wait, each for `wait_max`.
+    /// A gate with `limit` places (at least one), before which `queue_max` may wait, each for `wait_max`. Of several, one
+    /// is for trials only.
     pub(crate) fn new(limit: usize, queue_max: usize, wait_max: Duration) -> Arc<Self> {
-        let limit = limit.max(1);
-        let state =
-            State { taken: 0, old: 0, downs: 0, down: false, allowed: limit, waiting: Default::default(), refused: 0 };
+        let limit = limit.saturating_sub(1).max(1);
+        let state = State {
+            taken: 0,
+            old: 0,
+            given_up: 0,
+            downs: 0,
+            down: false,
+            allowed: limit,
+            waiting: Default::default(),
+            refused: 0,
+        };
         Arc::new(Self { limit, queue_max, wait_max, state: Mutex::new(state) })
     }
 
@@ -116,12 +139,15 @@ impl Gate {
         state.down = true;
     }
 
-    /// The origin has answered: if it has just come back, it can bear one more.
+    /// The origin has answered: it has one request less to work on that was given up, and if it has just come back, it can
+    /// bear one more.
     pub(crate) fn widen(&self) {
         let mut state = self.state.lock();
         state.down = false;
-        if state.allowed < self.limit {
-            state.allowed += 1;
+        let was_narrow = state.allowed < self.limit || state.given_up > 0;
+        state.given_up = state.given_up.saturating_sub(1);
+        state.allowed = self.limit.min(state.allowed + 1);
+        if was_narrow {
             state.hand_on(self.limit);
         }
     }
@@ -129,7 +155,7 @@ impl Gate {
     pub(crate) fn counts(&self) -> Counts {
         let state = self.state.lock();
         let waiting = state.waiting.iter().flatten().filter(|turn| !turn.is_closed()).count();
-        Counts { taken: state.taken + state.old, waiting, refused: state.refused }
+        Counts { taken: state.taken + state.old + state.given_up, waiting, refused: state.refused }
     }
 }
 
@@ -143,7 +169,8 @@ enum Turn {
 impl State {
     /// Takes a place, if there is one.
     fn take(&mut self, limit: usize) -> Option<u64> {
-        let most = self.allowed.min(limit.saturating_sub(self.old)).max(1);
+        let others = self.old + self.given_up;
+        let most = self.allowed.min(limit.saturating_sub(others)).max(1);
         let free = self.taken < most && (self.down || self.old < limit);
         free.then(|| {
             self.taken += 1;
@@ -296,7 +323,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_under_way_when_it_went_down_does_not_keep_trials_out() {
-        let gate = Gate::new(2, 10, Duration::from_secs(1));
+        let gate = Gate::new(3, 10, Duration::from_secs(1));
         let old = [gate.enter(Urgency::Client).await.unwrap(), gate.enter(Urgency::Client).await.unwrap()];
         let waits = queued(&gate, Urgency::Client).await;
         gate.narrow();
@@ -316,6 +343,32 @@ mod tests {
         assert_eq!(counts(&gate), (0, 0));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_keeps_its_place_until_the_origin_has_answered_in_its_stead() {
+        let gate = Gate::new(4, 10, Duration::from_secs(1));
+        for _ in 0..3 {
+            gate.enter(Urgency::Client).await.unwrap().give_up();
+        }
+        gate.narrow();
+        assert_eq!(counts(&gate), (3, 0), "the origin may work on all of them when it goes on");
+        let trial = gate.try_enter().expect("a place was kept for it");
+        assert_eq!(counts(&gate).0, 4);
+        let waits = [queued(&gate, Urgency::Client).await, queued(&gate, Urgency::Client).await];
+        gate.widen();
+        assert_eq!(counts(&gate), (3, 2), "as many as before, and two still to be worked on");
+        drop(trial);
+        let mut most = counts(&gate).0;
+        for waits in waits {
+            let place = waits.await.unwrap().unwrap();
+            most = most.max(counts(&gate).0);
+            gate.widen();
+            drop(place);
+        }
+        assert!(most <= 3, "{most}");
+        gate.widen();
+        assert_eq!(counts(&gate), (0, 0));
+    }
+
     async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::future::poll_fn(|cx| {
             std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(cx) {
@@ -328,7 +381,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_origin_that_comes_back_is_asked_by_more_with_each_answer() {
-        let gate = Gate::new(3, 10, Duration::from_secs(1));
+        let gate = Gate::new(4, 10, Duration::from_secs(1));
         gate.narrow();
         let first = gate.enter(Urgency::Client).await.unwrap();
         let others = [queued(&gate, Urgency::Client).await, queued(&gate, Urgency::Client).await];

@@ -11,7 +11,7 @@ use nearside_store::Entry;
 
 use super::interim::Interims;
 use super::key::{CacheKey, write_fill_key};
-use super::lookup::{Ask, Found, lookup};
+use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::fill::{self, Begun, Fetched, Joined, Leading};
@@ -156,7 +156,8 @@ fn finish(
     let now = engine.clock.now();
     let done = |answer| Turn::Answer(Box::new(answer));
     match begun {
-        Begun::Failed(error) => {
+        Begun::GaveWay(_) if !leads => Turn::Again(None),
+        Begun::Failed(error) | Begun::GaveWay(error) => {
             outcome.upstream = error.hop();
             done(match stale(engine, ask, request, &outcome, error.reason(), now) {
                 Some(answer) => answer,
@@ -229,6 +230,12 @@ fn stale(
     now: nearside_semantics::Timestamp,
 ) -> Option<Answer> {
     let entry = ask.stored.as_ref().filter(|entry| ask.on_error && entry.is_alive(now))?;
+    // The wait may have been long.
+    if let Some(site) = outcome.site
+        && let Reuse::Validate { on_error: false, .. } = reuse(engine, site, entry, request, now)
+    {
+        return None;
+    }
     let outcome = Outcome { verdict: Verdict::Stale, reason: Some(reason), ..outcome.clone() };
     Some(respond::stored(engine, entry, request, outcome, now))
 }
@@ -237,7 +244,7 @@ fn stale(
 fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
     match begun {
         Begun::Response(fetched) => fetched.freshness.reuse(engine.clock.now(), None) == Reuse::Fresh,
-        Begun::Revalidated { .. } | Begun::Failed(_) => true,
+        Begun::Revalidated { .. } | Begun::Failed(_) | Begun::GaveWay(_) => true,
     }
 }
 

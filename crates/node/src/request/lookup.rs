@@ -48,6 +48,17 @@ pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Req
     }
 }
 
+/// What may be done with an entry, as far as the site heeds what clients ask.
+pub(super) fn reuse(engine: &Engine, site: usize, entry: &Entry, request: &Request, now: Timestamp) -> Reuse {
+    let directives = engine.rules(site).honours_requests.then(|| RequestDirectives::of(&request.fields));
+    entry.freshness.reuse(now, directives.as_ref())
+}
+
+/// Whether a cache of ours asks, for itself.
+pub(super) fn refreshes(engine: &Engine, request: &Request) -> bool {
+    engine.tier.serves_caches() && request.fields.contains_key(REFRESH)
+}
+
 /// What is stored under a key, and came not before `since`.
 fn under(
     engine: &Engine,
@@ -68,12 +79,11 @@ fn under(
         let because = if selected.is_none() { Forward::VaryMiss } else { Forward::UriMiss };
         return Found::Ask(Ask { because, stored: None, on_error: false, vary });
     };
-    let directives = engine.rules(site).honours_requests.then(|| RequestDirectives::of(&request.fields));
     let entry = Arc::clone(entry);
-    match entry.freshness.reuse(now, directives.as_ref()) {
+    match reuse(engine, site, &entry, request, now) {
         Reuse::Fresh | Reuse::StaleAccepted => Found::Usable(entry),
-        // A cache of ours has served something stale itself, and needs something newer.
-        Reuse::WhileRevalidate if engine.tier.serves_caches() && request.fields.contains_key(REFRESH) => {
+        // A cache of ours has served something stale itself, and needs something newer, if that can be had.
+        Reuse::WhileRevalidate if refreshes(engine, request) && !engine.store.was_refreshed(key, now) => {
             Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, vary })
         }
         Reuse::WhileRevalidate => Found::Refresh(entry),

@@ -8,7 +8,7 @@ use nearside_semantics::key::write_host;
 
 use super::admit::CDN_LOOP;
 use super::key::CacheKey;
-use super::lookup::Ask;
+use super::lookup::{Ask, refreshes};
 use super::{Engine, Request};
 use crate::fill::Plan;
 use crate::hop::{Forward, Urgency};
@@ -27,7 +27,8 @@ pub(super) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKe
     }
     if let Some(entry) = &ask.stored {
         set_validators(fields, &entry.head.fields);
-        plan.forward.urgency = Urgency::Validation;
+        let nobody_waits = refreshes(engine, request);
+        plan.forward.urgency = if nobody_waits { Urgency::Refresh } else { Urgency::Validation };
     }
     // A HEAD fills the cache for the GET that follows it.
     plan.forward.method = Method::GET;
