@@ -185,7 +185,7 @@ impl Default for Limits {
             body_bytes: 1 << 30,
             requests_per_connection: 1_000_000_000,
             h2_streams: 128,
-            window_bytes: 1 << 20,
+            window_bytes: 256 << 10,
         }
     }
 }
