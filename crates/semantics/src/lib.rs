@@ -27,6 +27,7 @@ pub mod range;
 pub mod resume;
 pub mod reuse;
 pub mod storable;
+pub mod tags;
 pub mod time;
 pub mod vary;
 

@@ -113,6 +113,26 @@ impl Freshness {
         }
     }
 
+    /// The life of the same response once somebody has said at `moment` that it counts as stale from then on: no window
+    /// is longer than it was, none that has ended opens again, and its age tells the next cache that it is not fresh.
+    #[must_use]
+    pub fn stale_from(self, moment: Timestamp) -> Self {
+        if self.no_cache {
+            return self;
+        }
+        let cut = self.fresh_until.since(moment);
+        let fresh_until = self.fresh_until.min(moment);
+        // Before the cut, a window is as long behind the new end as it was behind the old one.
+        let window = |until: Timestamp| until.before(cut);
+        Self {
+            born: self.born.before(cut),
+            fresh_until,
+            revalidate_until: window(self.revalidate_until).max(fresh_until),
+            error_until: window(self.error_until).max(fresh_until),
+            ..self
+        }
+    }
+
     /// The age at `now`.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {

@@ -53,7 +53,7 @@ fn put(store: &Store, key: &[u8]) {
     };
     let entry = Entry {
         head: Arc::new(head),
-        freshness,
+        declared: freshness,
         response_time: NOW,
         retain_until: until,
         vary: Vary::None,

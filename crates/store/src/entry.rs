@@ -33,8 +33,8 @@ pub struct Head {
 pub struct Entry {
     /// Status and fields.
     pub head: Arc<Head>,
-    /// When it is fresh, stale, useless.
-    pub freshness: Freshness,
+    /// When it is fresh and stale, before any purge; see [`Entry::freshness`].
+    pub declared: Freshness,
     /// When it came, or was last validated.
     pub response_time: Timestamp,
     /// The moment from which on nothing can be done with it.
@@ -57,10 +57,31 @@ impl Entry {
         self.body.len().unwrap_or(0) + head_weight(&self.head) + own
     }
 
+    /// When it is fresh and stale, as far as it can still be used at `now`.
+    #[must_use]
+    pub fn freshness(&self, now: Timestamp) -> Option<Freshness> {
+        if now < self.retain_until { self.groups.left_of(self.declared) } else { None }
+    }
+
     /// Whether something can still be done with it at `now`.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
-        now < self.retain_until && !self.groups.is_invalidated()
+        now < self.retain_until && !self.groups.is_gone()
+    }
+
+    /// The same response, stale from a moment on.
+    #[must_use]
+    pub fn stale_from(&self, moment: Timestamp) -> Self {
+        Self {
+            head: Arc::clone(&self.head),
+            declared: self.declared.stale_from(moment),
+            response_time: self.response_time,
+            retain_until: self.retain_until,
+            vary: self.vary.clone(),
+            variant: self.variant.clone(),
+            groups: self.groups.clone(),
+            body: Arc::clone(&self.body),
+        }
     }
 
     /// Whether it answers a request with these fields.

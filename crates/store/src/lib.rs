@@ -22,6 +22,6 @@ pub use body::{Body, BodyReader, BodyWriter, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
-pub use memory::{Limits, SearchRule, Store};
+pub use memory::{Limits, Purge, SearchRule, Store};
 pub use slicing::{Slicing, Slicings};
 pub use slot::Slot;

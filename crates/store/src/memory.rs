@@ -64,6 +64,18 @@ pub struct Store {
     variants_dropped: AtomicU64,
 }
 
+/// How something is purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    /// It is gone.
+    Hard,
+    /// It is stale from this moment on: validated, and served as far as its stale windows, counted from now, allow it.
+    Soft {
+        /// The moment of the purge.
+        now: Timestamp,
+    },
+}
+
 /// What responses for a path say of its queries.
 #[derive(Debug)]
 pub struct SearchRule {
@@ -261,15 +273,95 @@ impl Store {
         self.groups.epoch()
     }
 
-    /// The membership in groups of a response that was asked for at `asked`.
+    /// The membership in groups of a response that was asked for at `asked`; no name twice.
     #[must_use]
-    pub fn join_groups(&self, names: &[Vec<u8>], asked: Epoch) -> Membership {
+    pub fn join_groups<'n>(&self, names: impl Iterator<Item = &'n [u8]>, asked: Epoch) -> Membership {
         self.groups.join(names, asked)
     }
 
-    /// Makes useless all that belongs to a group, also what is on its way.
-    pub fn invalidate_group(&self, name: &[u8]) {
-        self.groups.invalidate(name);
+    /// Purges all that belongs to a group, also what is on its way; how many entries, and answers on their way, there were.
+    /// What it costs does not depend on that.
+    pub fn purge_group(&self, name: &[u8], purge: Purge) -> usize {
+        match purge {
+            Purge::Hard => self.groups.purge_hard(name),
+            Purge::Soft { now } => self.groups.purge_soft(name, now),
+        }
+    }
+
+    /// How many entries belong to a group.
+    #[must_use]
+    pub fn group_members(&self, name: &[u8]) -> usize {
+        self.groups.members(name)
+    }
+
+    /// Begins an epoch, for [`purge_keys`](Self::purge_keys).
+    pub fn begin_epoch(&self) -> Epoch {
+        self.groups.begin()
+    }
+
+    /// Purges what is stored under a key; returns how many variants there were.
+    pub fn purge_key(&self, key: &[u8], purge: Purge, now: Timestamp) -> usize {
+        match purge {
+            Purge::Hard => self.remove(key, now),
+            Purge::Soft { now: moment } => self.purge_before(key, Epoch::END, Purge::Soft { now: moment }, now),
+        }
+    }
+
+    /// Purges what is stored under the keys of which `wanted` says so, and was asked for before `since`; returns how many
+    /// entries there were. Walks all that is stored, a few at a time, so that nobody waits for it.
+    pub fn purge_keys(&self, wanted: impl Fn(&[u8]) -> bool, since: Epoch, purge: Purge, now: Timestamp) -> usize {
+        let mut purged = 0;
+        let concerns = |key: &[u8], slot: &Arc<Slot>| wanted(key) && slot.asked_before(since) > 0;
+        self.slots.walk(concerns, |key| purged += self.purge_before(key, since, purge, now));
+        purged
+    }
+
+    /// How many entries are stored under the keys of which `wanted` says so.
+    #[must_use]
+    pub fn count_keys(&self, wanted: impl Fn(&[u8]) -> bool) -> usize {
+        let counted = std::cell::Cell::new(0);
+        let count = |key: &[u8], slot: &Arc<Slot>| {
+            counted.set(counted.get() + if wanted(key) { slot.variants() } else { 0 });
+            false
+        };
+        self.slots.walk(count, |_| {});
+        counted.get()
+    }
+
+    fn purge_before(&self, key: &[u8], since: Epoch, purge: Purge, now: Timestamp) -> usize {
+        let mut purged = 0;
+        self.slots.compute(key, now, |old| {
+            let Some(slot) = old else { return Op::Keep };
+            match purge {
+                Purge::Hard => {
+                    purged = slot.asked_before(since);
+                    if purged == 0 { Op::Keep } else { slot.since(since).map_or(Op::Remove, |slot| put(key, slot)) }
+                }
+                Purge::Soft { now } => slot.stale_from(now, since).map_or(Op::Keep, |(slot, softened)| {
+                    purged = softened;
+                    put(key, slot)
+                }),
+            }
+        });
+        purged
+    }
+
+    /// Gives back the memory of what nothing can be done with any more; returns how many entries that were. Without this it
+    /// goes as others come.
+    pub fn reclaim(&self, now: Timestamp) -> usize {
+        let mut gone = 0;
+        self.slots.walk(
+            |_, slot| !slot.is_alive(now),
+            |key| {
+                self.slots.compute(key, now, |old| {
+                    let Some(slot) = old else { return Op::Remove };
+                    let left = slot.living(now);
+                    gone += slot.variants() - left.as_ref().map_or(0, Slot::variants);
+                    left.map_or(Op::Remove, |left| put(key, left))
+                });
+            },
+        );
+        gone
     }
 
     /// The number of cache keys with something stored.
@@ -308,5 +400,7 @@ fn put(key: &[u8], slot: Slot) -> Op<Arc<Slot>> {
     Op::Put { value: Arc::new(slot), weight, until }
 }
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use nearside_semantics::fields::Fields;
 use smallvec::SmallVec;
 
 use crate::entry::Entry;
+use crate::groups::Epoch;
 
 /// The variants of one cache key, newest first, never empty. Immutable: a change publishes a new slot.
 #[derive(Debug)]
@@ -38,6 +39,43 @@ impl Slot {
     pub fn without(&self, entry: &Arc<Entry>) -> Option<Self> {
         let others: SmallVec<_> = self.entries.iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
         (!others.is_empty()).then_some(Self { entries: others })
+    }
+
+    /// The slot with its entries stale from a moment on; those that were asked for at `since` or later stay as they are.
+    /// Returns also how many that concerns, and nothing if it is none.
+    #[must_use]
+    pub fn stale_from(&self, moment: Timestamp, since: Epoch) -> Option<(Self, usize)> {
+        let concerned = self.asked_before(since);
+        let soften = |entry: &Arc<Entry>| {
+            if entry.groups.asked() < since { Arc::new(entry.stale_from(moment)) } else { Arc::clone(entry) }
+        };
+        (concerned > 0).then(|| (Self { entries: self.entries.iter().map(soften).collect() }, concerned))
+    }
+
+    /// The slot without the entries that were asked for before `since`; `None` if nothing is left.
+    #[must_use]
+    pub fn since(&self, since: Epoch) -> Option<Self> {
+        let left: SmallVec<_> = self.entries.iter().filter(|entry| entry.groups.asked() >= since).cloned().collect();
+        (!left.is_empty()).then_some(Self { entries: left })
+    }
+
+    /// How many of its entries were asked for before `since`.
+    #[must_use]
+    pub fn asked_before(&self, since: Epoch) -> usize {
+        self.entries.iter().filter(|entry| entry.groups.asked() < since).count()
+    }
+
+    /// The slot without what nothing can be done with any more; `None` if nothing is left.
+    #[must_use]
+    pub fn living(&self, now: Timestamp) -> Option<Self> {
+        let left: SmallVec<_> = self.entries.iter().filter(|entry| entry.is_alive(now)).cloned().collect();
+        (!left.is_empty()).then_some(Self { entries: left })
+    }
+
+    /// Whether something can still be done with all of them.
+    #[must_use]
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        self.entries.iter().all(|entry| entry.is_alive(now))
     }
 
     /// The entry that answers a request with these fields.

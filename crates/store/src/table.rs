@@ -24,6 +24,9 @@ use shard::{Evict, Garbage, Shard};
 /// room to grow, and what the allocator adds to the key. Measured: see docs/decisions/0005.
 pub(crate) const OVERHEAD_BYTES: u64 = 96;
 
+/// So many places are looked at before others get a shard's lock.
+const WALK_STEP: u32 = 256;
+
 /// What a table keeps: cheap to clone, such as an `Arc`.
 pub(crate) trait Value: Clone {
     /// Whether others hold it besides the table: then evicting it would free nothing yet.
@@ -132,6 +135,19 @@ impl<V: Value> Table<V> {
     /// all that is left is held.
     pub(crate) fn evict(&self, bytes: u64, now: Timestamp) -> u64 {
         self.free(bytes, now, None, false)
+    }
+
+    /// Calls `found` with every key of which `wanted` says so, a few at a time: a lock is held for some microseconds only,
+    /// for reading, and not while `found` runs. What is put meanwhile may be met or not.
+    pub(crate) fn walk(&self, wanted: impl Fn(&[u8], &V) -> bool, mut found: impl FnMut(&[u8])) {
+        for cell in &self.shards {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let (keys, next) = cell.shard.read().scan(at, WALK_STEP, &wanted);
+                keys.iter().for_each(|key| found(key));
+                from = next;
+            }
+        }
     }
 
     /// The weight of all entries.

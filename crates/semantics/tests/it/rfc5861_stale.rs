@@ -1,8 +1,8 @@
 //! Stale windows: RFC 5861 §3, §4.
 
-use nearside_semantics::reuse::{Reuse, Stale};
+use nearside_semantics::reuse::{Reuse, Stale, StalePolicy};
 
-use crate::heads::reuse;
+use crate::heads::{after, freshness_with, reuse};
 
 #[test]
 fn windows_end_to_the_second() {
@@ -33,4 +33,35 @@ fn never_over_must_revalidate() {
         let expected = Reuse::Validate { because: Stale::Expired, on_error: false };
         assert_eq!(reuse(&response, 60, None), expected, "{directive}");
     }
+}
+
+/// A response that somebody purges softly: stale from then on, its windows counted from there.
+#[test]
+fn a_soft_purge_moves_the_windows_and_opens_none_again() {
+    let response = "cache-control: max-age=100, stale-while-revalidate=20, stale-if-error=50";
+    let freshness = freshness_with(response, StalePolicy::NONE);
+    let error = |on_error| Reuse::Validate { because: Stale::Expired, on_error };
+    // When it is purged, when it is looked at, what may be done.
+    let table = [
+        (30, 30, Reuse::WhileRevalidate),
+        (30, 49, Reuse::WhileRevalidate),
+        (30, 50, error(true)),
+        (30, 79, error(true)),
+        (30, 80, error(false)),
+        // It was stale already: nothing changes.
+        (110, 119, Reuse::WhileRevalidate),
+        (110, 120, error(true)),
+        (130, 149, error(true)),
+        (130, 150, error(false)),
+        (200, 200, error(false)),
+    ];
+    for (purged, looked, expected) in table {
+        let soft = freshness.stale_from(after(purged));
+        assert_eq!(soft.reuse(after(looked), None), expected, "purged after {purged} s, looked at after {looked}");
+        assert!(soft.ttl(after(looked)) <= 0 && soft.age(after(looked)).as_secs() >= 100, "no cache takes it for fresh");
+    }
+    let twice = freshness.stale_from(after(30)).stale_from(after(40));
+    assert_eq!(twice, freshness.stale_from(after(30)), "the first one counts");
+    let law = freshness_with("cache-control: max-age=100, must-revalidate", StalePolicy::NONE).stale_from(after(10));
+    assert_eq!(law.reuse(after(10), None), error(false));
 }

@@ -7,9 +7,9 @@ use super::*;
 use crate::body::Body;
 use crate::entry::Head;
 
-const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
 
-fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<Entry> {
+pub(super) fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<Entry> {
     let mut fields = HeaderMap::new();
     if !vary.is_empty() {
         fields.insert("vary", vary.parse().unwrap());
@@ -20,7 +20,7 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<E
     let until = NOW.after(Duration::from_secs(60));
     Arc::new(Entry {
         head: Arc::new(Head { status: StatusCode::OK, fields, wire: Bytes::from_static(b"HTTP/1.1 200 OK\r\n") }),
-        freshness: Freshness {
+        declared: Freshness {
             born: NOW,
             fresh_until: until,
             revalidate_until: until,
@@ -37,7 +37,7 @@ fn entry(body: Arc<Body>, vary: &str, request: &[(&'static str, &str)]) -> Arc<E
     })
 }
 
-fn head() -> Head {
+pub(super) fn head() -> Head {
     Head { status: StatusCode::OK, fields: HeaderMap::new(), wire: Bytes::new() }
 }
 

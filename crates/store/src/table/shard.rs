@@ -150,6 +150,23 @@ impl<V: Value> Shard<V> {
         freed
     }
 
+    /// The keys in `count` places from `from` on of which `wanted` says so, dead ones among them; and where to go on, unless
+    /// these were the last.
+    pub(super) fn scan(
+        &self,
+        from: u32,
+        count: u32,
+        wanted: &impl Fn(&[u8], &V) -> bool,
+    ) -> (Vec<Box<[u8]>>, Option<u32>) {
+        let places = u32::try_from(self.slab.places()).unwrap_or(u32::MAX);
+        let end = from.saturating_add(count).min(places);
+        let wanted = |at| {
+            let node = &self.slab[at];
+            node.value.as_ref().is_some_and(|value| wanted(&node.key, value)).then(|| node.key.clone())
+        };
+        ((from..end).filter_map(wanted).collect(), (end < places).then_some(end))
+    }
+
     /// Evicts; returns what that has freed, which is less than what was asked for where too much is held, or too much
     /// was used to be looked through at once.
     pub(super) fn evict(&mut self, evict: &Evict, garbage: &mut Garbage<V>) -> u64 {
