@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use std::path::PathBuf;
+
 use anyhow::Context;
+use clap::Args;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use nearside_config::Secret;
 use tokio::net::TcpStream;
 
 use crate::exit::Unreachable;
@@ -29,8 +33,37 @@ impl Reply {
     }
 }
 
+/// Who asks.
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// A file with the token to show; else the environment variable NEARSIDE_TOKEN, if it is set
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Token {
+    /// The token, if there is one.
+    pub(crate) fn read(&self) -> anyhow::Result<Option<Secret>> {
+        match &self.token_file {
+            Some(path) => Ok(Some(Secret::read(path).context("--token-file: expected a token")?)),
+            None if std::env::var_os("NEARSIDE_TOKEN").is_none() => Ok(None),
+            None => Ok(Some(Secret::from_env("NEARSIDE_TOKEN").context("NEARSIDE_TOKEN: expected a token")?)),
+        }
+    }
+}
+
 /// Sends a request and reads its answer.
 pub(crate) async fn send(method: Method, url: &str, body: Option<String>) -> anyhow::Result<Reply> {
+    send_with(method, url, body, None).await
+}
+
+/// The same with a token.
+pub(crate) async fn send_with(
+    method: Method,
+    url: &str,
+    body: Option<String>,
+    token: Option<&Secret>,
+) -> anyhow::Result<Reply> {
     let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
     let authority = uri.authority().with_context(|| format!("{url} names no host"))?.clone();
     anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is spoken here");
@@ -47,8 +80,12 @@ pub(crate) async fn send(method: Method, url: &str, body: Option<String>) -> any
             .method(method)
             .uri(target)
             .header("host", authority.as_str())
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
+            .header("content-type", "application/json");
+        let request = match token {
+            Some(token) => request.header("authorization", format!("Bearer {}", token.reveal())),
+            None => request,
+        }
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))?;
         let response = sender.send_request(request).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();

@@ -7,6 +7,10 @@ use nearside_config::ConfigError;
 
 /// The node cannot be reached (`EX_UNAVAILABLE` of sysexits).
 pub(crate) const UNREACHABLE: u8 = 69;
+/// Accepted, but not all nodes have applied it in time (`EX_TEMPFAIL`).
+pub(crate) const TIMED_OUT: u8 = 75;
+/// The token was refused (`EX_NOPERM`).
+pub(crate) const REFUSED: u8 = 77;
 /// The configuration is invalid (`EX_CONFIG`).
 pub(crate) const CONFIG: u8 = 78;
 

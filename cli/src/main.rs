@@ -1,6 +1,7 @@
 //! The program `nearside`: subcommands, exit codes, nothing else.
 //!
-//! Exit codes: 0 ok, 1 failed, 2 usage, 69 node unreachable, 78 configuration invalid.
+//! Exit codes: 0 ok, 1 failed, 2 usage, 69 node unreachable, 75 not all nodes in time, 77 token refused, 78
+//! configuration invalid.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the program: it talks to people")]
 
@@ -12,6 +13,7 @@ mod fleet;
 mod lab;
 mod node;
 mod port;
+mod purge;
 mod tools;
 
 use std::process::ExitCode;
@@ -42,8 +44,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check a configuration file without applying it
     Check(tools::CheckArgs),
-    /// Remove URLs from a node's cache
-    Purge(tools::PurgeArgs),
+    /// Purge URLs, tags, prefixes, hosts or everything from nodes
+    Purge(purge::PurgeArgs),
     /// Ask a node whether it is ready
     Status(tools::StatusArgs),
     /// Send requests at a fixed rate and measure the answers
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         Command::OriginSim(args) => tools::origin_sim(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => tools::check(&args),
-        Command::Purge(args) => tools::purge(&args),
+        Command::Purge(args) => purge::purge(&args),
         Command::Status(args) => tools::status(&args),
         Command::Loadtest(args) => tools::loadtest(&args),
         Command::Completions(args) => tools::completions(&args),

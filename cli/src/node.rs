@@ -151,6 +151,8 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             listen: Vec::new(),
             listen_tls: Vec::new(),
             admin: None,
+            tokens: Vec::new(),
+            purge_from: Vec::new(),
             cache: Cache::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

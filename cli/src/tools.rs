@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use clap::{Args, CommandFactory};
 use http::Method;
 use nearside_config::{ListenAddress, Span};
@@ -56,51 +55,6 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = nearside_config::load(&args.file)?;
     println!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
     Ok(ExitCode::SUCCESS)
-}
-
-/// Flags of `nearside purge`.
-#[derive(Debug, Args)]
-pub(crate) struct PurgeArgs {
-    /// A URL to remove, with all its variants; may repeat
-    #[arg(long = "url", value_name = "URL", required = true)]
-    urls: Vec<String>,
-    /// The node's admin listener; may repeat
-    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
-    nodes: Vec<SocketAddr>,
-    /// Only count what would be removed
-    #[arg(long)]
-    dry_run: bool,
-    /// Print the receipts as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
-    let body = serde_json::json!({ "urls": args.urls, "dry_run": args.dry_run }).to_string();
-    for node in &args.nodes {
-        let reply = send_now(Method::POST, &format!("http://{node}/v1/purge"), Some(body.clone()))?;
-        let receipt: serde_json::Value =
-            serde_json::from_slice(&reply.body).with_context(|| format!("{node} did not answer as a node does"))?;
-        if !reply.status.is_success() {
-            let reason = receipt.get("detail").and_then(|detail| detail.as_str());
-            bail!("{node} refused: {}", reason.unwrap_or("no reason given"));
-        }
-        if args.json {
-            println!("{receipt}");
-        } else {
-            print_receipt(&receipt);
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A line a node.
-fn print_receipt(receipt: &serde_json::Value) {
-    for node in receipt.get("nodes").and_then(|nodes| nodes.as_array()).into_iter().flatten() {
-        let text = |key| node.get(key).and_then(|value| value.as_str()).unwrap_or("?");
-        let matched = node.get("matched").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        println!("{:<12} {:<8} {matched} matched", text("id"), text("state"));
-    }
 }
 
 /// Flags of `nearside status`.

@@ -13,6 +13,7 @@ use crate::section::{Findings, Section};
 use crate::values::{ByteSize, ListenAddress, Secret, Span, ValueError};
 
 mod site;
+mod token;
 
 /// Reads and checks a file.
 ///
@@ -90,6 +91,8 @@ fn config(root: &Section<'_>) -> Option<Config> {
             "add listen = [\"127.0.0.1:8080\"] or a [[listen_tls]] table",
         );
     }
+    let sites = site::sites(root);
+    let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
     let config = Config {
         role,
         id,
@@ -98,12 +101,14 @@ fn config(root: &Section<'_>) -> Option<Config> {
         listen,
         listen_tls,
         admin: root.get("admin").map(|ListenAddress(address)| address),
+        tokens: token::tokens(root, &names),
+        purge_from: root.list("purge_from"),
         cache: cache(&root.section("cache")),
         limits: limits(&root.section("limits")),
         timeouts: timeouts(&root.section("timeouts")),
         access_log: access_log(&root.section("access_log")),
         origins: origins(&root.section("origins")),
-        sites: site::sites(root),
+        sites,
     };
     name.map(|_| config)
 }

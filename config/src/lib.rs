@@ -15,7 +15,7 @@ mod values;
 pub use decode::{load, parse};
 pub use model::{
     AccessLog, Cache, Config, Fallback, Key, Languages, Limits, LogFormat, LogSink, Normalise, OriginLimits, Role,
-    SetCookie, Site, Timeouts, TlsListener, default_id,
+    Scope, SetCookie, Site, Timeouts, TlsListener, Token, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

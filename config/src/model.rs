@@ -1,6 +1,6 @@
 //! The configuration of a node, checked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,8 +8,10 @@ use std::time::Duration;
 use crate::values::{NodeId, Secret, Upstream, ValueError};
 
 mod site;
+mod token;
 
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
+pub use token::{Scope, Token};
 
 /// Everything that an edge or a shield is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,10 @@ pub struct Config {
     pub listen_tls: Vec<TlsListener>,
     /// Where operators reach it.
     pub admin: Option<SocketAddr>,
+    /// What must be shown to them. Without any, whoever reaches the listener may do everything, if it is on the loopback.
+    pub tokens: Vec<Token>,
+    /// From where `PURGE` is obeyed on the listeners for clients without a token.
+    pub purge_from: Vec<IpAddr>,
     /// The memory tier.
     pub cache: Cache,
     /// What a client may take.

@@ -224,11 +224,19 @@ from_text!(
     crate::values::CookieName,
     crate::values::ParameterName,
     crate::model::Fallback,
+    crate::model::Scope,
     crate::model::Languages,
     crate::model::SetCookie,
     crate::model::LogFormat,
     crate::decode::RoleName
 );
+
+impl Value for std::net::IpAddr {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().and_then(|text| text.parse().ok());
+        text.ok_or_else(|| "an IP address, as in \"127.0.0.1\" or \"::1\"".to_owned())
+    }
+}
 
 impl Value for String {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {

@@ -44,7 +44,10 @@ fn with_secret(text: &str) -> (String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, "0123456789abcdef").unwrap();
-    (text.replace("/etc/nearside/shield-secret", file.to_str().unwrap()), folder)
+    std::fs::write(folder.path().join("token"), "a-token-of-its-own").unwrap();
+    let path = |name| folder.path().join(name).display().to_string();
+    let text = text.replace("/etc/nearside/shield-secret", &path("secret"));
+    (text.replace("/etc/nearside/token-deploy", &path("token")), folder)
 }
 
 #[test]
@@ -188,4 +191,32 @@ fn a_key_cannot_hang_on_what_nodes_write_themselves() {
     let shown = problems_of(&text("X-Forwarded-For"));
     assert!(shown.contains("`x-forwarded-for` cannot tell answers apart"), "{shown}");
     assert!(problems_of(&text("X Country")).contains("the name of a field"));
+}
+
+#[test]
+fn tokens_name_sites_that_there_are_and_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        std::fs::write(folder.path().join(name), format!("the-token-of-{name}-0123456789")).unwrap();
+    }
+    let token = |name: &str, file: &str, rest: &str| {
+        let path = folder.path().join(file);
+        format!("[[token]]\nname = \"{name}\"\nsecret = {{ file = \"{}\" }}\n{rest}\n", path.display())
+    };
+    let node =
+        "role = \"edge\"\nlisten = [\":8080\"]\n[[site]]\nname = \"www\"\nhosts = [\"*\"]\norigins = [\"http://o\"]";
+    let problems = |tokens: &[String]| problems_of(&format!("{node}\n{}", tokens.concat()));
+    let good = token("a", "a", "scope = \"purge\"\nsites = [\"www\"]");
+    assert_eq!(problems(std::slice::from_ref(&good)), "");
+    for (bad, says) in [
+        (token("b", "b", "scope = \"root\""), "\"read\", \"purge\" or \"admin\""),
+        (token("b", "b", ""), "`scope` is missing"),
+        (token("b", "b", "scope = \"read\"\nsites = [\"wwww\"]"), "there is no site `wwww`"),
+        (token("a", "b", "scope = \"read\""), "two tokens have one name"),
+        (token("b", "a", "scope = \"read\""), "two tokens have one secret"),
+        (token("b", "missing", "scope = \"read\""), "a readable file"),
+    ] {
+        let said = problems(&[good.clone(), bad]);
+        assert!(said.contains(says), "{says}: {said}");
+    }
 }

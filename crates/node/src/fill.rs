@@ -93,11 +93,11 @@ pub(crate) enum Begun {
 }
 
 impl Begun {
-    /// Whether a group that it belongs to was invalidated since it was asked for.
-    pub(crate) fn is_invalidated(&self) -> bool {
+    /// Whether a group that it belongs to was purged since it was asked for.
+    pub(crate) fn is_purged(&self) -> bool {
         match self {
-            Self::Response(fetched) => fetched.groups.is_invalidated(),
-            Self::Revalidated { entry, .. } => entry.groups.is_invalidated(),
+            Self::Response(fetched) => fetched.groups.is_touched(),
+            Self::Revalidated { entry, .. } => entry.groups.is_touched(),
             Self::Failed(_) | Self::GaveWay(_) => false,
         }
     }
@@ -147,6 +147,16 @@ impl Fill {
             }
             notified.await;
         }
+    }
+
+    /// The exact key of the URL that it asks for.
+    pub(crate) fn exact(&self) -> &[u8] {
+        &self.exact
+    }
+
+    /// Whether what it brings is known to have been purged since it was asked for.
+    pub(crate) fn is_purged(&self) -> bool {
+        self.begun_already().is_some_and(Begun::is_purged)
     }
 
     /// An interim answer has come.
@@ -297,7 +307,7 @@ async fn not_modified(
         return Some(forward);
     }
     let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
-    if entry.freshness.reuse(engine.clock.now(), None) != Reuse::Fresh {
+    if entry.declared.reuse(engine.clock.now(), None) != Reuse::Fresh {
         rest(engine, plan);
     }
     let same_key = plan.key.agrees(engine.rules(plan.site).search_variance(&entry.head.fields).as_ref());
@@ -318,7 +328,7 @@ async fn response(
     mut asked: Box<Asked>,
     sent: Epoch,
 ) -> Option<Passing> {
-    let fields = asked.take_end_to_end();
+    let mut fields = asked.take_end_to_end();
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
     if status.is_server_error() || judged.freshness.reuse(engine.clock.now(), None) != Reuse::Fresh {
@@ -326,6 +336,8 @@ async fn response(
     }
     let length = if bodiless(status) { Some(0) } else { length_of(&fields) };
     let shown = length_of(&fields);
+    let groups = membership(engine, plan, &fields, sent);
+    engine.strip_for_clients(plan.site, &mut fields);
     let head = Arc::new(head(engine, status, fields, shown));
     let fields = &head.fields;
     let room = room(engine, plan, &judged, &head, length);
@@ -338,7 +350,6 @@ async fn response(
     }
     let window = stored.err().map(|_| engine.config.limits.window_bytes);
     let (body, writer) = Body::growing(charge, window);
-    let groups = membership(engine, plan, fields, sent);
     let variance = engine.rules(plan.site).search_variance(fields);
     let agrees = plan.key.agrees(variance.as_ref());
     if stored.is_ok() && !agrees {

@@ -16,6 +16,7 @@ mod metrics;
 mod node;
 pub mod outcome;
 mod pass;
+mod purge;
 mod request;
 mod site;
 pub mod tier;

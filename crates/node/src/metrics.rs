@@ -71,7 +71,6 @@ pub(crate) struct Metrics {
     pub(crate) connections_open: AtomicU64,
     pub(crate) connections_total: AtomicU64,
     pub(crate) tls_handshake_failures_total: AtomicU64,
-    pub(crate) purges_total: AtomicU64,
 }
 
 /// Adds to a cell that only its own thread writes: no locked instruction is needed.
@@ -102,7 +101,6 @@ impl Metrics {
             connections_open: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
             tls_handshake_failures_total: AtomicU64::new(0),
-            purges_total: AtomicU64::new(0),
         }
     }
 
@@ -267,8 +265,13 @@ impl NodeCollector {
             let count = ConstCounter::new(count.load(Ordering::Relaxed));
             count.encode(metric.encode_family(&[("result", result)])?)?;
         }
-        let purges = self.metrics.purges_total.load(Ordering::Relaxed);
-        counter(encoder, "purges", "Purges applied. Each lowers the hit ratio for a while", purges)
+        let desk = &self.engine.desk;
+        let count = |counted: &AtomicU64| counted.load(Ordering::Relaxed);
+        counter(encoder, "purges", "Purges applied. Each lowers the hit ratio for a while", count(&desk.purges))?;
+        let help = "Stored variants that purges have met, and answers on their way";
+        counter(encoder, "purge_objects", help, count(&desk.objects))?;
+        let help = "Fills under way that store nothing because a purge has overtaken them";
+        counter(encoder, "purge_fenced_fills", help, count(&desk.fenced_fills))
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nearside_api::Access;
 use nearside_config::Config;
 use tokio::sync::{Semaphore, watch};
 
@@ -18,6 +19,7 @@ use crate::front::accept::{self, ListenError, Listener};
 use crate::front::tls::{self, TlsError};
 use crate::hop::watch_shields;
 use crate::metrics::{self, Metrics};
+use crate::purge::operator::Operator;
 use crate::request::Engine;
 use crate::tier::Tier;
 
@@ -83,6 +85,7 @@ impl Node {
         let sites = config.sites.iter().map(|site| site.name.as_str());
         let log = Arc::new(Log::start(&config.access_log, config.id.as_str(), sites, config.threads)?);
         let (threads, connections, drain_max) = (config.threads, config.limits.connections, config.timeouts.drain);
+        let tokens = config.tokens.clone();
         let engine = Arc::new(Engine::new(config, tier, clock));
         let (stop, stopped) = watch::channel(false);
         let places = Arc::new(Semaphore::new(connections));
@@ -104,12 +107,11 @@ impl Node {
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
         if let Some(listener) = admin_listener {
+            let access = Arc::new(Access::new(tokens, listener.address));
             let admin = Admin {
-                registry: metrics::registry(Arc::clone(&engine), Arc::clone(&metrics), log),
-                engine,
-                metrics,
+                registry: metrics::registry(Arc::clone(&engine), metrics, log),
                 draining: Arc::clone(&node.draining),
-                purges: AtomicU64::new(0),
+                operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
             };
             node.start_admin(listener, Arc::new(admin), stopped)?;
         }

@@ -14,11 +14,12 @@ use http::header::MAX_FORWARDS;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
 use nearside_semantics::{cache_status, groups};
-use nearside_store::{Body, Epoch};
+use nearside_store::{Body, Epoch, Purge};
 
 use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored};
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
+use crate::purge::operator;
 use crate::request::key::CacheKey;
 use crate::request::{Answer, Engine, Request, respond};
 use upload::Upload;
@@ -33,6 +34,10 @@ pub(crate) enum Passed {
 
 /// Sends a request forward and brings its answer back.
 pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Passed {
+    if request.method.as_str() == "PURGE" {
+        // Never sent on: what an origin, or another cache before it, makes of it is not the client's to say.
+        return Passed::Answer(operator::by_method(engine, site, request).await);
+    }
     let hops_left = max_forwards(request);
     if hops_left == Some(0) {
         return Passed::Answer(respond::last_recipient(&request.method, site));
@@ -110,16 +115,16 @@ impl Lane<'_> {
     fn invalidate(&self, asked: &Asked, but: Option<&Arc<Fill>>) {
         let (method, fields) = (&self.request.method, &asked.head.fields);
         for group in groups::invalidated(method, fields) {
-            self.engine.store.invalidate_group(&self.key.group(&group));
+            self.engine.store.purge_group(&self.key.group(&group), Purge::Hard);
         }
         if !invalidates(method, asked.head.status) {
             return;
         }
-        self.engine.purge(&self.key.exact, but);
+        self.engine.purge_url(&self.key.exact, but, Purge::Hard);
         let target = self.target();
         for other in locations(&target, fields) {
             let key = self.engine.exact_key(self.site, target.scheme, target.authority, &other);
-            self.engine.purge(&key, but);
+            self.engine.purge_url(&key, but, Purge::Hard);
         }
     }
 

@@ -26,12 +26,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
-use nearside_store::{Entry, Head, Store};
+use nearside_store::{Entry, Head, Purge, Store};
 
 use crate::clock::Clock;
 use crate::fill::{Fill, Fills};
 use crate::hop::Hops;
 use crate::outcome::Outcome;
+use crate::purge::Met;
+use crate::purge::operator::Desk;
 use crate::site::Rules;
 use crate::tier::Tier;
 use finish::Client;
@@ -119,6 +121,8 @@ pub(crate) struct Engine {
     pub(crate) fills: Fills,
     pub(crate) hops: Hops,
     pub(crate) clock: Clock,
+    /// Orders to purge.
+    pub(crate) desk: Desk,
     /// `edge-nrt (nearside)`
     pub(crate) via: String,
     pub(crate) received_by: ReceivedBy,
@@ -166,6 +170,7 @@ impl Engine {
             store: Store::new(limits),
             fills: Fills::default(),
             hops: Hops::new(&config, &*tier),
+            desk: Desk::new(&config),
             clock,
             via: format!("{} (nearside)", config.id),
             received_by: ReceivedBy::new(config.id.as_str()),
@@ -195,15 +200,18 @@ impl Engine {
         holds(&key.bytes) || key.rule.is_some() && holds(&key.exact)
     }
 
-    /// Removes what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing
-    /// what they bring; `but` the one that brings it about. Returns how many variants there were.
-    pub(crate) fn purge(&self, exact: &[u8], but: Option<&Arc<Fill>>) -> usize {
+    /// Purges what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing
+    /// what they bring; `but` the one that brings it about. Blocks are gone in any case: they are put together again from
+    /// what the origin has now.
+    pub(crate) fn purge_url(&self, exact: &[u8], but: Option<&Arc<Fill>>, purge: Purge) -> Met {
         let now = self.clock.now();
         // Fills of blocks need no fence: what they bring is stored where nobody looks any more.
         let blocks = usize::from(self.store.slicings().forget(exact, now));
-        let removed = blocks + self.fills.fence(exact, but, || self.store.remove(exact, now));
+        let (matched, fenced) = self.fills.fence(exact, but, || self.store.purge_key(exact, purge, now));
         // Looked up after the fence: a fill that has stored under a rule's key before it had made the rule known.
         let varied = self.varied_key(exact, now);
-        removed + varied.map_or(0, |(key, _)| self.fills.fence(&key, but, || self.store.remove(&key, now)))
+        let fence = |(key, _): (Vec<u8>, _)| self.fills.fence(&key, but, || self.store.purge_key(&key, purge, now));
+        let (of_rule, fenced_too) = varied.map_or((0, 0), fence);
+        Met { matched: blocks + matched + of_rule, fenced_fills: fenced + fenced_too }
     }
 }

@@ -83,6 +83,11 @@ impl Rules {
         Control::of(response, &self.targets)
     }
 
+    /// Whether a field may govern responses.
+    pub(crate) fn is_target(&self, name: &HeaderName) -> bool {
+        self.targets.contains(name)
+    }
+
     /// What a response depends on.
     pub(crate) fn vary(&self, response: &HeaderMap) -> Vary {
         Vary::of(response, &self.nominees)

@@ -74,7 +74,8 @@ mod tests {
     use super::*;
 
     fn of(lines: &[(&'static str, &str)]) -> Vec<String> {
-        let fields: HeaderMap = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let fields: HeaderMap =
+            lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         tags(&fields).into_iter().map(|tag| String::from_utf8(tag.into()).unwrap()).collect()
     }
 
@@ -99,7 +100,8 @@ mod tests {
 
     #[test]
     fn what_is_for_caches_only_is_taken_out() {
-        let names = ["surrogate-key", "xkey", "cache-tag", "edge-cache-tag", "surrogate-control", "etag", "cache-groups"];
+        let names =
+            ["surrogate-key", "xkey", "cache-tag", "edge-cache-tag", "surrogate-control", "etag", "cache-groups"];
         let mut fields: HeaderMap = names.iter().map(|name| (name.parse().unwrap(), "a".parse().unwrap())).collect();
         strip(&mut fields);
         // A group is for every cache on the way, the client's own too.

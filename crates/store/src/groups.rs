@@ -30,6 +30,7 @@ impl Epoch {
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Group {
+    name: Arc<[u8]>,
     /// The epoch that its last purge began; 0: never.
     touched: AtomicU64,
     /// How often it stands among the recent ones.
@@ -59,9 +60,9 @@ enum Verdict {
 }
 
 impl Group {
-    fn new(hard: u64) -> Arc<Self> {
+    fn new(name: Arc<[u8]>, hard: u64) -> Arc<Self> {
         let purges = Mutex::new(Purges { hard, ..Purges::default() });
-        Arc::new(Self { touched: AtomicU64::new(hard), recent: AtomicUsize::new(0), purges })
+        Arc::new(Self { name, touched: AtomicU64::new(hard), recent: AtomicUsize::new(0), purges })
     }
 
     fn is_touched(&self, asked: Epoch) -> bool {
@@ -145,6 +146,11 @@ impl Membership {
         Self { asked, ..self.clone() }
     }
 
+    /// The names of the groups.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.groups.iter().map(|group| &*group.name)
+    }
+
     /// When it was asked for.
     #[must_use]
     pub fn asked(&self) -> Epoch {
@@ -168,7 +174,7 @@ pub(crate) struct Groups {
 #[derive(Debug, Default)]
 struct Known {
     /// Groups that entries belong to, and recent ones.
-    groups: HashMap<Box<[u8]>, Weak<Group>, ahash::RandomState>,
+    groups: HashMap<Arc<[u8]>, Weak<Group>, ahash::RandomState>,
     /// Groups that were purged lately, and the epoch that began with it: what is on its way may belong to them.
     recent: VecDeque<(u64, Arc<Group>)>,
     /// What was asked for before this epoch may belong to a group that `recent` has forgotten.
@@ -199,7 +205,7 @@ impl Groups {
     pub(crate) fn join<'n>(&self, names: impl Iterator<Item = &'n [u8]>, asked: Epoch) -> Membership {
         let mut known = self.known.lock();
         if asked.0 < known.forgotten {
-            return Membership { groups: Box::new([Group::new(u64::MAX)]), asked, weight: 0 };
+            return Membership { groups: Box::new([Group::new(Arc::default(), u64::MAX)]), asked, weight: 0 };
         }
         let mut weight = 0;
         let join = |name: &'n [u8]| {
@@ -261,8 +267,9 @@ impl Known {
         if self.groups.len() >= self.sweep_at {
             self.sweep();
         }
-        let group = Group::new(hard);
-        self.groups.insert(name.into(), Arc::downgrade(&group));
+        let name: Arc<[u8]> = name.into();
+        let group = Group::new(Arc::clone(&name), hard);
+        self.groups.insert(name, Arc::downgrade(&group));
         group
     }
 

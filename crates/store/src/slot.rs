@@ -90,6 +90,11 @@ impl Slot {
         self.newest().filter(|entry| entry.vary == nearside_semantics::vary::Vary::None)
     }
 
+    /// All entries, newest first.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.iter()
+    }
+
     /// The newest entry.
     #[must_use]
     pub fn newest(&self) -> Option<&Arc<Entry>> {

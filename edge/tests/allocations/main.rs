@@ -35,6 +35,8 @@ fn config(origin: std::net::SocketAddr) -> Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         listen_tls: Vec::new(),
         admin: None,
+        tokens: Vec::new(),
+        purge_from: Vec::new(),
         cache: Cache::of(64 << 20),
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },
         timeouts: Timeouts::default(),

@@ -80,6 +80,8 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         listen: vec![loopback()],
         listen_tls: Vec::new(),
         admin: Some(loopback()),
+        tokens: Vec::new(),
+        purge_from: Vec::new(),
         cache: Cache::of(64 << 20),
         limits: Limits::default(),
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
@@ -254,15 +256,27 @@ impl Bed {
     }
 
     pub(crate) async fn admin(&self, method: Method, path: &str, body: &str) -> Reply {
+        self.admin_with(method, path, body, &[]).await
+    }
+
+    pub(crate) async fn admin_with(&self, method: Method, path: &str, body: &str, fields: &[(&str, &str)]) -> Reply {
         let socket = TcpStream::connect(self.edge.admin_address().unwrap()).await.unwrap();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "admin")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.to_owned())))
-            .unwrap();
+        let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        if !fields.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "admin");
+        }
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         read(send_h1(socket, request).await.unwrap()).await.unwrap()
+    }
+
+    /// Gives an order; its receipt.
+    pub(crate) async fn order(&self, order: serde_json::Value) -> serde_json::Value {
+        let reply = self.admin(Method::POST, "/v1/purge", &order.to_string()).await;
+        assert_eq!(reply.status, 200, "{order}: {}", String::from_utf8_lossy(&reply.body));
+        serde_json::from_slice(&reply.body).unwrap()
     }
 
     pub(crate) async fn purge(&self, path: &str) -> Reply {

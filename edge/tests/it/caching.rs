@@ -299,8 +299,8 @@ async fn purges_that_cannot_be_understood_change_nothing() {
     bed.get(path).await;
     for (body, status, code) in [
         ("{", 400, "malformed"),
-        ("{}", 422, "malformed"),
-        ("{\"urls\":[]}", 422, "urls"),
+        ("{}", 422, "nothing-named"),
+        ("{\"urls\":[]}", 422, "nothing-named"),
         ("{\"urls\":[\"/safe\"]}", 422, "url"),
         ("{\"urls\":[\"http://other.org/safe\"]}", 422, "unknown-host"),
         ("{\"urls\":[\"http://www.example.org/safe?cc=max-age%3D60\",\"nonsense\"]}", 422, "url"),

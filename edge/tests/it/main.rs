@@ -24,6 +24,7 @@ mod law;
 mod life;
 mod pass;
 mod protection;
+mod purge;
 mod ranges;
 mod resume;
 mod sharing;

@@ -407,6 +407,32 @@ async fn stale_windows_are_not_added_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tags_reach_the_edge_and_a_soft_purge_of_the_shield_gives_it_nothing_fresh() {
+    let mut tiers = Tiers::new().await.with_one_shield();
+    let path = "/soft?cc=max-age%3D600,stale-while-revalidate%3D600&etag=a&tag=one+two";
+    assert_eq!(tiers.bed.get(path).await.field("surrogate-key"), "", "not to clients");
+    tiers.bed.advance(10);
+    let admin = tiers.shields[0].as_ref().unwrap().admin_address().unwrap();
+    let soft = r#"{"tags":["two"],"soft":true}"#;
+    let socket = TcpStream::connect(admin).await.unwrap();
+    let request = http::Request::post("/v1/purge").header("host", "admin").header("content-type", "application/json");
+    let request = request.body(http_body_util::Full::new(soft.into())).unwrap();
+    let receipt: serde_json::Value =
+        serde_json::from_slice(&read(send_h1(socket, request).await.unwrap()).await.unwrap().body).unwrap();
+    assert_eq!(receipt["matched"], 1, "{receipt}");
+    let receipt = tiers.bed.order(serde_json::json!({"tags": ["two"]})).await;
+    assert_eq!(receipt["matched"], 1, "the edge knows its tags: {receipt}");
+    // The shield has something stale that it may serve, and does; it is not taken for fresh.
+    let reply = tiers.bed.get(path).await;
+    assert!(reply.cache().contains("ttl=0") && !reply.cache().contains("ttl=600"), "{}", reply.cache());
+    // Whoever comes next gets it refreshed, through the shield.
+    tiers.bed.get(path).await;
+    tiers.bed.until_idle().await;
+    let fresh = tiers.bed.get(path).await;
+    assert!(fresh.cache().contains("edge; hit; ttl=600"), "{}", fresh.cache());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_post_invalidates_is_gone_on_both_tiers() {
     let version = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&version);

@@ -91,13 +91,14 @@ impl Fetched {
         stored: Result<(), Unstored>,
         request: &HeaderMap,
     ) -> Self {
-        let fields = asked.take_end_to_end();
+        let mut fields = asked.take_end_to_end();
         let rules = engine.rules(site);
         let control = rules.control(&fields);
         let life = lifetime(asked.head.status, &fields, &control, asked.exchange.response_time, rules.lifetime);
         let freshness = Freshness::of(&fields, &control.directives, life, asked.exchange, rules.stale);
         let length = length_of(&fields);
         let groups = Membership::default();
+        engine.strip_for_clients(site, &mut fields);
         let head = Arc::new(head(engine, asked.head.status, fields, length));
         let parts = Parts { head, length, freshness, body, stored, groups, by_head: false, only_for: None };
         Self::of(engine, site, asked, parts, request)
@@ -206,7 +207,7 @@ impl Fetched {
         };
         Entry {
             head,
-            freshness: self.freshness,
+            declared: self.freshness,
             response_time: self.response_time,
             retain_until,
             vary: self.vary.clone(),

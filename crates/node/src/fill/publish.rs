@@ -3,12 +3,13 @@
 //! **Invariant:** everything here happens under the lock of the fill table's shard, so that neither a purge nor a new fill
 //! of the same key comes in between; and nothing newer that somebody else has stored is undone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::storable::NotStorable;
-use nearside_semantics::{conditional, groups};
+use nearside_semantics::{conditional, groups, tags};
 use nearside_store::{Entry, Epoch, Membership};
 
 use super::fetched::head;
@@ -26,15 +27,21 @@ pub(super) fn freshened(
     exchange: Exchange,
     sent: Epoch,
 ) -> (Arc<Entry>, Result<(), NotStorable>) {
-    let fields = conditional::merge(&old.head.fields, fresh);
+    let mut fields = conditional::merge(&old.head.fields, fresh);
     let judged = judge(engine, plan, old.head.status, &fields, exchange);
     let vary = engine.rules(plan.site).vary(&fields);
     let mut variant = Vec::new();
     vary.variant_key(&plan.request, &mut variant);
-    let groups = membership(engine, plan, &fields, sent);
+    // A 304 that says nothing of groups and tags leaves those that are known.
+    let groups = if tags::speaks_of_tags(fresh) {
+        membership(engine, plan, &fields, sent)
+    } else {
+        old.groups.asked_again(sent)
+    };
+    engine.strip_for_clients(plan.site, &mut fields);
     let entry = Entry {
         head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
-        freshness: judged.freshness,
+        declared: judged.freshness,
         response_time: exchange.response_time,
         retain_until: judged.retain_until,
         vary,
@@ -61,7 +68,7 @@ fn store_if(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, 
     let variance = engine.rules(plan.site).search_variance(&entry.head.fields);
     let key = engine.storage_key(&plan.key, variance.as_ref());
     let insert = || {
-        if still(&key) && !entry.groups.is_invalidated() {
+        if still(&key) && !entry.groups.is_gone() {
             engine.store.insert(&key, Arc::clone(entry), now);
         }
     };
@@ -103,10 +110,16 @@ pub(super) fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<E
     });
 }
 
-/// The groups of a response that was asked for in epoch `sent` (RFC 9875 §2.1: groups belong to an origin).
+/// What a response that was asked for in epoch `sent` belongs to: its site, its host, its tags, and the groups of RFC 9875,
+/// which belong to an origin (§2.1).
 pub(super) fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent: Epoch) -> Membership {
-    let names: Vec<_> = groups::groups(fields).iter().map(|group| plan.key.group(group)).collect();
-    engine.store.join_groups(&names, sent)
+    let mut names = vec![engine.site_group(plan.site), engine.host_group(plan.site, &plan.key.exact)];
+    if tags::speaks_of_tags(fields) {
+        names.extend(tags::tags(fields).iter().map(|tag| engine.tag_group(plan.site, tag)));
+        let groups: BTreeSet<_> = groups::groups(fields).into_iter().collect();
+        names.extend(groups.iter().map(|group| plan.key.group(group)));
+    }
+    engine.store.join_groups(names.iter().map(Vec::as_slice), sent)
 }
 
 /// The answer to a HEAD tells of what is stored for GETs: it is freshened, or useless (RFC 9111 §4.3.5).

@@ -112,8 +112,8 @@ impl Fills {
     }
 
     /// Fences all fills of a key but one: they serve those who wait, but store nothing, and nobody joins them any more.
-    /// `purge` runs before a fill of this key can store anything.
-    pub(crate) fn fence<T>(&self, key: &[u8], but: Option<&Arc<Fill>>, purge: impl FnOnce() -> T) -> T {
+    /// `purge` runs before a fill of this key can store anything; what it returns, and how many fills there were.
+    pub(crate) fn fence<T>(&self, key: &[u8], but: Option<&Arc<Fill>>, purge: impl FnOnce() -> T) -> (T, usize) {
         let mut shard = self.shard(key).lock();
         self.purges.fetch_add(1, Ordering::AcqRel);
         self.near(key).fetch_add(1, Ordering::AcqRel);
@@ -123,14 +123,45 @@ impl Fills {
                 but.purges_near.fetch_add(1, Ordering::AcqRel);
             }
         }
+        let mut fenced = 0;
         shard.retain(|_, fill| {
             let concerned = *fill.key == *key && but.is_none_or(|but| !Arc::ptr_eq(but, fill));
             if concerned {
                 fill.fenced.store(true, Ordering::Relaxed);
+                fenced += 1;
             }
             !concerned
         });
-        purge()
+        (purge(), fenced)
+    }
+
+    /// Fences the fills of which `concerns` says so, whatever their key; how many there were.
+    pub(crate) fn fence_where(&self, concerns: impl Fn(&Fill) -> bool) -> usize {
+        let mut fenced = 0;
+        for (shard, near) in self.shards.iter().zip(&self.purges_near) {
+            let mut shard = shard.lock();
+            // What belongs under another key than the one it was entered with looks at these.
+            self.purges.fetch_add(1, Ordering::AcqRel);
+            near.fetch_add(1, Ordering::AcqRel);
+            shard.retain(|_, fill| {
+                let concerned = concerns(fill);
+                if concerned {
+                    fill.fenced.store(true, Ordering::Relaxed);
+                    fenced += 1;
+                }
+                !concerned
+            });
+        }
+        fenced
+    }
+
+    /// Fences one fill that is of no use to others any more.
+    pub(crate) fn retire(&self, fill: &Arc<Fill>) {
+        let mut shard = self.shard(&fill.key).lock();
+        fill.fenced.store(true, Ordering::Relaxed);
+        if shard.get(&*fill.fill_key).is_some_and(|other| Arc::ptr_eq(other, fill)) {
+            shard.remove(&*fill.fill_key);
+        }
     }
 
     /// Whether a fill is under way.
@@ -189,7 +220,7 @@ mod tests {
         let fills = Fills::default();
         let (old, other) = (lead(&fills, b"k"), lead(&fills, b"other"));
         let alone = fills.enter_alone(b"k", b"k");
-        assert_eq!(fills.fence(b"k", None, || 7), 7);
+        assert_eq!(fills.fence(b"k", None, || 7), (7, 2));
         let new = lead(&fills, b"k");
         let mut stored = Vec::new();
         fills.leave(&old, || stored.push("old"));

@@ -1,7 +1,7 @@
 //! The end of a request: one record for the access log and the metrics, and the fields that every answer gets anew.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode, Version};
@@ -50,6 +50,12 @@ impl Client {
         let _ = write!(room, "{ip}");
         let length = IP_BYTES_MAX - room.len();
         Self { text, length }
+    }
+
+    /// The address.
+    pub(crate) fn address(&self) -> IpAddr {
+        let text = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
+        text.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// The address as a field value.

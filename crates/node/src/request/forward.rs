@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::Method;
 use nearside_semantics::directives::RequestDirectives;
-use nearside_semantics::reuse::Reuse;
+use nearside_semantics::reuse::{Freshness, Reuse};
 use nearside_store::Entry;
 
 use super::interim::Interims;
@@ -124,7 +124,12 @@ async fn together(
             None => return late_answer(engine, site, request, ask),
         },
     };
-    if late.is_some() && !still_fresh(engine, begun) || !leads && begun.is_invalidated() {
+    if !leads && begun.is_purged() {
+        // Nobody else joins it either, and one of those who have leads another.
+        engine.fills.retire(&fill);
+        return Turn::Again(None);
+    }
+    if late.is_some() && !still_fresh(engine, begun) {
         return Turn::Alone;
     }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
@@ -229,10 +234,11 @@ fn stale(
     reason: &'static str,
     now: nearside_semantics::Timestamp,
 ) -> Option<Answer> {
-    let entry = ask.stored.as_ref().filter(|entry| ask.on_error && entry.is_alive(now))?;
+    let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
     // The wait may have been long.
+    let freshness = entry.freshness(now)?;
     if let Some(site) = outcome.site
-        && let Reuse::Validate { on_error: false, .. } = reuse(engine, site, entry, request, now)
+        && let Reuse::Validate { on_error: false, .. } = reuse(engine, site, freshness, request, now)
     {
         return None;
     }
@@ -327,7 +333,8 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
         let newer = slot.as_ref().and_then(|slot| slot.select(&request.fields));
         newer.is_some_and(|newer| {
             let known = ask.stored.as_ref().is_some_and(|known| Arc::ptr_eq(known, newer));
-            !known && newer.is_alive(now) && newer.freshness.reuse(now, None) == Reuse::Fresh
+            let is_fresh = |freshness: Freshness| freshness.reuse(now, None) == Reuse::Fresh;
+            !known && newer.freshness(now).is_some_and(is_fresh)
         })
     })
 }

@@ -78,8 +78,9 @@ pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timesta
     let is_varied = engine.write_key(site, plain.scheme, plain.host, plain.target, now, &mut key.bytes);
     let slot = engine.store.lookup(&key.bytes, now)?;
     let mut fields = View { fields: plain.fields, rewritten: Rewritten::default() };
-    let entry = entry(engine, site, &slot, &mut fields).filter(|entry| entry.is_alive(now))?;
-    let verdict = match entry.freshness.reuse(now, None) {
+    let entry = entry(engine, site, &slot, &mut fields)?;
+    let freshness = entry.freshness(now)?;
+    let verdict = match freshness.reuse(now, None) {
         Reuse::Fresh => Verdict::Hit,
         // Under a rule there may be something newer under the URL's own key: the long way looks.
         Reuse::WhileRevalidate if !is_varied && is_refreshed(engine, entry, &fields, key) => Verdict::Updating,
@@ -100,7 +101,7 @@ pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timesta
         Selected::NotModified => Content::NotModified,
         Selected::Part(Part::Ranges(_) | Part::Unsatisfiable) | Selected::PreconditionFailed => return None,
     };
-    let (age, ttl) = (entry.freshness.age(now).as_secs(), entry.freshness.ttl(now));
+    let (age, ttl) = (freshness.age(now).as_secs(), freshness.ttl(now));
     Some(Hit { entry: Arc::clone(entry), verdict, site, content, age, ttl })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nearside_semantics::Timestamp;
 use nearside_semantics::cache_status::Forward;
 use nearside_semantics::directives::RequestDirectives;
-use nearside_semantics::reuse::{Reuse, Stale};
+use nearside_semantics::reuse::{Freshness, Reuse, Stale};
 use nearside_semantics::vary::Vary;
 use nearside_store::Entry;
 
@@ -48,10 +48,10 @@ pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Req
     }
 }
 
-/// What may be done with an entry, as far as the site heeds what clients ask.
-pub(super) fn reuse(engine: &Engine, site: usize, entry: &Entry, request: &Request, now: Timestamp) -> Reuse {
+/// What may be done with something of this freshness, as far as the site heeds what clients ask.
+pub(super) fn reuse(engine: &Engine, site: usize, freshness: Freshness, request: &Request, now: Timestamp) -> Reuse {
     let directives = engine.rules(site).honours_requests.then(|| RequestDirectives::of(&request.fields));
-    entry.freshness.reuse(now, directives.as_ref())
+    freshness.reuse(now, directives.as_ref())
 }
 
 /// Whether a cache of ours asks, for itself.
@@ -73,14 +73,12 @@ fn under(
     };
     let vary = slot.newest().map_or(Vary::None, |entry| entry.vary.clone());
     let selected = slot.select(&request.fields);
-    let Some(entry) =
-        selected.filter(|entry| entry.is_alive(now) && since.is_none_or(|since| entry.response_time >= since))
-    else {
+    let known = selected.filter(|entry| since.is_none_or(|since| entry.response_time >= since));
+    let Some((entry, freshness)) = known.and_then(|entry| Some((Arc::clone(entry), entry.freshness(now)?))) else {
         let because = if selected.is_none() { Forward::VaryMiss } else { Forward::UriMiss };
         return Found::Ask(Ask { because, stored: None, on_error: false, vary });
     };
-    let entry = Arc::clone(entry);
-    match reuse(engine, site, &entry, request, now) {
+    match reuse(engine, site, freshness, request, now) {
         Reuse::Fresh | Reuse::StaleAccepted => Found::Usable(entry),
         // A cache of ours has served something stale itself, and needs something newer, if that can be had.
         Reuse::WhileRevalidate if refreshes(engine, request) && !engine.store.was_refreshed(key, now) => {

@@ -43,9 +43,11 @@ pub(crate) fn stored(
 ) -> Answer {
     let for_cache = engine.tier.serves_caches();
     let source = Source { head: &entry.head, body: &entry.body, length: entry.body.len(), now, for_cache };
-    outcome.ttl = Some(entry.freshness.ttl(now));
+    // What has been purged since it was chosen is told as it was.
+    let freshness = entry.freshness(now).unwrap_or(entry.declared);
+    outcome.ttl = Some(freshness.ttl(now));
     let mut answer = selected(&source, None, request, outcome);
-    answer.age = Some(entry.freshness.age(now).as_secs());
+    answer.age = Some(freshness.age(now).as_secs());
     answer
 }
 
@@ -287,6 +289,19 @@ pub(crate) fn last_recipient(method: &Method, site: usize) -> Answer {
 /// `only-if-cached`, and nothing is (RFC 9111 §5.2.1.7).
 pub(crate) fn not_cached(site: usize) -> Answer {
     synth(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", Outcome::new(Verdict::Synth, Some(site)))
+}
+
+/// An answer of our own, for programs.
+pub(crate) fn json(status: StatusCode, reason: &'static str, value: &serde_json::Value, site: usize) -> Answer {
+    let mut answer = synth(status, reason, Outcome::new(Verdict::Synth, Some(site)));
+    let text = value.to_string();
+    let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
+    if let AnswerHead::Own(fields) = &mut answer.head {
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    }
+    answer.body = AnswerBody::Bytes(Bytes::from(text));
+    answer
 }
 
 /// An answer of our own: a line of text that says what is wrong.

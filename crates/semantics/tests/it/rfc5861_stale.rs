@@ -58,7 +58,10 @@ fn a_soft_purge_moves_the_windows_and_opens_none_again() {
     for (purged, looked, expected) in table {
         let soft = freshness.stale_from(after(purged));
         assert_eq!(soft.reuse(after(looked), None), expected, "purged after {purged} s, looked at after {looked}");
-        assert!(soft.ttl(after(looked)) <= 0 && soft.age(after(looked)).as_secs() >= 100, "no cache takes it for fresh");
+        assert!(
+            soft.ttl(after(looked)) <= 0 && soft.age(after(looked)).as_secs() >= 100,
+            "no cache takes it for fresh"
+        );
     }
     let twice = freshness.stale_from(after(30)).stale_from(after(40));
     assert_eq!(twice, freshness.stale_from(after(30)), "the first one counts");

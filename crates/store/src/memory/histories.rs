@@ -77,6 +77,10 @@ impl History {
         self.draws % end
     }
 
+    fn draw_size(&mut self, end: usize) -> usize {
+        usize::try_from(self.draw(end as u64)).unwrap()
+    }
+
     fn freshness(born: Timestamp) -> Freshness {
         let after = |secs| born.after(Duration::from_secs(secs));
         Freshness {
@@ -102,14 +106,14 @@ impl History {
     }
 
     fn answer(&mut self) {
-        let place = self.draw(self.on_their_way.len() as u64) as usize;
+        let place = self.draw_size(self.on_their_way.len());
         let response = self.on_their_way.swap_remove(place);
         let names: Vec<_> = response.tags.iter().map(|number| tag(*number)).chain([b"all".to_vec()]).collect();
         let groups = self.store.join_groups(names.iter().map(Vec::as_slice), response.epoch);
         let name = key(response.key);
-        let size = self.draw(4000);
-        let Some(charge) = self.store.reserve(&name, &head(), size, self.now) else { return };
-        let body = Body::complete(Bytes::from(vec![1; size as usize]), Some(charge));
+        let size = self.draw_size(4000);
+        let Some(charge) = self.store.reserve(&name, &head(), size as u64, self.now) else { return };
+        let body = Body::complete(Bytes::from(vec![1; size]), Some(charge));
         let mut new = Arc::into_inner(entry(body, "", &[])).unwrap();
         new.declared = Self::freshness(response.born);
         new.retain_until = new.declared.error_until;
@@ -210,7 +214,7 @@ fn whatever_happens_a_purge_is_never_undone_and_nothing_is_left_at_the_end() {
     assert!(history.store.reclaim(history.now) > 0);
     assert_eq!((history.store.objects(), history.store.resident_bytes()), (0, 0));
     assert!(
-        history.store.groups.known() <= TAGS as usize + 1,
+        history.store.groups.known() <= usize::try_from(TAGS).unwrap() + 1,
         "names without members: {}",
         history.store.groups.known()
     );

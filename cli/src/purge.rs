@@ -1,0 +1,188 @@
+//! `nearside purge`: gives nodes an order, and prints each receipt as it comes.
+
+use std::io::BufRead;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use http::{Method, StatusCode};
+use nearside_api::{Order, Receipt, Wait};
+use nearside_config::Span;
+
+use crate::admin_client::{Reply, Token, send_with};
+use crate::exit;
+
+/// Flags of `nearside purge`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+pub(crate) struct PurgeArgs {
+    /// A URL, with all its variants; may repeat
+    #[arg(long = "url", value_name = "URL", group = "what")]
+    urls: Vec<String>,
+    /// A surrogate key; may repeat
+    #[arg(long = "tag", value_name = "TAG", group = "what")]
+    tags: Vec<String>,
+    /// What URLs begin with: a host and the beginning of a path; may repeat
+    #[arg(long = "prefix", value_name = "PREFIX", group = "what")]
+    prefixes: Vec<String>,
+    /// A host; may repeat
+    #[arg(long = "host", value_name = "HOST", group = "what")]
+    hosts: Vec<String>,
+    /// Everything
+    #[arg(long, group = "what")]
+    all: bool,
+    /// A file with a line for each: "url URL", "tag TAG", "prefix PREFIX", "host HOST"; "-" for standard input
+    #[arg(long, value_name = "FILE", group = "what")]
+    from: Option<PathBuf>,
+    /// Of this site only
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// The node's admin listener; may repeat: shields first, then edges
+    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
+    nodes: Vec<SocketAddr>,
+    /// Only stale from now on: validated before it is used, or served as the stale rules allow
+    #[arg(long, conflicts_with = "erase")]
+    soft: bool,
+    /// Gone from memory before it is acknowledged
+    #[arg(long)]
+    erase: bool,
+    /// Wait until all nodes have applied it; exits 75 if they have not in time
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    timeout: Span,
+    /// Only count what would be purged
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the receipts as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    token: Token,
+}
+
+/// Things in one order; more are sent as several.
+const TARGETS_MAX: usize = nearside_api::order::TARGETS_MAX;
+
+pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
+    let orders = orders(args)?;
+    let token = args.token.read()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut is_complete = true;
+    for order in orders {
+        let body = serde_json::to_string(&order)?;
+        for node in &args.nodes {
+            let url = format!("http://{node}/v1/purge");
+            let reply = runtime.block_on(send_with(Method::POST, &url, Some(body.clone()), token.as_ref()))?;
+            let receipt = match understand(node, &reply)? {
+                Ok(receipt) => receipt,
+                Err(refused) => return Ok(refused),
+            };
+            is_complete &= receipt.is_complete();
+            if args.json {
+                println!("{}", serde_json::to_string(&receipt)?);
+            } else {
+                print(&receipt);
+            }
+        }
+    }
+    Ok(if is_complete || !args.wait { ExitCode::SUCCESS } else { ExitCode::from(exit::TIMED_OUT) })
+}
+
+/// The receipt in an answer; or how to exit, where the token was refused.
+fn understand(node: &SocketAddr, reply: &Reply) -> anyhow::Result<Result<Receipt, ExitCode>> {
+    if reply.status.is_success() {
+        let receipt = serde_json::from_slice(&reply.body);
+        return Ok(Ok(receipt.with_context(|| format!("{node} did not answer as a node does"))?));
+    }
+    let problem: serde_json::Value =
+        serde_json::from_slice(&reply.body).with_context(|| format!("{node} did not answer as a node does"))?;
+    let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or("no reason given");
+    if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&reply.status) {
+        eprintln!("error: {node} refused: {detail}");
+        return Ok(Err(ExitCode::from(exit::REFUSED)));
+    }
+    bail!("{node} refused: {detail}")
+}
+
+/// The orders that the flags and the file make: as few as hold all of it.
+fn orders(args: &PurgeArgs) -> anyhow::Result<Vec<Order>> {
+    let named = [("url", &args.urls), ("tag", &args.tags), ("prefix", &args.prefixes), ("host", &args.hosts)];
+    let mut named: Vec<(String, String)> =
+        named.into_iter().flat_map(|(kind, all)| all.iter().map(move |one| (kind.to_owned(), one.clone()))).collect();
+    if let Some(path) = &args.from {
+        named.extend(lines(path)?);
+    }
+    let plain = || Order {
+        site: args.site.clone(),
+        soft: args.soft,
+        erase: args.erase,
+        dry_run: args.dry_run,
+        wait: if args.wait { Wait::Applied } else { Wait::None },
+        timeout: nearside_api::order::Timeout(args.timeout.0),
+        ..Order::default()
+    };
+    let mut orders: Vec<_> = named
+        .chunks(TARGETS_MAX)
+        .map(|chunk| {
+            let mut order = plain();
+            for (kind, one) in chunk {
+                let list = match kind.as_str() {
+                    "url" => &mut order.urls,
+                    "tag" => &mut order.tags,
+                    "prefix" => &mut order.prefixes,
+                    _ => &mut order.hosts,
+                };
+                list.push(one.clone());
+            }
+            order
+        })
+        .collect();
+    if args.all {
+        orders.push(Order { all: true, ..plain() });
+    }
+    anyhow::ensure!(!orders.is_empty(), "there is nothing in the file");
+    Ok(orders)
+}
+
+/// What a file names, all of it understood before anything is sent.
+fn lines(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let name = path.display();
+    let input: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::io::BufReader::new(std::fs::File::open(path).with_context(|| format!("{name} cannot be read"))?))
+    };
+    let mut named = Vec::new();
+    for (number, line) in input.lines().enumerate() {
+        let line = line.with_context(|| format!("{name} cannot be read"))?;
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.split_once(char::is_whitespace) {
+            Some((kind @ ("url" | "tag" | "prefix" | "host"), one)) => {
+                named.push((kind.to_owned(), one.trim().to_owned()));
+            }
+            _ => bail!(
+                "{name}:{}: expected \"url\", \"tag\", \"prefix\" or \"host\" and what it is, found {line:?}",
+                number + 1
+            ),
+        }
+    }
+    Ok(named)
+}
+
+/// A line a node.
+fn print(receipt: &Receipt) {
+    for node in &receipt.nodes {
+        let fenced = match node.fenced_fills {
+            0 => String::new(),
+            fills => format!(", {fills} fenced"),
+        };
+        println!("{:<12} {:<11} {} matched{fenced}, {:.1} ms", node.id, node.state.as_str(), node.matched, node.ms);
+    }
+}

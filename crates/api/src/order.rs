@@ -1,0 +1,195 @@
+//! What is to be purged, and how.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use nearside_config::Span;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::Problem;
+
+/// URLs, tags, prefixes and hosts of one order.
+pub const TARGETS_MAX: usize = 1000;
+/// The longest URL or prefix, in bytes.
+const URL_BYTES_MAX: usize = 8 << 10;
+/// The longest tag or host, in bytes.
+const NAME_BYTES_MAX: usize = 1024;
+/// How long a client waits for receipts at most.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// An order to purge.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Order {
+    /// The site that it concerns; without it, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// URLs: all variants and blocks of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Surrogate keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What URLs begin with: a host and the beginning of a path. Without a scheme, both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+    /// Hosts, with their port where it is not the scheme's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Everything.
+    #[serde(skip_serializing_if = "is_false")]
+    pub all: bool,
+    /// Only stale from now on: validated before it is used, or served as the stale rules allow.
+    #[serde(skip_serializing_if = "is_false")]
+    pub soft: bool,
+    /// Gone from memory before it is acknowledged.
+    #[serde(skip_serializing_if = "is_false")]
+    pub erase: bool,
+    /// Only count.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+    /// What to wait for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub wait: Wait,
+    /// How long to wait for all nodes: `"2s"`.
+    #[serde(skip_serializing_if = "is_default")]
+    #[schema(value_type = String, example = "2s")]
+    pub timeout: Timeout,
+}
+
+/// What the answer to an order waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    /// Until every node has applied it.
+    #[default]
+    Applied,
+    /// For nothing but that it cannot be lost any more.
+    None,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout(pub Duration);
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self(Duration::from_secs(2))
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Span(self.0).fmt(f)
+    }
+}
+
+impl Serialize for Timeout {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let Span(span) = Span::from_str(&text).map_err(serde::de::Error::custom)?;
+        if span > TIMEOUT_MAX {
+            return Err(serde::de::Error::custom("a minute at most"));
+        }
+        Ok(Self(span))
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(switch: &bool) -> bool {
+    !switch
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Order {
+    /// How many things it names.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.urls.len() + self.tags.len() + self.prefixes.len() + self.hosts.len() + usize::from(self.all)
+    }
+
+    /// What can be seen of it without knowing any site.
+    ///
+    /// # Errors
+    ///
+    /// It names nothing, too much, or what cannot be.
+    pub fn check(&self) -> Result<(), Problem> {
+        let targets = self.targets();
+        if targets == 0 {
+            let detail = "name what to purge: `urls`, `tags`, `prefixes`, `hosts`, or `all`: true";
+            return Err(Problem::unprocessable("nothing-named", detail));
+        }
+        if targets > TARGETS_MAX {
+            let detail = format!("{targets} URLs, tags, prefixes and hosts; an order has {TARGETS_MAX} at most");
+            return Err(Problem::unprocessable("too-many", detail));
+        }
+        if self.soft && self.erase {
+            return Err(Problem::unprocessable(
+                "soft-and-erase",
+                "`soft` keeps the bytes, `erase` does not: choose one",
+            ));
+        }
+        let lists = [
+            ("urls", &self.urls, URL_BYTES_MAX),
+            ("prefixes", &self.prefixes, URL_BYTES_MAX),
+            ("tags", &self.tags, NAME_BYTES_MAX),
+            ("hosts", &self.hosts, NAME_BYTES_MAX),
+        ];
+        for (list, members, longest) in lists {
+            if let Some(at) = members.iter().position(|member| member.is_empty() || member.len() > longest) {
+                let detail = format!("`{list}`[{at}] must have 1 to {longest} bytes");
+                return Err(Problem::unprocessable("length", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// How it purges, in a word.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match (self.soft, self.erase) {
+            (true, _) => "soft",
+            (_, true) => "erase",
+            _ => "hard",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_read_and_written_without_what_is_by_default() {
+        let text = r#"{"site":"www","tags":["a"],"soft":true,"timeout":"500ms"}"#;
+        let order: Order = serde_json::from_str(text).unwrap();
+        assert_eq!(order.timeout, Timeout(Duration::from_millis(500)));
+        assert_eq!(serde_json::to_string(&order).unwrap(), text);
+        for wrong in [r#"{"tag":["a"]}"#, r#"{"tags":"a"}"#, r#"{"timeout":"2h"}"#, r#"{"timeout":2}"#] {
+            assert!(serde_json::from_str::<Order>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let code = |order: &Order| order.check().map_err(|problem| problem.code);
+        let tags = |tags: Vec<String>| Order { tags, ..Order::default() };
+        assert_eq!(code(&Order::default()), Err("nothing-named"));
+        assert_eq!(code(&tags(vec!["a".to_owned(); TARGETS_MAX + 1])), Err("too-many"));
+        assert_eq!(code(&tags(vec!["a".to_owned(), String::new()])), Err("length"));
+        assert_eq!(code(&tags(vec!["a".repeat(NAME_BYTES_MAX + 1)])), Err("length"));
+        assert_eq!(code(&Order { all: true, soft: true, erase: true, ..Order::default() }), Err("soft-and-erase"));
+        assert_eq!(code(&Order { all: true, ..Order::default() }), Ok(()));
+    }
+}

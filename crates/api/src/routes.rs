@@ -1,0 +1,273 @@
+//! The paths of the API, and what every change goes through.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use nearside_config::Scope;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::access::Audit;
+use crate::book::Known;
+use crate::{Access, Book, Order, Problem, Receipt, Wait, description, foreign, page};
+
+/// The largest body of a request.
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+/// The longest `Idempotency-Key`, in bytes.
+const KEY_BYTES_MAX: usize = 256;
+
+/// What stands behind the API.
+pub trait Backend: Send + Sync + 'static {
+    /// The door.
+    fn access(&self) -> &Access;
+
+    /// The receipts.
+    fn book(&self) -> &Book;
+
+    /// The names of the sites that an order concerns. An order of which this is known can be carried out.
+    ///
+    /// # Errors
+    ///
+    /// It names what there is not.
+    fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem>;
+
+    /// Carries an order out.
+    fn purge(&self, order: Order) -> impl Future<Output = Result<Receipt, Problem>> + Send;
+
+    /// The nodes that orders reach.
+    fn nodes(&self) -> Vec<NodeState>;
+
+    /// What is stored for a URL.
+    ///
+    /// # Errors
+    ///
+    /// It is none of a site, or nothing is stored here at all.
+    fn objects(&self, url: &str) -> Result<Vec<Object>, Problem>;
+}
+
+/// A node, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NodeState {
+    /// Its name.
+    pub id: String,
+    /// `edge` or `shield`.
+    pub role: String,
+    /// Where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// The version of the program.
+    pub version: String,
+    /// `ready` or `stopping`.
+    pub state: String,
+    /// Its sites.
+    pub sites: Vec<String>,
+}
+
+/// One stored variant of a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Object {
+    /// The status that it answers with.
+    pub status: u16,
+    /// The bytes of its body.
+    pub bytes: u64,
+    /// Seconds since it was made.
+    pub age: u64,
+    /// Seconds that it is still fresh; negative when it is stale.
+    pub ttl: i64,
+    /// What may be done with it now: `fresh`, `stale-while-revalidate`, `stale-if-error` or `validate`.
+    pub state: &'static str,
+    /// The request fields that select it.
+    pub vary: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its validator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+/// An order, and who gave it how.
+#[derive(Debug)]
+pub struct Ordered<'r> {
+    /// The request's fields.
+    pub fields: &'r HeaderMap,
+    /// From where it came.
+    pub client: IpAddr,
+    /// The way in which it came, for the audit log.
+    pub action: &'static str,
+}
+
+/// The routes of the API before a backend.
+pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
+    Router::new()
+        .route("/v1/purge", post(purge::<B>))
+        .route("/v1/purge/{id}", get(receipt::<B>))
+        .route("/v1/nodes", get(nodes::<B>))
+        .route("/v1/objects", get(objects::<B>))
+        .route("/v1/openapi.json", get(|| async { Json(description::openapi()) }))
+        .route("/docs", get(|| async { Html(page::of(&description::openapi())) }))
+        .merge(foreign::routes::<B>())
+        .fallback(elsewhere::<B>)
+        .method_not_allowed_fallback(other_method::<B>)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(backend)
+}
+
+/// Has an order carried out, if whoever gives it may: the one way to a change.
+///
+/// # Errors
+///
+/// Whatever is wrong with it; nothing was done then.
+pub async fn carry_out<B: Backend>(
+    backend: &B,
+    from: &Ordered<'_>,
+    order: Result<Order, Problem>,
+) -> Result<(Receipt, Wait), Problem> {
+    let mut holder = "?".to_owned();
+    let done = admitted(backend, from, order.as_ref(), &mut holder).await;
+    let outcome = done.as_ref().err().map_or("done", |problem| problem.code);
+    Audit { holder: &holder, client: from.client, action: from.action, order: order.as_ref().ok(), outcome }.write();
+    done
+}
+
+async fn admitted<B: Backend>(
+    backend: &B,
+    from: &Ordered<'_>,
+    order: Result<&Order, &Problem>,
+    name: &mut String,
+) -> Result<(Receipt, Wait), Problem> {
+    let holder = backend.access().admit(from.fields, Scope::Purge)?;
+    holder.name().clone_into(name);
+    backend.access().count(holder)?;
+    let order = order.map_err(Clone::clone)?;
+    order.check()?;
+    holder.may_purge(&backend.sites_of(order)?)?;
+    let key = idempotency_key(from.fields)?;
+    let entered = match backend.book().enter(name, key, order)? {
+        Known::Done(receipt) => return Ok((receipt, order.wait)),
+        Known::New(entered) => entered,
+    };
+    let receipt = backend.purge(order.clone()).await?;
+    entered.close(&receipt);
+    Ok((receipt, order.wait))
+}
+
+fn idempotency_key(fields: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(key) = fields.get("idempotency-key") else { return Ok(None) };
+    match key.to_str() {
+        Ok(key) if (1..=KEY_BYTES_MAX).contains(&key.len()) => Ok(Some(key)),
+        _ => {
+            let detail = format!("`Idempotency-Key` must be 1 to {KEY_BYTES_MAX} visible characters");
+            Err(Problem::new(StatusCode::BAD_REQUEST, "idempotency-key", detail))
+        }
+    }
+}
+
+/// What axum could not read as JSON, as a problem.
+pub(crate) fn understood<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+    body.map(|Json(value)| value).map_err(|rejection| {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => "too-large",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "content-type",
+            _ => "malformed",
+        };
+        Problem::new(rejection.status(), code, rejection.body_text())
+    })
+}
+
+async fn purge<B: Backend>(
+    State(backend): State<Arc<B>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    fields: HeaderMap,
+    body: Result<Json<Order>, JsonRejection>,
+) -> Response {
+    let from = Ordered { fields: &fields, client: client.ip(), action: "purge" };
+    match carry_out(&*backend, &from, understood(body)).await {
+        Err(problem) => problem.into_response(),
+        Ok((receipt, wait)) => {
+            let status = match wait {
+                Wait::None => StatusCode::ACCEPTED,
+                Wait::Applied if receipt.is_complete() => StatusCode::OK,
+                Wait::Applied => StatusCode::MULTI_STATUS,
+            };
+            (status, Json(receipt)).into_response()
+        }
+    }
+}
+
+async fn receipt<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Path(id): Path<String>,
+    fields: HeaderMap,
+) -> Result<Json<Receipt>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown-purge", "no such purge, or it is forgotten by now");
+    backend.book().receipt(&id).map(Json).ok_or_else(unknown)
+}
+
+/// The nodes that orders reach.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Nodes {
+    nodes: Vec<NodeState>,
+}
+
+async fn nodes<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Nodes>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    Ok(Json(Nodes { nodes: backend.nodes() }))
+}
+
+/// What is asked about.
+#[derive(Debug, Deserialize)]
+pub(crate) struct About {
+    url: Option<String>,
+}
+
+/// What is stored for a URL.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Objects {
+    objects: Vec<Object>,
+}
+
+async fn objects<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Query(about): Query<About>,
+    fields: HeaderMap,
+) -> Result<Json<Objects>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    let missing = || Problem::unprocessable("url-missing", "say which: `?url=http://www.example.com/a`");
+    let url = about.url.ok_or_else(missing)?;
+    Ok(Json(Objects { objects: backend.objects(&url)? }))
+}
+
+async fn elsewhere<B: Backend>(
+    backend: State<Arc<B>>,
+    client: ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    fields: HeaderMap,
+) -> Response {
+    if method.as_str() == "PURGE" {
+        return foreign::by_method(backend, client, uri, fields).await;
+    }
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path; see /docs").into_response()
+}
+
+async fn other_method<B: Backend>(
+    backend: State<Arc<B>>,
+    client: ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    fields: HeaderMap,
+) -> Response {
+    if method.as_str() == "PURGE" {
+        return foreign::by_method(backend, client, uri, fields).await;
+    }
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has another method; see /docs");
+    problem.into_response()
+}

@@ -1,0 +1,164 @@
+//! Purges: what an operator wants gone, or looked at again, on this node.
+//!
+//! A tag, a host or a site is a group of entries: its purge is one step, whatever is stored. A URL is a key or two. A prefix
+//! is walked, a few entries at a time. Fills that are under way are fenced first: they serve those who wait, and store
+//! nothing.
+//!
+//! **Invariant:** when [`Engine::apply`] returns, no request that comes gets what the purge concerns as if there had been
+//! none, and no fill that was sent before brings it back.
+
+pub(crate) mod operator;
+
+use http::HeaderMap;
+use http::header::HeaderName;
+use nearside_semantics::Timestamp;
+use nearside_semantics::tags;
+use nearside_store::Purge;
+
+use crate::fill::Fill;
+use crate::request::Engine;
+
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
+/// What is to be purged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A URL, by its exact key: all variants, all blocks.
+    Url(Box<[u8]>),
+    /// All whose exact key begins so.
+    Prefix(Box<[u8]>),
+    Tag {
+        site: usize,
+        tag: Box<[u8]>,
+    },
+    /// All of a host, by an exact key of it.
+    Host {
+        site: usize,
+        key: Box<[u8]>,
+    },
+    Site(usize),
+}
+
+/// How.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Hard,
+    Soft,
+    /// Hard, and the memory is free before it is said to be done.
+    Erase,
+}
+
+/// What a purge has met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// Stored variants, and answers on their way that were known to belong to it.
+    pub(crate) matched: usize,
+    /// Fills that store nothing now.
+    pub(crate) fenced_fills: usize,
+}
+
+impl Engine {
+    /// The group of all entries of a site.
+    pub(crate) fn site_group(&self, site: usize) -> Vec<u8> {
+        self.group(b'S', site, b"")
+    }
+
+    /// The group of all entries of a site and a host, of which this is an exact key.
+    pub(crate) fn host_group(&self, site: usize, exact: &[u8]) -> Vec<u8> {
+        self.group(b'H', site, host(exact))
+    }
+
+    /// The group of all entries of a site with a tag.
+    pub(crate) fn tag_group(&self, site: usize, tag: &[u8]) -> Vec<u8> {
+        self.group(b'T', site, tag)
+    }
+
+    /// The tag that a group stands for, if it is one of a tag.
+    pub(crate) fn tag_of(group: &[u8]) -> Option<String> {
+        let (kind, name) = group.split_first()?;
+        let at = name.iter().position(|byte| *byte == b'\n').filter(|_| *kind == b'T')?;
+        Some(String::from_utf8_lossy(name.get(at + 1..)?).into_owned())
+    }
+
+    /// Names of different kinds differ in their first byte; those of RFC 9875 begin with a scheme, in lower case.
+    fn group(&self, kind: u8, site: usize, name: &[u8]) -> Vec<u8> {
+        let site = self.config.sites.get(site).map_or("", |site| site.name.as_str());
+        [&[kind], site.as_bytes(), b"\n", name].concat()
+    }
+
+    /// Takes out what a response says to caches only, before it goes to a client.
+    pub(crate) fn strip_for_clients(&self, site: usize, fields: &mut HeaderMap) {
+        if self.tier.serves_caches() {
+            return;
+        }
+        tags::strip(fields);
+        if !self.rules(site).is_target(&SURROGATE_CONTROL) {
+            fields.remove(SURROGATE_CONTROL);
+        }
+    }
+
+    /// Purges.
+    pub(crate) fn apply(&self, targets: &[Target], how: How) -> Met {
+        let now = self.clock.now();
+        let purge = if how == How::Soft { Purge::Soft { now } } else { Purge::Hard };
+        let mut met = Met::default();
+        for target in targets {
+            let one = self.apply_one(target, purge, now);
+            met.matched += one.matched;
+            met.fenced_fills += one.fenced_fills;
+        }
+        if how == How::Erase {
+            self.store.reclaim(now);
+        }
+        met
+    }
+
+    fn apply_one(&self, target: &Target, purge: Purge, now: Timestamp) -> Met {
+        match target {
+            Target::Url(exact) => self.purge_url(exact, None, purge),
+            Target::Prefix(prefix) => {
+                // In this order: what is asked for from now on is of a later epoch, what was before is fenced.
+                let since = self.store.begin_epoch();
+                let fenced_fills = self.fills.fence_where(|fill| fill.exact().starts_with(prefix));
+                let matched = self.store.purge_keys(|key| key.starts_with(prefix), since, purge, now);
+                Met { matched, fenced_fills }
+            }
+            Target::Tag { site, tag } => {
+                let matched = self.store.purge_group(&self.tag_group(*site, tag), purge);
+                // Of the others it is not known yet; when it is, they count as purged.
+                Met { matched, fenced_fills: self.fills.fence_where(Fill::is_purged) }
+            }
+            Target::Host { site, key } => {
+                let matched = self.store.purge_group(&self.host_group(*site, key), purge);
+                Met { matched, fenced_fills: self.fills.fence_where(|fill| self.is_at(fill, *site, Some(host(key)))) }
+            }
+            Target::Site(site) => {
+                let matched = self.store.purge_group(&self.site_group(*site), purge);
+                Met { matched, fenced_fills: self.fills.fence_where(|fill| self.is_at(fill, *site, None)) }
+            }
+        }
+    }
+
+    /// Whether a fill is for a site, and a host of it.
+    fn is_at(&self, fill: &Fill, site: usize, of: Option<&[u8]>) -> bool {
+        let own = host(fill.exact());
+        of.is_none_or(|host| *host == *own) && self.sites.find(own) == Some(site)
+    }
+
+    /// How many stored variants a purge would meet.
+    pub(crate) fn count(&self, targets: &[Target]) -> usize {
+        let count = |target: &Target| match target {
+            Target::Url(exact) => self.stored_variants(exact),
+            Target::Prefix(prefix) => self.store.count_keys(|key| key.starts_with(prefix)),
+            Target::Tag { site, tag } => self.store.group_members(&self.tag_group(*site, tag)),
+            Target::Host { site, key } => self.store.group_members(&self.host_group(*site, key)),
+            Target::Site(site) => self.store.group_members(&self.site_group(*site)),
+        };
+        targets.iter().map(count).sum()
+    }
+}
+
+/// The host of an exact key.
+fn host(exact: &[u8]) -> &[u8] {
+    exact.split(|byte| *byte == b'\n').nth(1).unwrap_or_default()
+}

@@ -1,0 +1,301 @@
+//! Who gives orders to this node, and what they mean here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use http::StatusCode;
+use nearside_api::foreign::order_of_method;
+use nearside_api::{
+    Access, Backend, Book, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Receipt, State, carry_out,
+};
+use nearside_config::Config;
+use nearside_semantics::key::{Scheme, is_authority};
+use nearside_semantics::reuse::Reuse;
+use nearside_store::Entry;
+
+use super::{How, Target};
+use crate::clock::instant;
+use crate::request::{Answer, Engine, Request, respond};
+
+/// What a node knows of orders.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// The doors of the listeners for clients: for all, and for the addresses that need no token.
+    clients: Arc<Access>,
+    trusted: Arc<Access>,
+    trusted_addresses: Vec<IpAddr>,
+    book: Book,
+    pub(crate) purges: AtomicU64,
+    pub(crate) objects: AtomicU64,
+    pub(crate) fenced_fills: AtomicU64,
+    /// A walk that gives memory back is still to begin.
+    reclaiming: AtomicBool,
+}
+
+impl Desk {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            clients: Arc::new(Access::closed(config.tokens.clone())),
+            trusted: Arc::new(Access::open()),
+            trusted_addresses: config.purge_from.clone(),
+            book: Book::default(),
+            purges: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
+            fenced_fills: AtomicU64::new(0),
+            reclaiming: AtomicBool::new(false),
+        }
+    }
+}
+
+/// One who gives orders, at one of the doors.
+pub(crate) struct Operator {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) draining: Arc<AtomicBool>,
+}
+
+/// Obeys a `PURGE` that came to a listener for clients, if whoever sends it may.
+pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+    let desk = &engine.desk;
+    let client = request.client.address();
+    let is_trusted = desk.trusted_addresses.iter().any(|address| address.to_canonical() == client);
+    let access = Arc::clone(if is_trusted { &desk.trusted } else { &desk.clients });
+    let operator = Operator { engine: Arc::clone(engine), access, draining: Arc::default() };
+    let host = String::from_utf8_lossy(request.authority.as_bytes());
+    let target = String::from_utf8_lossy(&request.target);
+    let scheme = engine.client_scheme(request).as_str();
+    let mut order = order_of_method(scheme, &host, &target, &request.fields);
+    if order.urls.is_empty() {
+        order.site = engine.config.sites.get(site).map(|site| site.name.clone());
+    }
+    let from = Ordered { fields: &request.fields, client, action: "purge-method" };
+    let (status, reason, body) = match carry_out(&operator, &from, Ok(order)).await {
+        Ok((receipt, _)) => (StatusCode::OK, "purge", serde_json::json!({ "status": "ok", "id": receipt.id })),
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+            (status, problem.code, serde_json::to_value(&problem).unwrap_or_default())
+        }
+    };
+    respond::json(status, reason, &body, site)
+}
+
+impl Backend for Operator {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn book(&self) -> &Book {
+        &self.engine.desk.book
+    }
+
+    fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
+        let targets = understand(&self.engine, order)?;
+        let mut sites: Vec<_> = targets.iter().map(|(site, _)| *site).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        let name = |site: usize| self.engine.config.sites.get(site).map(|site| site.name.clone());
+        Ok(sites.into_iter().filter_map(name).collect())
+    }
+
+    async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
+        let begin = instant();
+        let targets: Vec<_> = understand(&self.engine, &order)?.into_iter().map(|(_, target)| target).collect();
+        let how = match order.mode() {
+            "soft" => How::Soft,
+            "erase" => How::Erase,
+            _ => How::Hard,
+        };
+        let (engine, dry_run) = (Arc::clone(&self.engine), order.dry_run);
+        // A prefix, and counting one, walks all that is stored.
+        let (matched, fenced) = tokio::task::spawn_blocking(move || {
+            if dry_run {
+                (engine.count(&targets), 0)
+            } else {
+                let met = engine.apply(&targets, how);
+                (met.matched, met.fenced_fills)
+            }
+        })
+        .await
+        .map_err(|_panicked| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the purge has failed"))?;
+        let (matched, fenced_fills) = (matched as u64, fenced as u64);
+        let desk = &self.engine.desk;
+        let number = desk.purges.fetch_add(u64::from(!dry_run), Ordering::Relaxed) + 1;
+        if !dry_run {
+            desk.objects.fetch_add(matched, Ordering::Relaxed);
+            desk.fenced_fills.fetch_add(fenced_fills, Ordering::Relaxed);
+            self.reclaim();
+        }
+        let id = self.engine.config.id.to_string();
+        let state = if dry_run { State::Counted } else { State::Applied };
+        let ms = (begin.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
+        let node = NodeReceipt { id: id.clone(), state, matched, fenced_fills, ms };
+        // A dry run changes nothing, also not the numbers.
+        let id = if dry_run { format!("{id}-dry-run") } else { format!("{id}-{number}") };
+        Ok(Receipt::of(id, None, dry_run, vec![node]))
+    }
+
+    fn nodes(&self) -> Vec<NodeState> {
+        let config = &self.engine.config;
+        vec![NodeState {
+            id: config.id.to_string(),
+            role: config.role.name().to_owned(),
+            city: config.city.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: if self.draining.load(Ordering::Acquire) { "stopping" } else { "ready" }.to_owned(),
+            sites: config.sites.iter().map(|site| site.name.clone()).collect(),
+        }]
+    }
+
+    fn objects(&self, url: &str) -> Result<Vec<Object>, Problem> {
+        let engine = &self.engine;
+        let (_, key) = key_of(engine, url)?;
+        let now = engine.clock.now();
+        let varied = engine.varied_key(&key, now).map(|(key, _)| key);
+        let keys = [Some(&key[..]), varied.as_deref()].into_iter().flatten();
+        let slots = keys.filter_map(|key| engine.store.lookup(key, now));
+        Ok(slots
+            .flat_map(|slot| slot.entries().filter_map(|entry| object(engine, entry)).collect::<Vec<_>>())
+            .collect())
+    }
+}
+
+impl Operator {
+    /// Gives back the memory of what was purged, behind the answer; purges that come before it begins share a walk.
+    fn reclaim(&self) {
+        if self.engine.desk.reclaiming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let engine = Arc::clone(&self.engine);
+        tokio::task::spawn_blocking(move || {
+            // Before the walk: who purges while it runs has another one.
+            engine.desk.reclaiming.store(false, Ordering::Release);
+            engine.store.reclaim(engine.clock.now());
+        });
+    }
+}
+
+/// What is told of an entry; nothing if it can be used no more.
+fn object(engine: &Engine, entry: &Entry) -> Option<Object> {
+    let now = engine.clock.now();
+    let freshness = entry.freshness(now)?;
+    let state = match freshness.reuse(now, None) {
+        Reuse::Fresh | Reuse::StaleAccepted => "fresh",
+        Reuse::WhileRevalidate => "stale-while-revalidate",
+        Reuse::Validate { on_error: true, .. } => "stale-if-error",
+        Reuse::Validate { on_error: false, .. } => "validate",
+    };
+    let fields = &entry.head.fields;
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Some(Object {
+        status: entry.head.status.as_u16(),
+        bytes: entry.body.len().unwrap_or(0),
+        age: freshness.age(now).as_secs(),
+        ttl: freshness.ttl(now),
+        state,
+        vary: fields.get_all(http::header::VARY).iter().map(text).collect(),
+        tags: entry.groups.names().filter_map(Engine::tag_of).collect(),
+        etag: fields.get(http::header::ETAG).map(text),
+    })
+}
+
+/// What an order means on this node: of each thing that it names, the site and the target.
+fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, Target)>, Problem> {
+    let only = order.site.as_deref().map(|name| site_named(engine, name)).transpose()?;
+    let sites = || {
+        let all = 0..engine.config.sites.len();
+        all.filter(move |site| only.is_none_or(|only| only == *site))
+    };
+    let mut targets = Vec::new();
+    for url in &order.urls {
+        let (site, key) = key_of(engine, url)?;
+        own(engine, only, site, url)?;
+        targets.push((site, Target::Url(key)));
+    }
+    for prefix in &order.prefixes {
+        for (site, key) in keys_of_prefix(engine, prefix)? {
+            own(engine, only, site, prefix)?;
+            targets.push((site, Target::Prefix(key)));
+        }
+    }
+    for host in &order.hosts {
+        if !is_authority(host.as_bytes()) {
+            return Err(Problem::unprocessable("host", format!("{host:?} is no host")));
+        }
+        let site = site_of(engine, host)?;
+        own(engine, only, site, host)?;
+        targets.push((site, Target::Host { site, key: engine.exact_key(site, Scheme::Http, host.as_bytes(), b"/") }));
+    }
+    for tag in &order.tags {
+        targets.extend(sites().map(|site| (site, Target::Tag { site, tag: tag.as_bytes().into() })));
+    }
+    if order.all {
+        targets.extend(sites().map(|site| (site, Target::Site(site))));
+    }
+    Ok(targets)
+}
+
+fn site_named(engine: &Engine, name: &str) -> Result<usize, Problem> {
+    let sites = &engine.config.sites;
+    sites.iter().position(|site| site.name == name).ok_or_else(|| {
+        let known: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
+        Problem::unprocessable("unknown-site", format!("there is no site {name:?}; known here: {}", known.join(", ")))
+    })
+}
+
+fn site_of(engine: &Engine, authority: &str) -> Result<usize, Problem> {
+    let unknown = || Problem::unprocessable("unknown-host", format!("no site of this node answers for {authority}"));
+    engine.sites.find(authority.as_bytes()).ok_or_else(unknown)
+}
+
+/// Whether something is of the one site that an order is for.
+fn own(engine: &Engine, only: Option<usize>, site: usize, what: &str) -> Result<(), Problem> {
+    if only.is_none_or(|only| only == site) {
+        return Ok(());
+    }
+    let name = engine.config.sites.get(site).map_or("another one", |site| site.name.as_str());
+    Err(Problem::unprocessable("other-site", format!("{what:?} is of the site {name:?}, not of the one that is named")))
+}
+
+/// A site, and a key of it or what keys of it begin with.
+type Keyed = (usize, Box<[u8]>);
+
+/// The site and the key of a URL.
+fn key_of(engine: &Engine, url: &str) -> Result<Keyed, Problem> {
+    let (scheme, authority, target) = parts(url)?;
+    let scheme = scheme.ok_or_else(|| Problem::unprocessable("url", format!("{url:?} is no http or https URL")))?;
+    let site = site_of(engine, authority)?;
+    Ok((site, engine.exact_key(site, scheme, authority.as_bytes(), target.as_bytes())))
+}
+
+/// The site and what its keys begin with; two where no scheme is named.
+fn keys_of_prefix(engine: &Engine, prefix: &str) -> Result<Vec<Keyed>, Problem> {
+    let (scheme, authority, path) = parts(prefix)?;
+    if path.contains('?') {
+        let detail = format!("{prefix:?}: a prefix ends in the path, as queries may be stored in another order");
+        return Err(Problem::unprocessable("prefix", detail));
+    }
+    let site = site_of(engine, authority)?;
+    let key = |scheme| (site, engine.exact_key(site, scheme, authority.as_bytes(), path.as_bytes()));
+    Ok(match scheme {
+        Some(scheme) => vec![key(scheme)],
+        None => vec![key(Scheme::Http), key(Scheme::Https)],
+    })
+}
+
+/// Scheme, authority and the rest of a URL, or of one without its scheme.
+fn parts(url: &str) -> Result<(Option<Scheme>, &str, &str), Problem> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (Some(Scheme::Http), rest),
+        Some(("https", rest)) => (Some(Scheme::Https), rest),
+        Some(_) => return Err(Problem::unprocessable("url", format!("{url:?} is no http or https URL"))),
+        None => (None, url),
+    };
+    let rest = rest.split('#').next().unwrap_or_default();
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    if !is_authority(authority.as_bytes()) || !target.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Problem::unprocessable("url", format!("{url:?} is no http or https URL")));
+    }
+    Ok((scheme, authority, target))
+}
