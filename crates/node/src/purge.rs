@@ -10,15 +10,12 @@
 pub(crate) mod operator;
 
 use http::HeaderMap;
-use http::header::HeaderName;
 use nearside_semantics::Timestamp;
 use nearside_semantics::tags;
 use nearside_store::Purge;
 
 use crate::fill::Fill;
 use crate::request::Engine;
-
-const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// What is to be purged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +85,8 @@ impl Engine {
 
     /// Takes out what a response says to caches only, before it goes to a client.
     pub(crate) fn strip_for_clients(&self, site: usize, fields: &mut HeaderMap) {
-        if self.tier.serves_caches() {
-            return;
-        }
-        tags::strip(fields);
-        if !self.rules(site).is_target(&SURROGATE_CONTROL) {
-            fields.remove(SURROGATE_CONTROL);
+        if !self.tier.serves_caches() {
+            tags::strip(fields, |name| self.rules(site).is_target(name));
         }
     }
 

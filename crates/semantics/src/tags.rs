@@ -52,8 +52,12 @@ pub fn tags(response: &HeaderMap) -> BTreeSet<Box<[u8]>> {
 /// Whether a response says anything of tags: an answer that does not (a 304, for example) leaves those that are known.
 #[must_use]
 pub fn speaks_of_tags(response: &HeaderMap) -> bool {
-    let names = SPACED.iter().chain(&LISTED);
-    names.chain([&CACHE_GROUPS]).any(|name| response.contains_key(name))
+    // By what is there: of these names hardly one ever is.
+    response.keys().any(|there| names_tags(there) || *there == CACHE_GROUPS)
+}
+
+fn names_tags(field: &HeaderName) -> bool {
+    SPACED.iter().chain(&LISTED).any(|name| name == field)
 }
 
 /// Whether something can be a tag.
@@ -62,9 +66,11 @@ pub fn is_tag(tag: &[u8]) -> bool {
     (1..=TAG_BYTES_MAX).contains(&tag.len())
 }
 
-/// Takes out what is for caches only, before an answer goes to a client.
-pub fn strip(response: &mut HeaderMap) {
-    for name in SPACED.iter().chain(&LISTED).chain([&SURROGATE_CONTROL]) {
+/// Takes out what is for caches only, before an answer goes to a client, unless it is to be kept.
+pub fn strip(response: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    let is_ours = |there: &&HeaderName| (names_tags(there) || **there == SURROGATE_CONTROL) && !keep(there);
+    let found: Vec<_> = response.keys().filter(is_ours).cloned().collect();
+    for name in found {
         response.remove(name);
     }
 }
@@ -103,9 +109,9 @@ mod tests {
         let names =
             ["surrogate-key", "xkey", "cache-tag", "edge-cache-tag", "surrogate-control", "etag", "cache-groups"];
         let mut fields: HeaderMap = names.iter().map(|name| (name.parse().unwrap(), "a".parse().unwrap())).collect();
-        strip(&mut fields);
+        strip(&mut fields, |name| name == "xkey");
         // A group is for every cache on the way, the client's own too.
         let left: BTreeSet<_> = fields.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, BTreeSet::from(["cache-groups", "etag"]));
+        assert_eq!(left, BTreeSet::from(["cache-groups", "etag", "xkey"]));
     }
 }

@@ -18,7 +18,7 @@ use nearside_semantics::Timestamp;
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::vary::Vary;
 use nearside_store::entry::head_weight;
-use nearside_store::{Body, Entry, Head, Limits, Membership, Store};
+use nearside_store::{Body, Entry, Head, Limits, Purge, Store};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -58,7 +58,7 @@ fn put(store: &Store, key: &[u8]) {
         retain_until: until,
         vary: Vary::None,
         variant: Box::default(),
-        groups: Membership::default(),
+        groups: store.join_groups([&b"site"[..], b"host"].into_iter(), store.epoch()),
         body,
     };
     store.insert(key, Arc::new(entry), NOW);
@@ -84,6 +84,7 @@ fn nanos_each(times: usize, mut work: impl FnMut(usize)) -> f64 {
 
 fn main() {
     memory(1_000_000);
+    purges(1_000_000);
     for objects in [1_000, 100_000, 1_000_000] {
         times(objects);
     }
@@ -101,6 +102,31 @@ fn memory(objects: usize) {
     let known = head_weight(&head()) + (BODY_BYTES + keys[0].len()) as u64;
     let beyond = (resident_bytes() - before) as f64 / objects as f64 - known as f64;
     println!("{objects:8} objects: {beyond:.0} bytes each beyond key, head and body ({known})");
+}
+
+/// What a purge of all of them costs, and what a hit on one that a soft one has met costs before and after.
+fn purges(objects: usize) {
+    let store = Store::new(Limits::for_memory(8 << 30));
+    let keys: Vec<_> = (0..objects).map(key).collect();
+    keys.iter().for_each(|key| put(&store, key));
+    let freshness = |store: &Store, n: usize| {
+        let slot = store.lookup(&keys[n % objects], NOW).unwrap();
+        black_box(slot.sole().unwrap().freshness(NOW).is_some());
+    };
+    let before = nanos_each(HITS, |n| freshness(&store, n));
+    let soft = nanos_each(1, |_| assert_eq!(store.purge_group(b"host", Purge::Soft { now: NOW }), objects));
+    let after = nanos_each(HITS, |n| freshness(&store, n));
+    let hard = nanos_each(1, |_| assert_eq!(store.purge_group(b"site", Purge::Hard), objects));
+    let walk = nanos_each(1, |_| assert_eq!(store.count_keys(|key| key.starts_with(b"http")), objects));
+    let reclaim = nanos_each(1, |_| assert_eq!(store.reclaim(NOW), objects));
+    println!(
+        "{objects:8} objects: purge soft {:.1} us, hard {:.1} us; a look at one {before:.0} ns, after a soft purge {after:.0} ns; \
+         a walk {:.0} ms, to give the memory back {:.0} ms",
+        soft / 1e3,
+        hard / 1e3,
+        walk / 1e6,
+        reclaim / 1e6
+    );
 }
 
 fn times(objects: usize) {
