@@ -12,12 +12,13 @@ FROM debian:bookworm-slim
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --no-create-home nearside
+ && useradd --system --uid 10001 --no-create-home nearside \
+ && install -d -o nearside /var/lib/nearside
 COPY --from=build /nearside /usr/local/bin/nearside
 COPY config/reference /etc/nearside/reference
 USER 10001
 EXPOSE 8080 7080
-# For edges and shields whose admin listener is on the default port.
+# For nodes whose admin listener, and control processes whose listener, is on the default port.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=2s \
     CMD ["nearside", "status", "--node", "127.0.0.1:7080"]
 ENTRYPOINT ["nearside"]

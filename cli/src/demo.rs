@@ -59,7 +59,7 @@ fn print_table(fleet: &Fleet) {
     println!();
     println!("Open http://nrt.localhost:8085/ in a browser, twice; then another edge. Or:");
     println!("  curl -sI http://nrt.localhost:8085/ | grep -i -e cache-status -e age");
-    println!("  nearside purge --node 127.0.0.1:7085 --url http://nrt.localhost:8085/");
+    println!("  nearside purge --wait --url http://nrt.localhost:8085/        (on all nodes; --help tells what else)");
     println!("What reached the origin: http://127.0.0.1:8099/_ledger");
     println!("Logs of all nodes: {}", fleet.folder().display());
     println!("Ctrl-C stops everything.");

@@ -7,6 +7,7 @@
 
 mod admin_client;
 mod claims;
+mod control;
 mod demo;
 mod exit;
 mod fleet;
@@ -38,6 +39,8 @@ enum Command {
     Edge(node::EdgeArgs),
     /// Run a shield: the cache that faces edges, in front of the origin
     Shield(node::ShieldArgs),
+    /// Run the control process: it carries purges to all nodes, and says what became of them
+    Control(control::ControlArgs),
     /// Run an origin that does what each request says, for tests and demos
     OriginSim(tools::OriginSimArgs),
     /// Run a CDN on this machine: an origin, two shields, six edges
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Edge(args) => node::edge(args),
         Command::Shield(args) => node::shield(args),
+        Command::Control(args) => control::control(&args),
         Command::OriginSim(args) => tools::origin_sim(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => tools::check(&args),

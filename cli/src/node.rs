@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use nearside_config::{
-    AccessLog, ByteSize, Cache, Config, Fallback, Limits, ListenAddress, LogFormat, LogSink, NodeId, OriginLimits,
-    Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
+    AccessLog, ByteSize, Cache, Config, Fallback, Follows, Limits, ListenAddress, LogFormat, LogSink, NodeId,
+    OriginLimits, Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
 };
 use nearside_node::{Clock, Node, StartError, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,9 +35,12 @@ struct NodeArgs {
     /// The origin of every host; may repeat: the next one is asked when one cannot be reached
     #[arg(long, value_name = "URL")]
     origin: Vec<Upstream>,
-    /// Listen for operators: health, metrics, purge; it has no password, keep it on the loopback
+    /// Listen for operators: health, metrics, admin API; without tokens, keep it on the loopback
     #[arg(long, value_name = "ADDR")]
     admin: Option<ListenAddress>,
+    /// The control process whose purge log is followed; then every node needs an id of its own
+    #[arg(long, value_name = "URL")]
+    control: Option<Upstream>,
     /// Threads that serve clients
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -152,6 +155,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             listen_tls: Vec::new(),
             admin: None,
             tokens: Vec::new(),
+            control: None,
             purge_from: Vec::new(),
             cache: Cache::default(),
             limits: Limits::default(),
@@ -180,6 +184,14 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
         config.access_log = AccessLog { format, sink: LogSink::Stdout };
     }
     config.admin = args.admin.map(|ListenAddress(address)| address).or(config.admin);
+    if let Some(address) = args.control {
+        if address.tls {
+            bail!("--control {address}: the control process is spoken to in clear: http://");
+        }
+        let known = config.control.take();
+        let secret = known.and_then(|known| known.secret);
+        config.control = Some(Follows { address, secret, lag_max: Follows::LAG_MAX });
+    }
     config.threads = args.threads.map_or(config.threads, usize::from);
     config.city = args.city.or(config.city);
     config.id = args.id.unwrap_or(config.id);
@@ -235,7 +247,7 @@ fn explain(error: StartError) -> anyhow::Error {
 }
 
 /// Events of the process on standard error; `NEARSIDE_LOG` filters them, as in `NEARSIDE_LOG=debug`.
-fn log_to_stderr() {
+pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
     let filter =
         std::env::var("NEARSIDE_LOG").unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error".to_owned());

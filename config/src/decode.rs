@@ -12,8 +12,11 @@ use crate::problem::{ConfigError, Problem};
 use crate::section::{Findings, Section};
 use crate::values::{ByteSize, ListenAddress, Secret, Span, ValueError};
 
+mod control;
 mod site;
 mod token;
+
+pub use control::load_control;
 
 /// Reads and checks a file.
 ///
@@ -32,8 +35,12 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 ///
 /// All problems of the text.
 pub fn parse(path: &str, text: String) -> Result<Config, ConfigError> {
+    parse_with(path, text, config)
+}
+
+fn parse_with<T>(path: &str, text: String, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, ConfigError> {
     let findings = Findings::default();
-    let config = decode(&text, &findings);
+    let config = decode_with(&text, &findings, read);
     let mut problems = findings.problems.into_inner();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
@@ -45,7 +52,7 @@ pub fn parse(path: &str, text: String) -> Result<Config, ConfigError> {
 }
 
 /// `None` only if a problem was reported.
-pub(crate) fn decode(text: &str, findings: &Findings) -> Option<Config> {
+fn decode_with<T>(text: &str, findings: &Findings, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Option<T> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or(0..text.len().min(1));
@@ -55,7 +62,7 @@ pub(crate) fn decode(text: &str, findings: &Findings) -> Option<Config> {
     if !errors.is_empty() {
         return None;
     }
-    config(&Section::root(&table, findings))
+    read(&Section::root(&table, findings))
 }
 
 /// The value of `role`.
@@ -101,7 +108,8 @@ fn config(root: &Section<'_>) -> Option<Config> {
         listen,
         listen_tls,
         admin: root.get("admin").map(|ListenAddress(address)| address),
-        tokens: token::tokens(root, &names),
+        tokens: token::tokens(root, Some(&names)),
+        control: control::follows(root),
         purge_from: root.list("purge_from"),
         cache: cache(&root.section("cache")),
         limits: limits(&root.section("limits")),

@@ -12,10 +12,10 @@ mod problem;
 mod section;
 mod values;
 
-pub use decode::{load, parse};
+pub use decode::{load, load_control, parse};
 pub use model::{
-    AccessLog, Cache, Config, Fallback, Key, Languages, Limits, LogFormat, LogSink, Normalise, OriginLimits, Role,
-    Scope, SetCookie, Site, Timeouts, TlsListener, Token, default_id,
+    AccessLog, Cache, Config, ControlConfig, Fallback, Follows, Keep, Key, Languages, Limits, LogFormat, LogSink,
+    Normalise, OnLag, OriginLimits, Role, Scope, SetCookie, Site, Timeouts, TlsListener, Token, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

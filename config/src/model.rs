@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::values::{NodeId, Secret, Upstream, ValueError};
 
+mod control;
 mod site;
 mod token;
 
+pub use control::{ControlConfig, Follows, Keep, OnLag};
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
 pub use token::{Scope, Token};
 
@@ -32,6 +34,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// What must be shown to them. Without any, whoever reaches the listener may do everything, if it is on the loopback.
     pub tokens: Vec<Token>,
+    /// Whose purge log it follows.
+    pub control: Option<Follows>,
     /// From where `PURGE` is obeyed on the listeners for clients without a token.
     pub purge_from: Vec<IpAddr>,
     /// The memory tier.

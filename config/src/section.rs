@@ -226,6 +226,7 @@ from_text!(
     crate::model::Fallback,
     crate::model::Scope,
     crate::model::Languages,
+    crate::model::OnLag,
     crate::model::SetCookie,
     crate::model::LogFormat,
     crate::decode::RoleName

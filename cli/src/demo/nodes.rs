@@ -10,7 +10,7 @@ pub(crate) struct Node {
     pub(crate) name: &'static str,
     pub(crate) city: &'static str,
     pub(crate) port: u16,
-    /// `None` for the origin, which has no admin listener.
+    /// `None` for the origin, which has no admin listener; the control process has no other.
     pub(crate) admin_port: Option<u16>,
     /// The subcommand that runs it, and its configuration.
     pub(crate) role: &'static str,
@@ -36,8 +36,9 @@ pub(crate) fn node(name: &str) -> anyhow::Result<&'static Node> {
 }
 
 /// All of them, in the order in which they start.
-pub(crate) static NODES: [Node; 9] = [
+pub(crate) static NODES: [Node; 10] = [
     Node { name: "origin-sim", city: "-", port: 8099, admin_port: None, role: "origin-sim", config: None },
+    Node { name: "control", city: "-", port: 7080, admin_port: Some(7080), role: "control", config: None },
     node!("shield", "fra", "Frankfurt", 8091, 7091),
     node!("shield", "iad", "Washington", 8092, 7092),
     node!("edge", "fra", "Frankfurt", 8081, 7081),
@@ -59,11 +60,14 @@ impl Node {
 
     /// Its process, with its configuration where the fleet keeps it.
     pub(crate) fn member(&self, fleet: &Fleet) -> anyhow::Result<Member> {
-        let last = match self.config {
-            Some(config) => ["--config".to_owned(), fleet.configure(self.name, config)?],
-            None => ["--listen".to_owned(), format!("127.0.0.1:{}", self.port)],
-        };
-        let args = std::iter::once(self.role.to_owned()).chain(last).collect();
+        let mut args = vec![self.role.to_owned()];
+        match self.config {
+            Some(config) => args.extend(["--config".to_owned(), fleet.configure(self.name, config)?]),
+            None => args.extend(["--listen".to_owned(), format!("127.0.0.1:{}", self.port)]),
+        }
+        if self.role == "control" {
+            args.extend(["--log".to_owned(), fleet.folder().join("purges.log").display().to_string()]);
+        }
         Ok(Member { name: self.name.to_owned(), args, ready_url: self.ready_url() })
     }
 

@@ -60,6 +60,7 @@ fn site(section: &Section<'_>) -> Site {
         origin_host: host(section, "origin_host"),
         set_cookie: section.or("set_cookie", defaults.set_cookie),
         honour_request_directives: section.or("honour_request_directives", defaults.honour_request_directives),
+        on_lag: section.or("on_lag", defaults.on_lag),
         serve_stale_on_error: section.or("serve_stale_on_error", Span(defaults.serve_stale_on_error)).0,
         stale_deadline: section
             .get("stale_deadline")

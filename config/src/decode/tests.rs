@@ -47,6 +47,7 @@ fn with_secret(text: &str) -> (String, tempfile::TempDir) {
     std::fs::write(folder.path().join("token"), "a-token-of-its-own").unwrap();
     let path = |name| folder.path().join(name).display().to_string();
     let text = text.replace("/etc/nearside/shield-secret", &path("secret"));
+    let text = text.replace("/etc/nearside/nodes-secret", &path("secret"));
     (text.replace("/etc/nearside/token-deploy", &path("token")), folder)
 }
 
@@ -55,7 +56,7 @@ fn the_reference_files_name_every_key_and_no_other() {
     for reference in [EDGE, SHIELD] {
         let (text, _folder) = with_secret(&in_force(reference));
         let findings = Findings::default();
-        assert!(decode(&text, &findings).is_some());
+        assert!(decode_with(&text, &findings, config).is_some());
         assert_eq!(findings.problems.into_inner(), Vec::new());
         let known: BTreeSet<String> = findings.known.into_inner().into_iter().collect();
         let mut written = BTreeSet::new();
@@ -191,6 +192,19 @@ fn a_key_cannot_hang_on_what_nodes_write_themselves() {
     let shown = problems_of(&text("X-Forwarded-For"));
     assert!(shown.contains("`x-forwarded-for` cannot tell answers apart"), "{shown}");
     assert!(problems_of(&text("X Country")).contains("the name of a field"));
+}
+
+#[test]
+fn the_reference_of_the_control_process_is_whole_and_states_the_defaults() {
+    let (text, _folder) = with_secret(&in_force(include_str!("../../reference/control.toml")));
+    let findings = Findings::default();
+    let control = decode_with(&text, &findings, control::control).unwrap();
+    assert_eq!(findings.problems.into_inner(), Vec::new());
+    assert_eq!(control.keep, crate::model::Keep::default());
+    let known: BTreeSet<String> = findings.known.into_inner().into_iter().collect();
+    let mut written = BTreeSet::new();
+    keys(DeTable::parse(&text).unwrap().get_ref(), "", &mut written);
+    assert_eq!(written, known);
 }
 
 #[test]

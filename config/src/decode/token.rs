@@ -4,8 +4,8 @@ use crate::model::{Scope, Token};
 use crate::section::Section;
 use crate::values::Secret;
 
-/// The tokens, of which each that names sites names such as there are.
-pub(super) fn tokens(root: &Section<'_>, sites: &[&str]) -> Vec<Token> {
+/// The tokens, of which each that names sites names such as there are, where these are known.
+pub(super) fn tokens(root: &Section<'_>, sites: Option<&[&str]>) -> Vec<Token> {
     let sections = root.sections("token");
     let mut tokens: Vec<Token> = Vec::new();
     for section in &sections {
@@ -14,8 +14,9 @@ pub(super) fn tokens(root: &Section<'_>, sites: &[&str]) -> Vec<Token> {
             section.required("secret", "add secret = \"${NEARSIDE_TOKEN_DEPLOY}\" or secret = { file = \"…\" }");
         let scope: Option<Scope> = section.required("scope", "add scope = \"purge\", or \"read\" or \"admin\"");
         let only: Vec<String> = section.list("sites");
-        for site in only.iter().filter(|site| !sites.contains(&site.as_str())) {
-            let known = format!("known here: {}", sites.join(", "));
+        let unknown = |site: &&String| sites.is_some_and(|sites| !sites.contains(&site.as_str()));
+        for site in only.iter().filter(unknown) {
+            let known = format!("known here: {}", sites.unwrap_or_default().join(", "));
             section.object("sites", &format!("there is no site `{site}`"), "unknown", &known);
         }
         let (Some(name), Some(secret), Some(scope)) = (name, secret, scope) else { continue };

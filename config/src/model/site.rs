@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::OnLag;
 use crate::values::{CookieName, FieldName, HostPattern, ParameterName, Upstream, ValueError};
 
 /// A site: hosts that share origins and rules.
@@ -24,6 +25,8 @@ pub struct Site {
     pub honour_request_directives: bool,
     /// How long past freshness an answer is served when the next hop fails and the origin named no span of its own.
     pub serve_stale_on_error: Duration,
+    /// What clients get while the node does not know what was purged lately.
+    pub on_lag: OnLag,
     /// How long a client waits for the next hop where something stale may be served instead; `None`: as long as it takes.
     pub stale_deadline: Option<Duration>,
     /// How long past its use an answer with a validator is kept, to ask "changed since?".
@@ -62,6 +65,7 @@ impl Site {
             set_cookie: SetCookie::Pass,
             honour_request_directives: false,
             serve_stale_on_error: hours(1),
+            on_lag: OnLag::default(),
             stale_deadline: Some(Duration::from_secs(1)),
             keep_for_validation: hours(24),
             heuristic_thousandths: 100,

@@ -41,6 +41,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Carries an order out.
     fn purge(&self, order: Order) -> impl Future<Output = Result<Receipt, Problem>> + Send;
 
+    /// The receipt of an order, as it is now.
+    fn receipt(&self, id: &str) -> Option<Receipt> {
+        self.book().receipt(id)
+    }
+
     /// The nodes that orders reach.
     fn nodes(&self) -> Vec<NodeState>;
 
@@ -64,10 +69,16 @@ pub struct NodeState {
     pub city: Option<String>,
     /// The version of the program.
     pub version: String,
-    /// `ready` or `stopping`.
+    /// `ready`, `stopping` or `unreachable`.
     pub state: String,
     /// Its sites.
     pub sites: Vec<String>,
+    /// The number of the last purge of the log that it has applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<u64>,
+    /// How many there are that it has not applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
 }
 
 /// One stored variant of a URL.
@@ -208,7 +219,7 @@ async fn receipt<B: Backend>(
 ) -> Result<Json<Receipt>, Problem> {
     backend.access().admit(&fields, Scope::Read)?;
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown-purge", "no such purge, or it is forgotten by now");
-    backend.book().receipt(&id).map(Json).ok_or_else(unknown)
+    backend.receipt(&id).map(Json).ok_or_else(unknown)
 }
 
 /// The nodes that orders reach.

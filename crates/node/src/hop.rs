@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
+use nearside_purge::Position;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use asked::{Asked, UpgradeStream};
@@ -173,6 +174,8 @@ pub(crate) struct Hops {
     /// By site.
     origins: Vec<Vec<Arc<Hop>>>,
     secret: Option<HeaderValue>,
+    /// What purges are known here.
+    position: Option<Arc<Position>>,
     connector: TransportConnector,
     pool: pool::Pool,
     timeouts: Timeouts,
@@ -182,7 +185,7 @@ pub(crate) struct Hops {
 }
 
 impl Hops {
-    pub(crate) fn new(config: &Config, tier: &dyn Tier) -> Self {
+    pub(crate) fn new(config: &Config, tier: &dyn Tier, position: Option<Arc<Position>>) -> Self {
         // Sites that share an origin share what is known of it.
         let mut known: HashMap<&Upstream, Arc<Hop>> = HashMap::new();
         let limits = config.origins;
@@ -198,6 +201,7 @@ impl Hops {
             shields: tier.shields().iter().map(|shield| Hop::new(shield, None)).collect(),
             origins,
             secret,
+            position,
             // Its pool is not used.
             connector: TransportConnector::new(Some(ConnectorOptions::new(0))),
             pool: pool::Pool::new(config.timeouts.upstream_idle),

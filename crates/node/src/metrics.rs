@@ -271,7 +271,15 @@ impl NodeCollector {
         let help = "Stored variants that purges have met, and answers on their way";
         counter(encoder, "purge_objects", help, count(&desk.objects))?;
         let help = "Fills under way that store nothing because a purge has overtaken them";
-        counter(encoder, "purge_fenced_fills", help, count(&desk.fenced_fills))
+        counter(encoder, "purge_fenced_fills", help, count(&desk.fenced_fills))?;
+        let Some(following) = &self.engine.following else { return Ok(()) };
+        let position = &following.position;
+        let help = "The number of the last purge of the log that was applied";
+        gauge(encoder, "purge_log_sequence", help, position.applied())?;
+        let help = "Purges of the log that are known and not applied. Above 0 for long, look at the control process";
+        gauge(encoder, "purge_log_lag", help, position.lag())?;
+        let help = "Whether the purge log is being followed. Where it is 0, purges do not reach this node";
+        gauge(encoder, "purge_log_connected", help, u64::from(position.is_connected()))
     }
 
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

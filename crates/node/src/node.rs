@@ -19,6 +19,7 @@ use crate::front::accept::{self, ListenError, Listener};
 use crate::front::tls::{self, TlsError};
 use crate::hop::watch_shields;
 use crate::metrics::{self, Metrics};
+use crate::purge::fleet;
 use crate::purge::operator::Operator;
 use crate::request::Engine;
 use crate::tier::Tier;
@@ -106,6 +107,9 @@ impl Node {
             let worker = Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), thread);
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
+        if engine.following.is_some() {
+            node.start_following(Arc::clone(&engine), stopped.clone())?;
+        }
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
             let admin = Admin {
@@ -154,6 +158,17 @@ impl Node {
         };
         let name = format!("serve-{}", self.threads.len());
         self.threads.push(std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve))?);
+        Ok(())
+    }
+
+    /// Follows the purge log, on a thread of its own: nothing that serves waits for it.
+    fn start_following(&mut self, engine: Arc<Engine>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let follow = fleet::follow(engine, async move {
+            let _ = stopped.changed().await;
+        });
+        let thread = std::thread::Builder::new().name("purges".to_owned()).spawn(move || runtime.block_on(follow))?;
+        self.threads.push(thread);
         Ok(())
     }
 

@@ -7,9 +7,13 @@
 //! **Invariant:** when [`Engine::apply`] returns, no request that comes gets what the purge concerns as if there had been
 //! none, and no fill that was sent before brings it back.
 
+pub(crate) mod fleet;
 pub(crate) mod operator;
 
+use std::sync::Arc;
+
 use http::HeaderMap;
+use nearside_api::Order;
 use nearside_semantics::Timestamp;
 use nearside_semantics::tags;
 use nearside_store::Purge;
@@ -43,6 +47,16 @@ pub(crate) enum How {
     Soft,
     /// Hard, and the memory is free before it is said to be done.
     Erase,
+}
+
+impl How {
+    pub(crate) fn of(order: &Order) -> Self {
+        match order.mode() {
+            "soft" => Self::Soft,
+            "erase" => Self::Erase,
+            _ => Self::Hard,
+        }
+    }
 }
 
 /// What a purge has met.
@@ -90,8 +104,36 @@ impl Engine {
         }
     }
 
+    /// Purges, or only counts; and counts that. Blocks as long as a walk takes.
+    pub(crate) fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> Met {
+        if dry_run {
+            return Met { matched: self.count(targets), fenced_fills: 0 };
+        }
+        let met = self.apply(targets, how);
+        self.desk.count(met);
+        self.reclaim();
+        met
+    }
+
+    /// Gives back the memory of what was purged, on a thread of its own; purges that come before it begins share a walk.
+    fn reclaim(self: &Arc<Self>) {
+        if !self.desk.begins_to_reclaim() {
+            return;
+        }
+        let engine = Arc::clone(self);
+        let walk = move || {
+            // Before the walk: who purges while it runs has another one.
+            engine.desk.reclaims();
+            engine.store.reclaim(engine.clock.now());
+        };
+        if let Err(error) = std::thread::Builder::new().name("reclaim".to_owned()).spawn(walk) {
+            self.desk.reclaims();
+            tracing::warn!(%error, "memory comes back as others need it");
+        }
+    }
+
     /// Purges.
-    pub(crate) fn apply(&self, targets: &[Target], how: How) -> Met {
+    fn apply(&self, targets: &[Target], how: How) -> Met {
         let now = self.clock.now();
         let purge = if how == How::Soft { Purge::Soft { now } } else { Purge::Hard };
         let mut met = Met::default();
@@ -139,7 +181,7 @@ impl Engine {
     }
 
     /// How many stored variants a purge would meet.
-    pub(crate) fn count(&self, targets: &[Target]) -> usize {
+    fn count(&self, targets: &[Target]) -> usize {
         let count = |target: &Target| match target {
             Target::Url(exact) => self.stored_variants(exact),
             Target::Prefix(prefix) => self.store.count_keys(|key| key.starts_with(prefix)),

@@ -33,6 +33,7 @@ use crate::fill::{Fill, Fills};
 use crate::hop::Hops;
 use crate::outcome::Outcome;
 use crate::purge::Met;
+use crate::purge::fleet::Following;
 use crate::purge::operator::Desk;
 use crate::site::Rules;
 use crate::tier::Tier;
@@ -123,6 +124,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     /// Orders to purge.
     pub(crate) desk: Desk,
+    /// The purge log.
+    pub(crate) following: Option<Following>,
     /// `edge-nrt (nearside)`
     pub(crate) via: String,
     pub(crate) received_by: ReceivedBy,
@@ -157,6 +160,8 @@ impl ReceivedBy {
 
 impl Engine {
     pub(crate) fn new(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Self {
+        let following = Following::new(&config);
+        let position = following.as_ref().map(|following| Arc::clone(&following.position));
         let cache = config.cache;
         let limits = nearside_store::Limits {
             memory_bytes: cache.memory_bytes,
@@ -169,8 +174,9 @@ impl Engine {
             honours_requests: config.sites.iter().any(|site| site.honour_request_directives),
             store: Store::new(limits),
             fills: Fills::default(),
-            hops: Hops::new(&config, &*tier),
+            hops: Hops::new(&config, &*tier, position),
             desk: Desk::new(&config),
+            following,
             clock,
             via: format!("{} (nearside)", config.id),
             received_by: ReceivedBy::new(config.id.as_str()),

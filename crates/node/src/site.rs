@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use nearside_config::{FieldName, SetCookie, Site};
+use nearside_config::{FieldName, OnLag, SetCookie, Site};
 use nearside_semantics::control::Control;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::lifetime::{Heuristic, LifetimePolicy};
@@ -32,6 +32,8 @@ pub(crate) struct Rules {
     pub(crate) slice: bool,
     /// How long a client waits for the next hop where something stale may be served instead.
     pub(crate) stale_deadline: Option<Duration>,
+    /// What clients get while it is not known what was purged.
+    pub(crate) on_lag: OnLag,
     targets: Vec<HeaderName>,
     nominees: Vec<Nominee>,
     no_vary_search: bool,
@@ -66,6 +68,7 @@ impl Rules {
             server_timing: site.server_timing,
             slice: site.slice,
             stale_deadline: site.stale_deadline,
+            on_lag: site.on_lag,
             targets: site.targeted_fields.iter().filter_map(field).collect(),
             nominees: fields.chain(cookies).collect(),
             no_vary_search: site.no_vary_search,

@@ -36,6 +36,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         listen_tls: Vec::new(),
         admin: None,
         tokens: Vec::new(),
+        control: None,
         purge_from: Vec::new(),
         cache: Cache::of(64 << 20),
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },

@@ -81,6 +81,7 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         listen_tls: Vec::new(),
         admin: Some(loopback()),
         tokens: Vec::new(),
+        control: None,
         purge_from: Vec::new(),
         cache: Cache::of(64 << 20),
         limits: Limits::default(),

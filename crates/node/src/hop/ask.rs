@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use nearside_purge::At;
 use nearside_semantics::age::Exchange;
 use tokio::io::AsyncWriteExt;
 
@@ -17,6 +18,7 @@ use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
 use crate::h1::write;
 use crate::pass::upload::{Sending, Upload, UploadEnd};
+use crate::purge::fleet::PURGES;
 use crate::request::interim::Interim;
 use crate::tier::{REFRESH, SECRET};
 
@@ -215,6 +217,9 @@ impl Hops {
             }
             if forward.urgency == Urgency::Refresh {
                 write::field(REFRESH.as_str(), b"1", out);
+            }
+            if let Some(At { log, seq }) = self.position.as_ref().and_then(|position| position.needs()) {
+                write::field(PURGES.as_str(), format!("{log}/{seq}").as_bytes(), out);
             }
         }
     }

@@ -14,7 +14,7 @@ use nearside_semantics::key::{Scheme, is_authority};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 
-use super::{How, Target};
+use super::{How, Met, Target};
 use crate::clock::instant;
 use crate::request::{Answer, Engine, Request, respond};
 
@@ -45,6 +45,22 @@ impl Desk {
             fenced_fills: AtomicU64::new(0),
             reclaiming: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn count(&self, met: Met) {
+        self.purges.fetch_add(1, Ordering::Relaxed);
+        self.objects.fetch_add(met.matched as u64, Ordering::Relaxed);
+        self.fenced_fills.fetch_add(met.fenced_fills as u64, Ordering::Relaxed);
+    }
+
+    /// Whether a walk that gives memory back is to begin; not if one is about to.
+    pub(crate) fn begins_to_reclaim(&self) -> bool {
+        !self.reclaiming.swap(true, Ordering::AcqRel)
+    }
+
+    /// It begins, or does not.
+    pub(crate) fn reclaims(&self) {
+        self.reclaiming.store(false, Ordering::Release);
     }
 }
 
@@ -101,31 +117,13 @@ impl Backend for Operator {
     async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
         let begin = instant();
         let targets: Vec<_> = understand(&self.engine, &order)?.into_iter().map(|(_, target)| target).collect();
-        let how = match order.mode() {
-            "soft" => How::Soft,
-            "erase" => How::Erase,
-            _ => How::Hard,
-        };
-        let (engine, dry_run) = (Arc::clone(&self.engine), order.dry_run);
+        let (engine, how, dry_run) = (Arc::clone(&self.engine), How::of(&order), order.dry_run);
         // A prefix, and counting one, walks all that is stored.
-        let (matched, fenced) = tokio::task::spawn_blocking(move || {
-            if dry_run {
-                (engine.count(&targets), 0)
-            } else {
-                let met = engine.apply(&targets, how);
-                (met.matched, met.fenced_fills)
-            }
-        })
-        .await
-        .map_err(|_panicked| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the purge has failed"))?;
-        let (matched, fenced_fills) = (matched as u64, fenced as u64);
-        let desk = &self.engine.desk;
-        let number = desk.purges.fetch_add(u64::from(!dry_run), Ordering::Relaxed) + 1;
-        if !dry_run {
-            desk.objects.fetch_add(matched, Ordering::Relaxed);
-            desk.fenced_fills.fetch_add(fenced_fills, Ordering::Relaxed);
-            self.reclaim();
-        }
+        let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, how, dry_run)).await;
+        let failed = |_panicked| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the purge has failed");
+        let met = met.map_err(failed)?;
+        let (matched, fenced_fills) = (met.matched as u64, met.fenced_fills as u64);
+        let number = self.engine.desk.purges.load(Ordering::Relaxed);
         let id = self.engine.config.id.to_string();
         let state = if dry_run { State::Counted } else { State::Applied };
         let ms = (begin.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
@@ -137,6 +135,7 @@ impl Backend for Operator {
 
     fn nodes(&self) -> Vec<NodeState> {
         let config = &self.engine.config;
+        let position = self.engine.following.as_ref().map(|following| &following.position);
         vec![NodeState {
             id: config.id.to_string(),
             role: config.role.name().to_owned(),
@@ -144,6 +143,8 @@ impl Backend for Operator {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: if self.draining.load(Ordering::Acquire) { "stopping" } else { "ready" }.to_owned(),
             sites: config.sites.iter().map(|site| site.name.clone()).collect(),
+            applied: position.map(|position| position.applied()),
+            lag: position.map(|position| position.lag()),
         }]
     }
 
@@ -157,21 +158,6 @@ impl Backend for Operator {
         Ok(slots
             .flat_map(|slot| slot.entries().filter_map(|entry| object(engine, entry)).collect::<Vec<_>>())
             .collect())
-    }
-}
-
-impl Operator {
-    /// Gives back the memory of what was purged, behind the answer; purges that come before it begins share a walk.
-    fn reclaim(&self) {
-        if self.engine.desk.reclaiming.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let engine = Arc::clone(&self.engine);
-        tokio::task::spawn_blocking(move || {
-            // Before the walk: who purges while it runs has another one.
-            engine.desk.reclaiming.store(false, Ordering::Release);
-            engine.store.reclaim(engine.clock.now());
-        });
     }
 }
 
@@ -200,7 +186,7 @@ fn object(engine: &Engine, entry: &Entry) -> Option<Object> {
 }
 
 /// What an order means on this node: of each thing that it names, the site and the target.
-fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, Target)>, Problem> {
+pub(super) fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, Target)>, Problem> {
     let only = order.site.as_deref().map(|name| site_named(engine, name)).transpose()?;
     let sites = || {
         let all = 0..engine.config.sites.len();

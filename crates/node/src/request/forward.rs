@@ -24,6 +24,11 @@ const ROUNDS_MAX: usize = 3;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+    if engine.is_behind(&request.fields).await {
+        // What is stored here may have been purged; what the origin says now has not.
+        let key = engine.key(site, request, engine.clock.now());
+        return alone(engine, site, request, key, &Ask::nothing()).await;
+    }
     match slices::answer(engine, site, request).await {
         Some(answer) => answer,
         None => one(engine, site, request).await,
@@ -70,13 +75,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
             Turn::Again(fetched) => learned = fetched.map(|fetched| fetched.vary.clone()),
         }
     }
-    let ask = Ask {
-        because: nearside_semantics::cache_status::Forward::VaryMiss,
-        stored: None,
-        on_error: false,
-        vary: nearside_semantics::vary::Vary::None,
-    };
-    alone(engine, site, request, engine.key(site, request, engine.clock.now()), &ask).await
+    alone(engine, site, request, engine.key(site, request, engine.clock.now()), &Ask::nothing()).await
 }
 
 /// How a round ended.

@@ -21,6 +21,7 @@ use super::key::write_fill_key;
 use super::respond::{Selected, select};
 use crate::h1::request::is_target;
 use crate::outcome::{Outcome, Verdict};
+use crate::purge::fleet::PURGES;
 use crate::tier::REFRESH;
 
 /// Bodies with more chunks are streamed.
@@ -75,6 +76,9 @@ pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timesta
         return None;
     }
     let site = engine.sites.find(plain.host)?;
+    if engine.lags(site) {
+        return None;
+    }
     let is_varied = engine.write_key(site, plain.scheme, plain.host, plain.target, now, &mut key.bytes);
     let slot = engine.store.lookup(&key.bytes, now)?;
     let mut fields = View { fields: plain.fields, rewritten: Rewritten::default() };
@@ -214,7 +218,7 @@ pub(crate) fn meaning(engine: &Engine, name: &str, value: &[u8]) -> Meaning {
         Some(b'e') => is("expect"),
         Some(b'u') => is("upgrade"),
         Some(b'x') => is("x-forwarded-proto"),
-        Some(b'n') => is(REFRESH.as_str()),
+        Some(b'n') => is(REFRESH.as_str()) || is(PURGES.as_str()),
         _ => false,
     };
     if other { Meaning::Other } else { Meaning::None }

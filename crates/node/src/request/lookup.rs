@@ -35,6 +35,13 @@ pub(crate) struct Ask {
     pub(crate) vary: Vary,
 }
 
+impl Ask {
+    /// Whatever is stored, it is not looked at.
+    pub(crate) fn nothing() -> Self {
+        Self { because: Forward::VaryMiss, stored: None, on_error: false, vary: Vary::None }
+    }
+}
+
 /// Looks a request up at `now`: under the rule about queries that is known for its path, then under its own URL.
 pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Found {
     let found = under(engine, site, &key.bytes, None, request, now);
@@ -78,7 +85,12 @@ fn under(
         let because = if selected.is_none() { Forward::VaryMiss } else { Forward::UriMiss };
         return Found::Ask(Ask { because, stored: None, on_error: false, vary });
     };
-    match reuse(engine, site, freshness, request, now) {
+    let reuse = reuse(engine, site, freshness, request, now);
+    if engine.lags(site) && !matches!(reuse, Reuse::Validate { .. }) {
+        // What was purged lately is not known: the next hop has to say that it is still right.
+        return Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, vary });
+    }
+    match reuse {
         Reuse::Fresh | Reuse::StaleAccepted => Found::Usable(entry),
         // A cache of ours has served something stale itself, and needs something newer, if that can be had.
         Reuse::WhileRevalidate if refreshes(engine, request) && !engine.store.was_refreshed(key, now) => {

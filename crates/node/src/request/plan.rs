@@ -12,6 +12,7 @@ use super::lookup::{Ask, refreshes};
 use super::{Engine, Request};
 use crate::fill::Plan;
 use crate::hop::{Forward, Urgency};
+use crate::purge::fleet::PURGES;
 use crate::tier::{REFRESH, SECRET, Sender, append};
 
 /// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, what `Connection` needs.
@@ -61,7 +62,7 @@ impl Engine {
         let upgrade = upgrade_of(&fields, request.version);
         let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
         strip_hop_by_hop(&mut fields);
-        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH] {
+        for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH, PURGES] {
             fields.remove(name);
         }
         let rules = self.rules(site);

@@ -1,0 +1,69 @@
+//! `nearside control`: from flags or a file to a running control process, and its end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use nearside_config::{ControlConfig, Keep, ListenAddress};
+use nearside_control::{Control, StartError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::node::log_to_stderr;
+use crate::port;
+
+/// Flags of `nearside control`.
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    /// Read everything from a file; the flags below then override what it says
+    #[arg(long, value_name = "FILE", env = "NEARSIDE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Listen for operators and nodes; without tokens and a secret for nodes, keep it on the loopback
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<ListenAddress>,
+    /// The purge log
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let config = configure(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let log = config.log.display().to_string();
+        let control = Control::start(config).await.map_err(explain)?;
+        tracing::info!(role = "control", log, "serving http://{}", control.address());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn configure(args: &ControlArgs) -> anyhow::Result<ControlConfig> {
+    let file = args.config.as_deref().map(nearside_config::load_control).transpose()?;
+    let listen = args.listen.map(|ListenAddress(address)| address).or(file.as_ref().map(|file| file.listen));
+    let log = args.log.clone().or(file.as_ref().map(|file| file.log.clone()));
+    let (Some(listen), Some(log)) = (listen, log) else {
+        bail!("nearside control needs a listener and a log: --listen 127.0.0.1:7080 --log FILE, or --config FILE");
+    };
+    let (keep, tokens, nodes) = match file {
+        Some(ControlConfig { keep, tokens, nodes, .. }) => (keep, tokens, nodes),
+        None => (Keep::default(), Vec::new(), None),
+    };
+    Ok(ControlConfig { listen, log, keep, tokens, nodes })
+}
+
+fn explain(error: StartError) -> anyhow::Error {
+    if let StartError::Listen { address, cause } = &error
+        && cause.kind() == std::io::ErrorKind::AddrInUse
+    {
+        let holder = port::holder(address.port()).map_or_else(String::new, |holder| format!(" by {holder}"));
+        return anyhow::anyhow!("port {} is in use{holder}: {error}", address.port());
+    }
+    anyhow::Error::new(error).context("cannot start")
+}

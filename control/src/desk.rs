@@ -1,0 +1,198 @@
+//! What stands behind the admin API of the control process: orders go into the log, and receipts come from the registry.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use nearside_api::{Access, Backend, Book, NodeState, Object, Order, Problem, Receipt, Wait};
+use nearside_config::HostPattern;
+use nearside_purge::{Line, Record};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast};
+
+use crate::log::Log;
+use crate::registry::Registry;
+
+/// Lines for all nodes that may wait to be sent; a node that is further behind is sent none of them.
+const LINES_MAX: usize = 1024;
+
+/// So often it is looked whether those that are waited for can still be reached.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The desk of the control process.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    access: Access,
+    /// The door for nodes.
+    pub(crate) nodes: Access,
+    book: Book,
+    pub(crate) log: Arc<Log>,
+    pub(crate) registry: Arc<Mutex<Registry>>,
+    /// A node has said something.
+    pub(crate) heard: Notify,
+    /// What goes to all nodes beside the log.
+    pub(crate) lines: broadcast::Sender<Arc<Line>>,
+    tickets: AtomicU64,
+    pub(crate) purges: AtomicU64,
+}
+
+impl Desk {
+    pub(crate) fn new(access: Access, nodes: Access, log: Log) -> Self {
+        Self {
+            access,
+            nodes,
+            book: Book::default(),
+            log: Arc::new(log),
+            registry: Arc::default(),
+            heard: Notify::new(),
+            lines: broadcast::Sender::new(LINES_MAX),
+            tickets: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until all nodes that can be reached have done it, for as long as the order says.
+    async fn settled(&self, id: &str, order: &Order) {
+        let settled = async {
+            loop {
+                let heard = self.heard.notified();
+                tokio::pin!(heard);
+                heard.as_mut().enable();
+                if self.registry.lock().is_settled(id, now()) {
+                    return;
+                }
+                // Also when nobody says anything any more: then they cannot be reached.
+                let _ = tokio::time::timeout(LOOK_AGAIN, heard).await;
+            }
+        };
+        if order.wait == Wait::Applied {
+            let _ = tokio::time::timeout(order.timeout.0, settled).await;
+        }
+    }
+}
+
+impl Backend for Desk {
+    fn access(&self) -> &Access {
+        &self.access
+    }
+
+    fn book(&self) -> &Book {
+        &self.book
+    }
+
+    fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
+        let registry = self.registry.lock();
+        let mut known: Vec<(String, Vec<HostPattern>)> = Vec::new();
+        for site in registry.nodes().flat_map(|node| &node.member.sites) {
+            let hosts = site.hosts.iter().filter_map(|host| host.parse().ok());
+            match known.iter_mut().find(|(name, _)| *name == site.name) {
+                Some((_, patterns)) => patterns.extend(hosts),
+                None => known.push((site.name.clone(), hosts.collect())),
+            }
+        }
+        drop(registry);
+        sites_of(&known, order)
+    }
+
+    async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
+        let (number, id) = if order.dry_run {
+            let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
+            let id = format!("dry-run-{ticket}");
+            self.registry.lock().gives(ticket, true, id.clone(), now());
+            // Nobody listens: then nobody is waited for.
+            let _ = self.lines.send(Arc::new(Line::Count { ticket, order: order.clone() }));
+            (ticket, id)
+        } else {
+            let accepted = now();
+            let failed =
+                |error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log", format!("nothing was purged: {error}"));
+            let registry = Arc::clone(&self.registry);
+            let given = move |record: &Record| registry.lock().gives(record.seq, false, record.id.clone(), accepted);
+            let record = self.log.append(order.clone(), given).await.map_err(failed)?;
+            self.purges.fetch_add(1, Ordering::Relaxed);
+            (record.seq, record.id.clone())
+        };
+        self.settled(&id, &order).await;
+        let receipt = self.registry.lock().receipt(&id, now());
+        Ok(receipt.unwrap_or_else(|| Receipt::of(id, (!order.dry_run).then_some(number), order.dry_run, Vec::new())))
+    }
+
+    fn receipt(&self, id: &str) -> Option<Receipt> {
+        self.registry.lock().receipt(id, now()).or_else(|| self.book.receipt(id))
+    }
+
+    fn nodes(&self) -> Vec<NodeState> {
+        let (registry, head, now) = (self.registry.lock(), self.log.at(), now());
+        let state = |node: &crate::registry::Node| {
+            let applied = node.at.as_ref().filter(|at| at.log == head.log).map(|at| at.seq);
+            NodeState {
+                id: node.member.id.clone(),
+                role: node.member.role.clone(),
+                city: node.member.city.clone(),
+                version: node.member.version.clone(),
+                state: if node.is_alive(now) { "ready" } else { "unreachable" }.to_owned(),
+                sites: node.member.sites.iter().map(|site| site.name.clone()).collect(),
+                applied,
+                lag: applied.map(|applied| head.seq.saturating_sub(applied)),
+            }
+        };
+        registry.nodes().map(state).collect()
+    }
+
+    fn objects(&self, _: &str) -> Result<Vec<Object>, Problem> {
+        let detail = "nothing is stored here: ask a node's own admin listener";
+        Err(Problem::new(StatusCode::NOT_FOUND, "no-store", detail))
+    }
+}
+
+/// The sites that an order concerns, of those that nodes have told of.
+fn sites_of(known: &[(String, Vec<HostPattern>)], order: &Order) -> Result<Vec<String>, Problem> {
+    if known.is_empty() {
+        let detail = "no node has said what it serves yet: start one with [control] address = this listener";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no-nodes", detail));
+    }
+    let names = || known.iter().map(|(name, _)| name.clone());
+    if let Some(site) = order.site.as_ref().filter(|site| names().all(|name| name != **site)) {
+        let detail = format!("there is no site {site:?}; known here: {}", names().collect::<Vec<_>>().join(", "));
+        return Err(Problem::unprocessable("unknown-site", detail));
+    }
+    let mut sites = Vec::new();
+    for what in order.urls.iter().chain(&order.prefixes).chain(&order.hosts) {
+        let rest = what.split_once("://").map_or(what.as_str(), |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = nearside_api::order::host_of(authority);
+        // The most exact pattern wins, as on the nodes.
+        let owner = known
+            .iter()
+            .flat_map(|(name, patterns)| patterns.iter().map(move |pattern| (name, pattern)))
+            .filter(|(_, pattern)| pattern.covers(host))
+            .max_by_key(|(_, pattern)| {
+                let pattern = pattern.to_string();
+                (!pattern.starts_with('*'), pattern.len())
+            })
+            .map(|(name, _)| name.clone());
+        let unknown =
+            || Problem::unprocessable("unknown-host", format!("no site of any node answers for {authority:?}"));
+        let owner = owner.ok_or_else(unknown)?;
+        if order.site.as_ref().is_some_and(|site| *site != owner) {
+            let detail = format!("{what:?} is of the site {owner:?}, not of the one that is named");
+            return Err(Problem::unprocessable("other-site", detail));
+        }
+        sites.push(owner);
+    }
+    if order.all || !order.tags.is_empty() {
+        match &order.site {
+            Some(site) => sites.push(site.clone()),
+            None => sites.extend(names()),
+        }
+    }
+    sites.sort_unstable();
+    sites.dedup();
+    Ok(sites)
+}
+
+#[expect(clippy::disallowed_methods, reason = "receipts tell real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,91 @@
+//! The control process: it numbers purges, writes them to a log, carries them to all nodes, and says what became of them.
+//!
+//! [`log`] is the log, [`registry`] the nodes and what they have done, [`fleet`] the paths on which they follow, [`desk`] what
+//! stands behind the admin API.
+//!
+//! **Invariant:** an order is on the disk before any node sees it, and before it is acknowledged. Nodes serve without this
+//! process; purges fail clearly then.
+
+mod desk;
+mod fleet;
+pub mod log;
+mod metrics;
+mod registry;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use nearside_api::Access;
+use nearside_config::ControlConfig;
+use tokio::net::TcpListener;
+
+use desk::Desk;
+use log::{Log, LogError};
+
+/// Why the control process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// A control process that serves.
+#[derive(Debug)]
+pub struct Control {
+    address: SocketAddr,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts it, on the runtime that this is called on: it listens when this returns.
+    ///
+    /// # Errors
+    ///
+    /// It cannot listen, or its log cannot be used.
+    pub async fn start(config: ControlConfig) -> Result<Self, StartError> {
+        let refused = |cause| StartError::Listen { address: config.listen, cause };
+        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let log = Log::open(&config.log, config.keep)?;
+        let access = Access::new(config.tokens, address);
+        let nodes = Access::new(config.nodes.into_iter().collect(), address);
+        let desk = Arc::new(Desk::new(access, nodes, log));
+        let routes = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(|| async { "ready\n" }))
+            .merge(metrics::routes(Arc::clone(&desk)))
+            .merge(fleet::routes(Arc::clone(&desk)))
+            .merge(nearside_api::routes(desk));
+        let serving = tokio::spawn(async move {
+            let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%error, "the listener has ended");
+            }
+        });
+        Ok(Self { address, serving })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}

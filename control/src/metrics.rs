@@ -1,0 +1,37 @@
+//! What the control process counts, as OpenMetrics text.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::desk::{Desk, now};
+
+pub(crate) fn routes(desk: Arc<Desk>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(desk)
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+    let mut text = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, lines: &[(&str, u64)]| {
+        let _ = write!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n");
+        for (rest, value) in lines {
+            let _ = writeln!(text, "{name}{rest} {value}");
+        }
+    };
+    let purges = desk.purges.load(Ordering::Relaxed);
+    family("nearside_purges", "counter", "Purges written to the log", &[("_total", purges)]);
+    family("nearside_purge_log_sequence", "gauge", "The number of the last purge", &[("", desk.log.at().seq)]);
+    let now = now();
+    let (alive, dead): (Vec<_>, Vec<_>) =
+        desk.registry.lock().nodes().map(|node| node.is_alive(now)).partition(|alive| *alive);
+    let states = [("{state=\"ready\"}", alive.len() as u64), ("{state=\"unreachable\"}", dead.len() as u64)];
+    family("nearside_nodes", "gauge", "Nodes that follow the log, or did", &states);
+    text.push_str("# EOF\n");
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

@@ -1,0 +1,110 @@
+//! This node as one of a fleet: it follows the purge log of the control process, and two tiers agree on how far they are.
+//!
+//! A forward to a shield says which purges this node knows. A shield that has not applied them may have what was purged; it
+//! waits a moment, and then asks the origin for that request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+use nearside_api::Order;
+use nearside_config::{Config, Follows, OnLag};
+use nearside_purge::{Applied, Applier, Leader, Member, Position, Site};
+
+use super::operator::understand;
+use super::{How, Target};
+use crate::clock::instant;
+use crate::request::Engine;
+
+/// The purges that an edge knows: `log/number`.
+pub(crate) const PURGES: HeaderName = HeaderName::from_static("nearside-purges");
+/// So long a shield waits for what an edge has applied already.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
+/// What a node knows of the purge log; of a node alone, nothing.
+#[derive(Debug)]
+pub(crate) struct Following {
+    pub(crate) position: Arc<Position>,
+}
+
+impl Following {
+    pub(crate) fn new(config: &Config) -> Option<Self> {
+        config.control.as_ref().map(|_| Self { position: Arc::new(Position::new(instant())) })
+    }
+}
+
+impl Engine {
+    /// Whether what is stored of a site must be validated before it is served, because it is not known what was purged.
+    pub(crate) fn lags(&self, site: usize) -> bool {
+        let Some(following) = &self.following else { return false };
+        following.position.lags() && self.rules(site).on_lag == OnLag::Revalidate
+    }
+
+    /// Whether a request comes from a cache that has applied purges which are unknown here, also after a moment.
+    pub(crate) async fn is_behind(&self, fields: &HeaderMap) -> bool {
+        let Some(following) = self.following.as_ref().filter(|_| self.tier.serves_caches()) else { return false };
+        let needed = fields.get(PURGES).and_then(|value| value.to_str().ok()?.split_once('/'));
+        let Some((log, seq)) = needed.and_then(|(log, seq)| Some((log, seq.parse().ok()?))) else { return false };
+        let position = &following.position;
+        !position.reaches(seq, CATCH_UP).await || position.at().is_none_or(|at| at.log != log)
+    }
+}
+
+/// Applies what comes from the log.
+struct Purger {
+    engine: Arc<Engine>,
+}
+
+impl Applier for Purger {
+    async fn apply(&self, order: &Order) -> Applied {
+        // What is not known here cannot be stored here.
+        let targets =
+            understand(&self.engine, order).map(|targets| targets.into_iter().map(|(_, target)| target).collect());
+        let targets: Vec<_> = targets.unwrap_or_default();
+        self.purge(targets, How::of(order), order.dry_run).await
+    }
+
+    async fn reset(&self) {
+        let sites = (0..self.engine.config.sites.len()).map(Target::Site).collect();
+        self.purge(sites, How::Soft, false).await;
+    }
+}
+
+impl Purger {
+    async fn purge(&self, targets: Vec<Target>, how: How, dry_run: bool) -> Applied {
+        let engine = Arc::clone(&self.engine);
+        let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, how, dry_run)).await;
+        let met = met.unwrap_or_default();
+        Applied { matched: met.matched as u64, fenced_fills: met.fenced_fills as u64 }
+    }
+}
+
+/// Follows the log until `stopped` ends, and then says that this node leaves.
+pub(crate) async fn follow(engine: Arc<Engine>, stopped: impl Future<Output = ()>) {
+    let (Some(following), Some(follows)) = (&engine.following, engine.config.control.clone()) else { return };
+    let position = Arc::clone(&following.position);
+    let Follows { address, secret, lag_max } = follows;
+    let leader = Leader { address, secret, lag_max };
+    let member = member(&engine.config);
+    let id = member.id.clone();
+    let purger = Arc::new(Purger { engine: Arc::clone(&engine) });
+    tokio::select! {
+        () = nearside_purge::follow(leader.clone(), member, Arc::clone(&position), purger) => {}
+        () = stopped => {}
+    }
+    nearside_purge::leave(&leader, &id, &position).await;
+}
+
+fn member(config: &Config) -> Member {
+    let site = |site: &nearside_config::Site| Site {
+        name: site.name.clone(),
+        hosts: site.hosts.iter().map(ToString::to_string).collect(),
+    };
+    Member {
+        id: config.id.to_string(),
+        role: config.role.name().to_owned(),
+        city: config.city.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        sites: config.sites.iter().map(site).collect(),
+    }
+}

@@ -1,0 +1,291 @@
+//! A node follows the log: one connection on which lines come, one on which it says what it has done.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use nearside_api::Order;
+use nearside_config::{Secret, Upstream};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::{At, BEAT_PATH, Beat, Done, FOLLOW_PATH, Hello, Line, Member, Position};
+
+/// Longer takes neither a connection nor an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Lines come once a second at least; after so long without one the connection is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// A node says that it lives this often.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// So often it looks whether it lags.
+const TICK: Duration = Duration::from_millis(100);
+/// Before it is tried again: at first, and at most.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The longest line. An order has a thousand targets at most.
+const LINE_BYTES_MAX: usize = 16 << 20;
+/// What has been done and not been said yet; more is not remembered, but the place says it too.
+const DONE_MAX: usize = 10_000;
+
+/// What an order met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Stored variants, and answers on their way.
+    pub matched: u64,
+    /// Fills that store nothing because of it.
+    pub fenced_fills: u64,
+}
+
+/// A node that can be told to purge.
+pub trait Applier: Send + Sync + 'static {
+    /// Applies an order, or counts what it would meet.
+    fn apply(&self, order: &Order) -> impl Future<Output = Applied> + Send;
+
+    /// Makes all stale that is stored: what was purged meanwhile is not known.
+    fn reset(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Where the log is, and how it is followed.
+#[derive(Debug, Clone)]
+pub struct Leader {
+    /// The control process.
+    pub address: Upstream,
+    /// Shown to it.
+    pub secret: Option<Secret>,
+    /// So long a node may be behind before it lags.
+    pub lag_max: Duration,
+}
+
+/// Why a connection to the log has ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("cannot connect: {0}")]
+    Connect(std::io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] http::Error),
+    #[error("no answer in time")]
+    Silent,
+    #[error("refused with status {status}: {detail}")]
+    Refused { status: StatusCode, detail: String },
+    #[error("the other end speaks something else: {0}")]
+    Foreign(String),
+    #[error("the connection was closed")]
+    Closed,
+}
+
+/// Follows the log for ever.
+pub async fn follow<A: Applier>(leader: Leader, member: Member, position: Arc<Position>, applier: Arc<A>) {
+    let (done, doing) = mpsc::channel(DONE_MAX);
+    let beats = Beats { leader: leader.clone(), node: member.id.clone(), position: Arc::clone(&position), doing };
+    tokio::spawn(beats.run());
+    tokio::spawn(watch(Arc::clone(&position), leader.lag_max));
+    let mut backoff = BACKOFF_MIN;
+    let mut said = false;
+    loop {
+        let began = now();
+        let session =
+            Session { leader: &leader, member: &member, position: &position, applier: &*applier, done: &done };
+        let Err(lost) = session.run().await;
+        position.lose(now());
+        if !said {
+            tracing::warn!(control = %leader.address, error = %lost, "the purge log cannot be followed; trying again");
+        }
+        // Once it worked for a while, it is news again when it fails.
+        said = began.elapsed() < SILENCE_MAX;
+        if !said {
+            backoff = BACKOFF_MIN;
+        }
+        tokio::time::sleep(jittered(backoff)).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Says that a node will not come again, so that nobody waits for it.
+pub async fn leave(leader: &Leader, node: &str, position: &Position) {
+    let Some(at) = position.at() else { return };
+    let beat = Beat { node: node.to_owned(), at, leaves: true, done: Vec::new() };
+    let said = async {
+        let mut sender = connect(&leader.address).await?;
+        post(&mut sender, leader, BEAT_PATH, &beat).await
+    };
+    if let Err(error) = said.await {
+        tracing::debug!(%error, "the control process does not hear that this node leaves");
+    }
+}
+
+async fn watch(position: Arc<Position>, lag_max: Duration) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        position.tick(now(), lag_max);
+    }
+}
+
+/// One connection on which lines come.
+struct Session<'s, A> {
+    leader: &'s Leader,
+    member: &'s Member,
+    position: &'s Position,
+    applier: &'s A,
+    done: &'s mpsc::Sender<Done>,
+}
+
+impl<A: Applier> Session<'_, A> {
+    async fn run(&self) -> Result<std::convert::Infallible, Lost> {
+        let hello = Hello { member: self.member.clone(), at: self.position.at() };
+        let mut sender = connect(&self.leader.address).await?;
+        let mut body = post(&mut sender, self.leader, FOLLOW_PATH, &hello).await?;
+        let mut buffer = BytesMut::new();
+        loop {
+            let frame = timeout(SILENCE_MAX, body.frame()).await.map_err(|_elapsed| Lost::Silent)?;
+            let frame = frame.ok_or(Lost::Closed)??;
+            let Some(data) = frame.data_ref() else { continue };
+            buffer.extend_from_slice(data);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line = buffer.split_to(end + 1);
+                let line = serde_json::from_slice(&line).map_err(|error| Lost::Foreign(error.to_string()))?;
+                self.obey(line, hello.at.as_ref()).await;
+            }
+            if buffer.len() > LINE_BYTES_MAX {
+                return Err(Lost::Foreign("a line without an end".to_owned()));
+            }
+        }
+    }
+
+    async fn obey(&self, line: Line, was: Option<&At>) {
+        match line {
+            Line::Start { at, continues } => {
+                tracing::info!(control = %self.leader.address, log = at.log, head = at.seq, continues, "following the purge log");
+                if continues {
+                    self.position.resume(at.seq, now());
+                    return;
+                }
+                if was.is_some() {
+                    tracing::warn!(
+                        "the purge log does not reach back to where this node was: all that is stored is stale now"
+                    );
+                }
+                self.applier.reset().await;
+                self.position.hear(at.seq, now());
+                self.position.start(&at, now());
+            }
+            Line::Purge(record) if record.seq <= self.position.applied() => {}
+            Line::Purge(record) => {
+                self.position.hear(record.seq, now());
+                let Applied { matched, fenced_fills } = self.applier.apply(&record.order).await;
+                self.position.advance(record.seq, now());
+                // If there is no room the place says it, too.
+                let _ = self.done.try_send(Done { number: record.seq, counted: false, matched, fenced_fills });
+            }
+            Line::Count { ticket, order } => {
+                let Applied { matched, fenced_fills } = self.applier.apply(&Order { dry_run: true, ..order }).await;
+                let _ = self.done.try_send(Done { number: ticket, counted: true, matched, fenced_fills });
+            }
+            Line::Beat { head } => self.position.hear(head, now()),
+        }
+    }
+}
+
+/// The connection on which a node says what it has done.
+struct Beats {
+    leader: Leader,
+    node: String,
+    position: Arc<Position>,
+    doing: mpsc::Receiver<Done>,
+}
+
+impl Beats {
+    async fn run(mut self) {
+        let mut sender = None;
+        let mut done = Vec::new();
+        loop {
+            let more = timeout(BEAT_EVERY, self.doing.recv()).await;
+            match more {
+                Ok(Some(first)) => done.push(first),
+                Ok(None) => return,
+                Err(_elapsed) => {}
+            }
+            while let Ok(next) = self.doing.try_recv() {
+                done.push(next);
+            }
+            done.truncate(DONE_MAX);
+            let Some(at) = self.position.at() else { continue };
+            let beat = Beat { node: self.node.clone(), at, leaves: false, done: std::mem::take(&mut done) };
+            if let Err(lost) = self.say(&mut sender, &beat).await {
+                tracing::debug!(error = %lost, "the control process does not hear this node");
+                sender = None;
+                done = beat.done;
+            }
+        }
+    }
+
+    async fn say(&self, sender: &mut Option<SendRequest<Full<Bytes>>>, beat: &Beat) -> Result<(), Lost> {
+        let sender = match sender {
+            Some(sender) if !sender.is_closed() => sender,
+            none => none.insert(connect(&self.leader.address).await?),
+        };
+        let body = post(sender, &self.leader, BEAT_PATH, beat).await?;
+        timeout(ANSWER_MAX, body.collect()).await.map_err(|_elapsed| Lost::Silent)??;
+        Ok(())
+    }
+}
+
+async fn connect(address: &Upstream) -> Result<SendRequest<Full<Bytes>>, Lost> {
+    let connect = async {
+        let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(Lost::Connect)?;
+        socket.set_nodelay(true).map_err(Lost::Connect)?;
+        let (sender, connection) = handshake(TokioIo::new(socket)).await?;
+        // It ends with the sender, or with the other end.
+        tokio::spawn(connection);
+        Ok(sender)
+    };
+    timeout(ANSWER_MAX, connect).await.map_err(|_elapsed| Lost::Silent)?
+}
+
+async fn post<T: serde::Serialize>(
+    sender: &mut SendRequest<Full<Bytes>>,
+    leader: &Leader,
+    path: &str,
+    what: &T,
+) -> Result<Incoming, Lost> {
+    let body = serde_json::to_vec(what).map_err(|error| Lost::Foreign(error.to_string()))?;
+    let mut request = Request::post(path)
+        .header(header::HOST, leader.address.authority())
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(secret) = &leader.secret {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.reveal()));
+    }
+    let request = request.body(Full::new(Bytes::from(body)))?;
+    let answer = async {
+        sender.ready().await?;
+        sender.send_request(request).await
+    };
+    let response = timeout(ANSWER_MAX, answer).await.map_err(|_elapsed| Lost::Silent)??;
+    let (head, body) = response.into_parts();
+    if !head.status.is_success() {
+        let body = timeout(ANSWER_MAX, body.collect()).await.map_err(|_elapsed| Lost::Silent)??.to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or("no reason given").to_owned();
+        return Err(Lost::Refused { status: head.status, detail });
+    }
+    Ok(body)
+}
+
+/// A span that is up to a half longer, so that not all nodes come back at once.
+fn jittered(span: Duration) -> Duration {
+    let drawn = u32::try_from(ahash::RandomState::new().hash_one(now()) & 0xff).unwrap_or(0);
+    span + span / 2 * drawn / 255
+}
+
+#[expect(clippy::disallowed_methods, reason = "waits in real time")]
+fn now() -> Instant {
+    Instant::now()
+}

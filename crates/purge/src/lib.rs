@@ -1,0 +1,139 @@
+//! Purges that travel: the lines of the purge log, and how a node follows it.
+//!
+//! The control process numbers orders and writes them to a log. A node says how far it is and gets what came since, in order,
+//! on a connection that stays open ([`Line`]); it applies each, and says so on another one ([`Beat`]). The log has a name of
+//! its own: a node that was with another log, or is further behind than the log reaches, cannot catch up; it makes all that it
+//! has stale, and goes on from there.
+//!
+//! **Invariant:** a node that says it has applied a number has applied all before it; it never says so of what it has not.
+
+mod follow;
+mod position;
+
+use nearside_api::Order;
+use serde::{Deserialize, Serialize};
+
+pub use follow::{Applied, Applier, Leader, follow, leave};
+pub use position::Position;
+
+/// Where nodes follow the log.
+pub const FOLLOW_PATH: &str = "/v1/fleet/follow";
+/// Where they say what they have done.
+pub const BEAT_PATH: &str = "/v1/fleet/beat";
+
+/// An order in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number; one more than the one before.
+    pub seq: u64,
+    /// The name of its receipt.
+    pub id: String,
+    /// When it was accepted: milliseconds since the Unix epoch.
+    pub at: u64,
+    /// What is to be purged.
+    pub order: Order,
+}
+
+/// A node, as it tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name; no two nodes of a fleet have the same.
+    pub id: String,
+    /// `edge` or `shield`.
+    pub role: String,
+    /// Where it stands.
+    pub city: Option<String>,
+    /// The version of the program.
+    pub version: String,
+    /// Its sites.
+    pub sites: Vec<Site>,
+}
+
+/// A site of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// The hosts that it answers for, as patterns.
+    pub hosts: Vec<String>,
+}
+
+/// How a node begins to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Who it is.
+    pub member: Member,
+    /// The log that it was with, and how far; nothing if it was with none since it was started.
+    pub at: Option<At>,
+}
+
+/// A place in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// The log's name.
+    pub log: String,
+    /// The last number that was applied.
+    pub seq: u64,
+}
+
+/// What a node is told, a line of JSON each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// First: where the log is; whether the node can catch up from where it was. If not, it is where the log is, once it has made
+    /// stale all that it has.
+    Start {
+        /// The place.
+        at: At,
+        /// Whether the lines after this one are all that came since.
+        continues: bool,
+    },
+    /// The next order.
+    Purge(Record),
+    /// An order that is only to be counted.
+    Count {
+        /// Tells it from others.
+        ticket: u64,
+        /// What is to be counted.
+        order: Order,
+    },
+    /// There is nothing new; the last number is still this one.
+    Beat {
+        /// The last number of the log.
+        head: u64,
+    },
+}
+
+/// What a node says of itself: that it lives, how far it is, and what it has done since the last time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    /// The node.
+    pub node: String,
+    /// How far it is.
+    pub at: At,
+    /// It will not come again.
+    pub leaves: bool,
+    /// What it has done.
+    pub done: Vec<Done>,
+}
+
+/// An order that was carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Its number; or the ticket of what was counted.
+    pub number: u64,
+    /// It was only counted.
+    pub counted: bool,
+    /// What it met.
+    pub matched: u64,
+    /// Fills that store nothing because of it.
+    pub fenced_fills: u64,
+}
+
+impl Done {
+    /// An order that met nothing, or of which it is not known what it met.
+    #[must_use]
+    pub fn nothing(number: u64) -> Self {
+        Self { number, counted: false, matched: 0, fenced_fills: 0 }
+    }
+}
