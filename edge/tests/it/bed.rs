@@ -18,7 +18,7 @@ use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Between two looks at something that other tasks bring about.
@@ -390,7 +390,7 @@ where
     W: Fn(String) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send,
 {
-    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let listener = TcpListener::bind(loopback()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (wait, answer) = (Arc::new(wait), Arc::new(answer));
     tokio::spawn(async move {
@@ -428,4 +428,33 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         tokio::time::sleep(PAUSE).await;
     }
     panic!("it never came about: {what}");
+}
+
+/// A way to a node. While it is cut nothing comes through, and nobody is told; what was on it then stays dead.
+pub(crate) struct Link {
+    pub(crate) address: SocketAddr,
+    pub(crate) cut: tokio::sync::watch::Sender<bool>,
+}
+
+impl Link {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(loopback()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, is_cut) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut is_cut = is_cut.clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        biased;
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                    }
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        Self { address, cut }
+    }
 }

@@ -14,6 +14,7 @@ mod bed;
 mod bodies;
 mod caching;
 mod failure;
+mod fleet;
 mod front;
 mod hits;
 mod interim;

@@ -9,11 +9,11 @@ use nearside_config::{Cache, Fallback, Role};
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::bed::{
-    Bed, Reply, Speech, answer, config, eventually, get, get_from, get_with, loopback, read, scripted, secret, send_h1,
-    upstream,
+    Bed, Link, Reply, Speech, answer, config, eventually, get, get_from, get_with, loopback, read, scripted, secret,
+    send_h1, upstream,
 };
 
 struct Tiers {
@@ -74,35 +74,6 @@ impl Tiers {
 
     fn address(&self, shield: usize) -> SocketAddr {
         self.shields[shield].as_ref().unwrap().addresses()[0]
-    }
-}
-
-/// A way to a node; once it is cut nothing comes through any more, and nobody is told.
-struct Link {
-    address: SocketAddr,
-    cut: tokio::sync::watch::Sender<bool>,
-}
-
-impl Link {
-    async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(loopback()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (cut, is_cut) = tokio::sync::watch::channel(false);
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut is_cut = is_cut.clone();
-                tokio::spawn(async move {
-                    let mut far = TcpStream::connect(target).await.unwrap();
-                    tokio::select! {
-                        biased;
-                        _ = is_cut.wait_for(|cut| *cut) => {}
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-                    }
-                    std::future::pending::<()>().await;
-                });
-            }
-        });
-        Self { address, cut }
     }
 }
 

@@ -1,0 +1,392 @@
+//! A fleet: a control process, a shield, an edge; purges that reach all of them, or truly do not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Method, Request};
+use http_body_util::Full;
+use nearside_config::{Cache, Config, ControlConfig, Fallback, Follows, Keep, OnLag, Role, Scope, Secret, Token};
+use nearside_control::Control;
+use nearside_node::{Clock, Node};
+use nearside_origin_sim::OriginSim;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use crate::bed::{Bed, HOST, Link, Reply, answer, config, loopback, read, scripted, secret, send_h1, upstream};
+
+/// A control process, on threads of its own so that it can be stopped at once.
+struct Controller {
+    runtime: Option<Runtime>,
+    address: SocketAddr,
+    config: ControlConfig,
+    _folder: Arc<tempfile::TempDir>,
+}
+
+impl Controller {
+    fn new(change: impl FnOnce(&mut ControlConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("purges.log");
+        let mut config =
+            ControlConfig { listen: loopback(), log, keep: Keep::default(), tokens: Vec::new(), nodes: None };
+        change(&mut config);
+        let mut controller = Self { runtime: None, address: loopback(), config, _folder: Arc::new(folder) };
+        controller.start();
+        // The same from now on.
+        controller.config.listen = controller.address;
+        controller
+    }
+
+    fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = self.config.clone();
+        let (sender, started) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            let mut control = Control::start(config.clone()).await;
+            for _ in 0..200 {
+                if control.is_ok() {
+                    break;
+                }
+                // The one before may not have let go of its port and its log yet.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                control = Control::start(config.clone()).await;
+            }
+            let control = control.unwrap();
+            sender.send(control.address()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        self.address = started.recv().unwrap();
+        self.runtime = Some(runtime);
+    }
+
+    /// At once, with all that it was doing.
+    fn kill(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: &Value, fields: &[(&str, &str)]) -> Option<(u16, Value)> {
+        let socket = TcpStream::connect(self.address).await.ok()?;
+        let mut request = Request::builder().method(method).uri(path).header("host", "control");
+        request = request.header("content-type", "application/json");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.to_string().into())).unwrap();
+        let reply: Reply = read(send_h1(socket, request).await.ok()?).await.ok()?;
+        Some((reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap_or_default()))
+    }
+
+    /// Gives an order; the status, and the receipt.
+    async fn purge(&self, order: Value) -> (u16, Value) {
+        self.ask(Method::POST, "/v1/purge", &order, &[]).await.expect("it listens")
+    }
+
+    async fn receipt(&self, id: &Value) -> Value {
+        self.ask(Method::GET, &format!("/v1/purge/{}", id.as_str().unwrap()), &Value::Null, &[]).await.unwrap().1
+    }
+
+    /// Waits until the nodes have these states.
+    async fn until(&self, states: &[(&str, &str)]) {
+        let mut last = Value::Null;
+        for _ in 0..1000 {
+            if let Some((_, page)) = self.ask(Method::GET, "/v1/nodes", &Value::Null, &[]).await {
+                last = page;
+                let nodes = last["nodes"].as_array().unwrap();
+                let found: Vec<_> =
+                    nodes.iter().map(|n| (n["id"].as_str().unwrap(), n["state"].as_str().unwrap())).collect();
+                if found == states && nodes.iter().all(|node| node["state"] != "ready" || node["lag"] == 0) {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it never came about: {states:?}, but {last}");
+    }
+
+    /// Waits until a receipt says so of a node.
+    async fn until_state(&self, id: &Value, node: &str, state: &str) {
+        let mut last = Value::Null;
+        for _ in 0..1000 {
+            last = self.receipt(id).await;
+            if state_of(&last, node) == state {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it never came about: {node} {state}, but {last}");
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn state_of<'r>(receipt: &'r Value, node: &str) -> &'r str {
+    let nodes = receipt["nodes"].as_array().unwrap();
+    nodes.iter().find(|one| one["id"] == node).map_or("", |one| one["state"].as_str().unwrap())
+}
+
+/// An edge before a shield before an origin, each of the two with a link of its own to the control process.
+struct Planet {
+    control: Controller,
+    _shield: Node,
+    bed: Bed,
+    to_edge: Link,
+    to_shield: Link,
+    version: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
+}
+
+const BOTH: [(&str, &str); 2] = [("edge", "ready"), ("shield", "ready")];
+
+impl Planet {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl Fn(&mut Config)) -> Self {
+        let control = Controller::new(|_| {});
+        let (to_edge, to_shield) = (Link::to(control.address).await, Link::to(control.address).await);
+        let (version, asked) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)));
+        let (now, count) = (Arc::clone(&version), Arc::clone(&asked));
+        let origin = scripted(Duration::ZERO, move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let version = now.load(Ordering::SeqCst);
+            let fields =
+                format!("cache-control: max-age=600\r\nsurrogate-key: t v{version}\r\netag: \"{version}\"\r\n");
+            answer(200, &fields, &format!("v{version}"))
+        })
+        .await;
+        let clock = Clock::manual();
+        let follows = |link: &Link| {
+            Some(Follows { address: upstream(link.address), secret: None, lag_max: Duration::from_secs(1) })
+        };
+        let mut config = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin)]);
+        config.id = "shield".parse().unwrap();
+        config.cache = Cache::of(16 << 20);
+        config.control = follows(&to_shield);
+        change(&mut config);
+        let shield = nearside_shield::start(config, clock.clone()).unwrap();
+        let address = upstream(shield.addresses()[0]);
+        let bed = Bed::before(OriginSim::start(loopback()).await.unwrap(), clock, |config| {
+            config.sites[0].origins = vec![upstream(origin)];
+            config.role = Role::Edge { shields: vec![address], secret: Some(secret()), fallback: Fallback::None };
+            config.control = follows(&to_edge);
+            change(config);
+        });
+        control.until(&BOTH).await;
+        Self { control, _shield: shield, bed, to_edge, to_shield, version, asked }
+    }
+
+    async fn body(&self, path: &str) -> String {
+        let reply = self.bed.get(path).await;
+        assert_eq!(reply.status, 200, "{}", reply.cache());
+        String::from_utf8(reply.body.to_vec()).unwrap()
+    }
+
+    fn publish(&self) -> String {
+        format!("v{}", self.version.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_reaches_all_nodes_and_each_says_what_it_met() {
+    let planet = Planet::new().await;
+    for order in [
+        json!({"tags": ["t"]}),
+        json!({"urls": [format!("http://{HOST}/a")]}),
+        json!({"prefixes": [format!("{HOST}/a")]}),
+        json!({"hosts": [HOST]}),
+        json!({"all": true}),
+    ] {
+        planet.body("/a").await;
+        let mut dry = order.clone();
+        dry["dry_run"] = true.into();
+        let (status, counted) = planet.control.purge(dry).await;
+        assert_eq!((status, counted["matched"].as_u64(), counted["seq"].is_null()), (200, Some(2), true), "{counted}");
+        let fresh = planet.publish();
+        let (status, receipt) = planet.control.purge(order.clone()).await;
+        assert_eq!((status, receipt["matched"].as_u64()), (200, Some(2)), "{order}: {receipt}");
+        assert_eq!(["edge", "shield"].map(|node| state_of(&receipt, node)), ["applied"; 2]);
+        assert_eq!(planet.body("/a").await, fresh, "{order}");
+        assert_eq!(planet.control.receipt(&receipt["id"]).await["matched"], 2);
+    }
+    // Softly: the edge asks, and the shield does before it answers.
+    let fresh = planet.publish();
+    let (_, receipt) = planet.control.purge(json!({"tags": ["t"], "soft": true})).await;
+    assert_eq!(receipt["seq"], 6);
+    assert_eq!(planet.body("/a").await, fresh);
+    let (status, accepted) = planet.control.purge(json!({"all": true, "wait": "none"})).await;
+    assert_eq!(status, 202);
+    planet.control.until_state(&accepted["id"], "edge", "applied").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_cut_off_is_told_of_and_catches_up() {
+    let planet = Planet::new().await;
+    planet.body("/a").await;
+    planet.to_edge.cut.send_replace(true);
+    planet.control.until(&[("edge", "unreachable"), ("shield", "ready")]).await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        planet.publish();
+        let (status, receipt) = planet.control.purge(json!({"tags": ["t"]})).await;
+        assert_eq!((status, state_of(&receipt, "edge"), state_of(&receipt, "shield")), (207, "unreachable", "applied"));
+        ids.push(receipt["id"].clone());
+    }
+    planet.bed.until_metric("nearside_purge_log_connected 0").await;
+    planet.to_edge.cut.send_replace(false);
+    for id in &ids {
+        planet.control.until_state(id, "edge", "applied").await;
+    }
+    assert_eq!(planet.body("/a").await, "v11");
+    planet.bed.until_metric("nearside_purge_log_sequence 10").await;
+    planet.bed.until_metric("nearside_purge_log_connected 1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shield_that_is_behind_gives_an_edge_nothing_that_was_purged() {
+    let planet = Planet::new().await;
+    planet.body("/a").await;
+    planet.to_shield.cut.send_replace(true);
+    planet.control.until(&[("edge", "ready"), ("shield", "unreachable")]).await;
+    let fresh = planet.publish();
+    let (status, receipt) = planet.control.purge(json!({"tags": ["t"]})).await;
+    assert_eq!((status, state_of(&receipt, "edge"), state_of(&receipt, "shield")), (207, "applied", "unreachable"));
+    assert_eq!(planet.body("/a").await, fresh, "the shield still has the old one, and does not show it");
+    assert_eq!(planet.body("/a").await, fresh);
+    planet.to_shield.cut.send_replace(false);
+    planet.control.until(&BOTH).await;
+    // It has caught up, and answers for itself again.
+    planet.bed.order(json!({"all": true})).await;
+    assert_eq!(planet.body("/a").await, fresh);
+    let asked = planet.asked.load(Ordering::SeqCst);
+    planet.bed.order(json!({"all": true})).await;
+    assert_eq!((planet.body("/a").await, planet.asked.load(Ordering::SeqCst)), (fresh, asked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_process_that_is_killed_goes_on_where_it_was() {
+    let mut planet = Planet::new().await;
+    planet.body("/a").await;
+    let (_, first) = planet.control.purge(json!({"tags": ["t"]})).await;
+    planet.control.kill();
+    let fresh = planet.publish();
+    assert_eq!(planet.body("/a").await, fresh, "nodes serve without it");
+    assert!(planet.control.ask(Method::POST, "/v1/purge", &json!({"all": true}), &[]).await.is_none());
+    planet.control.start();
+    planet.control.until(&BOTH).await;
+    let fresh = planet.publish();
+    let (status, second) = planet.control.purge(json!({"tags": ["t"]})).await;
+    assert_eq!((status, first["seq"].as_u64(), second["seq"].as_u64()), (200, Some(1), Some(2)), "{second}");
+    assert_eq!(second["matched"], 2, "nothing was lost by its coming back: {second}");
+    assert_eq!(planet.body("/a").await, fresh);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_catch_up_makes_stale_all_that_it_has() {
+    let mut planet = Planet::new().await;
+    planet.body("/a").await;
+    planet.control.purge(json!({"tags": ["other"]})).await;
+    planet.control.kill();
+    // Its log is gone, and with it whatever was in it.
+    std::fs::remove_file(&planet.control.config.log).unwrap();
+    planet.control.start();
+    planet.control.until(&BOTH).await;
+    let fresh = planet.publish();
+    let reply = planet.bed.get("/a").await;
+    assert_eq!(reply.body, fresh.as_bytes(), "{}", reply.cache());
+    assert!(reply.cache().contains("edge; fwd=stale"), "{}", reply.cache());
+    let (status, receipt) = planet.control.purge(json!({"tags": ["t"]})).await;
+    assert_eq!((status, receipt["seq"].as_u64()), (200, Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_may_want_to_ask_while_it_is_not_known_what_was_purged() {
+    for on_lag in [OnLag::Serve, OnLag::Revalidate] {
+        let planet = Planet::with(|config| config.sites[0].on_lag = on_lag).await;
+        assert_eq!(planet.body("/a").await, "v1");
+        assert!(planet.bed.get("/a").await.cache().contains("edge; hit"));
+        for link in [&planet.to_edge, &planet.to_shield] {
+            link.cut.send_replace(true);
+        }
+        let fresh = planet.publish();
+        let begin = Instant::now();
+        loop {
+            let body = planet.body("/a").await;
+            match on_lag {
+                // As long as it takes until the other has begun to ask.
+                OnLag::Serve if begin.elapsed() > Duration::from_secs(6) => break,
+                OnLag::Serve => assert_eq!(body, "v1"),
+                OnLag::Revalidate if body == fresh => break,
+                OnLag::Revalidate => assert!(begin.elapsed() < Duration::from_secs(10), "it asks"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for link in [&planet.to_edge, &planet.to_shield] {
+            link.cut.send_replace(false);
+        }
+        planet.control.until(&BOTH).await;
+        planet.body("/a").await;
+        assert!(planet.bed.get("/a").await.cache().contains("edge; hit"), "and no longer than it must");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_allowed_or_not_understood_is_not_in_the_log() {
+    let planet = Planet::with(|config| config.sites[0].hosts = vec![HOST.parse().unwrap()]).await;
+    for (order, status, code) in [
+        (json!({}), 422, "nothing-named"),
+        (json!({"all": true, "site": "nowhere"}), 422, "unknown-site"),
+        (json!({"hosts": ["other.org"]}), 422, "unknown-host"),
+        (json!({"urls": ["http://other.org/a"]}), 422, "unknown-host"),
+        (json!({"all": 1}), 422, "malformed"),
+    ] {
+        let (got, problem) = planet.control.purge(order.clone()).await;
+        assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{order}");
+    }
+    let token = |name: &str, scope| {
+        let secret = Secret::new(&format!("the-secret-of-{name}")).unwrap();
+        Token { name: name.to_owned(), secret, scope, sites: Vec::new() }
+    };
+    let guarded = Controller::new(|config| {
+        config.tokens = vec![token("reader", Scope::Read), token("operator", Scope::Purge)];
+        config.nodes = Some(token("nodes", Scope::Admin));
+    });
+    let all = json!({"all": true});
+    for (path, shown, status) in [
+        ("/v1/purge", "nothing-nothing", 401),
+        ("/v1/purge", "the-secret-of-reader", 403),
+        ("/v1/purge", "the-secret-of-nodes", 401),
+        ("/v1/fleet/follow", "the-secret-of-operator", 401),
+        ("/v1/fleet/beat", "the-secret-of-reader", 401),
+        // Nobody is there who could have anything.
+        ("/v1/purge", "the-secret-of-operator", 503),
+    ] {
+        let fields = [("authorization", &*format!("Bearer {shown}"))];
+        let (got, said) = guarded.ask(Method::POST, path, &all, &fields).await.unwrap();
+        assert_eq!(got, status, "{path} with {shown}: {said}");
+    }
+    assert_eq!(planet.control.purge(json!({"all": true})).await.1["seq"], 1, "the first that was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_is_not_waited_for() {
+    let planet = Planet::new().await;
+    let second = Bed::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), |config| {
+        config.id = "edge-2".parse().unwrap();
+        let address = upstream(planet.control.address);
+        config.control = Some(Follows { address, secret: None, lag_max: Duration::from_secs(1) });
+    });
+    planet.control.until(&[("edge", "ready"), ("edge-2", "ready"), ("shield", "ready")]).await;
+    tokio::task::spawn_blocking(move || drop(second)).await.unwrap();
+    planet.control.until(&BOTH).await;
+    assert_eq!(planet.control.purge(json!({"all": true})).await.0, 200);
+}
