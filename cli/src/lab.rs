@@ -6,6 +6,7 @@ mod cuts;
 mod freeze;
 mod kill;
 mod odd;
+mod purge_race;
 mod slow;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ pub(crate) enum Scenario {
     Freeze(freeze::FreezeArgs),
     /// Clients that take a byte a second, vanish, or want a part: nobody else notices
     Odd(odd::OddArgs),
+    /// Keys are raised and purged while many read them: nobody gets an older one after the acknowledgement
+    PurgeRace(purge_race::PurgeRaceArgs),
     /// Objects larger than the cache, and clients that take them slowly: memory stays bounded
     Slow(slow::SlowArgs),
 }
@@ -52,6 +55,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
                 Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
                 Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
                 Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
+                Scenario::PurgeRace(args) => purge_race::run(args, &mut lab, &mut claims).await,
                 Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
             }
         };
@@ -76,6 +80,8 @@ const ORIGIN: &str = "origin-sim";
 pub(crate) struct Lab {
     fleet: Fleet,
     origin: u16,
+    /// The port of the control process, where there is one.
+    control: Option<u16>,
     shields: Vec<Node>,
     edges: Vec<Node>,
 }
@@ -92,6 +98,8 @@ struct Node {
 struct Settings<'s> {
     shields: usize,
     edges: usize,
+    /// A control process that all nodes follow.
+    control: bool,
     /// Tables of the shields and edges, before the site.
     shield: &'s str,
     edge: &'s str,
@@ -101,7 +109,7 @@ struct Settings<'s> {
 
 impl Lab {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { fleet: Fleet::new("lab")?, origin: 0, shields: Vec::new(), edges: Vec::new() })
+        Ok(Self { fleet: Fleet::new("lab")?, origin: 0, control: None, shields: Vec::new(), edges: Vec::new() })
     }
 
     /// Starts an origin, shields and edges.
@@ -114,6 +122,15 @@ impl Lab {
             ready_url: format!("http://127.0.0.1:{origin}/readyz"),
         };
         self.fleet.start(member).await?;
+        if settings.control {
+            let [control] = free_ports()?;
+            let log = self.fleet.folder().join("purges.log").display().to_string();
+            let args =
+                ["control", "--listen", &format!("127.0.0.1:{control}"), "--log", &log].map(str::to_owned).to_vec();
+            let ready_url = format!("http://127.0.0.1:{control}/readyz");
+            self.fleet.start(Member { name: "control".to_owned(), args, ready_url }).await?;
+            self.control = Some(control);
+        }
         for number in 1..=settings.shields {
             let tables = format!("[edges]\nsecret = \"${{NEARSIDE_SHIELD_SECRET}}\"\n{}", settings.shield);
             let node = self.start_node("shield", number, &tables, settings.site).await?;
@@ -129,7 +146,23 @@ impl Lab {
             let node = self.start_node("edge", number, &tables, settings.site).await?;
             self.edges.push(node);
         }
-        Ok(())
+        self.until_all_follow().await
+    }
+
+    /// Waits until all nodes follow the purge log, if there is one.
+    async fn until_all_follow(&self) -> anyhow::Result<()> {
+        let Some(control) = self.control else { return Ok(()) };
+        for _ in 0..100 {
+            let reply = send(Method::GET, &format!("http://127.0.0.1:{control}/v1/nodes"), None).await?;
+            let page: Value = serde_json::from_slice(&reply.body)?;
+            let nodes = page.get("nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let ready = nodes.iter().filter(|node| node.get("state").is_some_and(|state| state == "ready")).count();
+            if ready == self.shields.len() + self.edges.len() {
+                return Ok(());
+            }
+            tokio::time::sleep(millis(50)).await;
+        }
+        anyhow::bail!("not all nodes follow the purge log")
     }
 
     async fn start_node(&mut self, role: &str, number: usize, tables: &str, site: &str) -> anyhow::Result<Node> {
@@ -138,8 +171,9 @@ impl Lab {
         // One host for all edges, whatever their ports: else each would have keys of its own.
         let config = format!(
             "role = \"{role}\"\nid = \"{name}\"\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\n\
-             {tables}\n[access_log]\nformat = \"off\"\n[[site]]\nname = \"lab\"\nhosts = [\"*\"]\n\
+             {tables}\n{}[access_log]\nformat = \"off\"\n[[site]]\nname = \"lab\"\nhosts = [\"*\"]\n\
              canonical_host = \"lab.test\"\norigins = [\"http://127.0.0.1:{}\"]\n{site}\n",
+            self.control.map_or_else(String::new, |port| format!("[control]\naddress = \"http://127.0.0.1:{port}\"\n")),
             self.origin
         );
         let path = self.fleet.configure(&name, &config)?;

@@ -3,6 +3,7 @@
 
 mod crowd;
 mod odd;
+mod race;
 mod report;
 mod run;
 
@@ -13,6 +14,7 @@ use http::uri::Scheme;
 
 pub use crowd::{Check, Crowd, CrowdReport};
 pub use odd::{arrivals, dawdle, part, vanish};
+pub use race::{Outcome, Race, RaceReport, Raised, VersionCheck};
 pub use report::{Latency, Report};
 
 /// What to ask for, how often, for how long.

@@ -28,7 +28,8 @@ pub(super) async fn run(args: &CutsArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let size = args.size.0;
     // The shield has room for all of it, the edges for a part only.
     let shield = format!("[cache]\nmemory = \"{}MiB\"\n", 4 * (mib(size) + 64));
-    let settings = Settings { shields: 1, edges: 3, shield: &shield, edge: "[cache]\nmemory = \"128MiB\"\n", site: "" };
+    let edge = "[cache]\nmemory = \"128MiB\"\n";
+    let settings = Settings { shields: 1, edges: 3, shield: &shield, edge, ..Settings::default() };
     lab.start(&settings).await?;
     let path = format!("/cuts?cc=max-age%3D3600&etag=a&seed=12&size={size}&cut={}", size.div_ceil(10));
     let crowd = Crowd::new(&lab.urls(&path), args.clients, args.within.0, body_of(12, size))?;

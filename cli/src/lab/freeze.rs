@@ -36,6 +36,7 @@ pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -
         shield: &format!("[origins]\nconcurrency = {}\nshared_by = {SHIELDS}\n", CAP * SHIELDS),
         edge: "[origins]\nconcurrency = 1\n",
         site: &format!("stale_deadline = \"{DEADLINE_MS}ms\"\n"),
+        ..Settings::default()
     };
     lab.start(&settings).await?;
     let path = |n| format!("/resident{n}?cc=max-age%3D1&etag=a&size=10000&ttfb=5");

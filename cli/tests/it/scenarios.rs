@@ -52,3 +52,8 @@ fn odd_clients_are_not_noticed_by_others() {
     // How fast it is, is not the question here.
     holds(&["odd", "--clients", "10", "--longer", "10s", "--later", "1s"], 8);
 }
+
+#[test]
+fn a_purge_is_not_undone_however_many_read() {
+    holds(&["purge-race", "--purges", "100", "--clients", "16", "--edges", "2"], 4);
+}

@@ -445,7 +445,7 @@ impl Link {
             while let Ok((mut near, _)) = listener.accept().await {
                 let mut is_cut = is_cut.clone();
                 tokio::spawn(async move {
-                    let mut far = TcpStream::connect(target).await.unwrap();
+                    let Ok(mut far) = TcpStream::connect(target).await else { return };
                     tokio::select! {
                         biased;
                         _ = is_cut.wait_for(|cut| *cut) => {}

@@ -1,0 +1,130 @@
+//! Keys are raised and purged while many read them: nobody gets an older one after it was acknowledged.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use http::{Method, StatusCode};
+use nearside_loadtest::{Outcome, Race, RaceReport, Raised, VersionCheck};
+use nearside_origin_sim::body;
+use serde_json::{Value, json};
+
+use super::{Lab, Settings, holds};
+use crate::admin_client::send;
+use crate::claims::Claims;
+
+/// Flags of `nearside loadtest purge-race`.
+#[derive(Debug, Args)]
+pub(crate) struct PurgeRaceArgs {
+    /// Purges, one after the other, each as soon as the one before is acknowledged and a moment has passed
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    purges: usize,
+    /// Clients that read all the while
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    clients: usize,
+    /// Edges that they are spread over
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    edges: usize,
+    /// In place of a fleet: a cache before `nearside origin-sim`, purged by the method PURGE; may repeat
+    #[arg(long = "target", value_name = "URL", requires = "origin")]
+    targets: Vec<String>,
+    /// The origin-sim behind the targets
+    #[arg(long, value_name = "URL", requires = "targets")]
+    origin: Option<String>,
+}
+
+/// Keys that are raised.
+const KEYS: usize = 20;
+const SEED: u64 = 17;
+const BODY_BYTES: u64 = 2000;
+
+pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+    let (targets, origin) = match &args.origin {
+        Some(origin) => (args.targets.clone(), origin.trim_end_matches('/').to_owned()),
+        None => {
+            lab.start(&Settings { shields: 2, edges: args.edges, control: true, ..Settings::default() }).await?;
+            (lab.urls(""), format!("http://127.0.0.1:{}", lab.origin))
+        }
+    };
+    let urls: Vec<Vec<String>> = (0..KEYS)
+        .map(|key| targets.iter().map(|target| format!("{}{}", target.trim_end_matches('/'), path(key))).collect())
+        .collect();
+    let check: VersionCheck = Arc::new(|version: u64, bytes: &[u8]| {
+        bytes.len() as u64 == BODY_BYTES && body::differs(SEED.wrapping_add(version << 32), 0, bytes).is_none()
+    });
+    let race = Race::new(&urls, args.clients, check)?;
+    let (origin, urls, control) = (&origin, &urls, lab.control);
+    let report = race
+        .run(args.purges, |raised: Raised| async move {
+            let version = raise(origin, raised.key).await?;
+            match control {
+                Some(control) => through_control(control, raised, version).await,
+                None => by_method(urls.get(raised.key).context("there is such a key")?, version).await,
+            }
+        })
+        .await?;
+    tell(&report, claims);
+    Ok(())
+}
+
+fn path(key: usize) -> String {
+    // Some are slow, so that many wait for them; some may be served stale.
+    let slow = if key.is_multiple_of(3) { "&ttfb=20" } else { "" };
+    let window = if key.is_multiple_of(2) { ",stale-while-revalidate%3D600" } else { "" };
+    format!("/race/{key}?version&seed={SEED}&size={BODY_BYTES}&tag=key-{key}&cc=max-age%3D600{window}{slow}")
+}
+
+/// Raises a key at the origin.
+async fn raise(origin: &str, key: usize) -> anyhow::Result<u64> {
+    let reply = send(Method::POST, &format!("{origin}/_bump?key=/race/{key}"), None).await?;
+    let version = String::from_utf8_lossy(&reply.body).trim().parse();
+    version.with_context(|| format!("{origin} is no origin-sim"))
+}
+
+async fn through_control(control: u16, raised: Raised, version: u64) -> anyhow::Result<Outcome> {
+    let Raised { key, number } = raised;
+    let soft = number % 4 >= 2;
+    let mut order = match number % 3 {
+        0 => json!({ "urls": [format!("http://lab.test{}", path(key))] }),
+        1 => json!({ "tags": [format!("key-{key}")] }),
+        _ => json!({ "prefixes": [format!("lab.test/race/{key}")] }),
+    };
+    if let Some(order) = order.as_object_mut() {
+        order.extend([("soft".to_owned(), soft.into()), ("timeout".to_owned(), "10s".into())]);
+    }
+    let reply = send(Method::POST, &format!("http://127.0.0.1:{control}/v1/purge"), Some(order.to_string())).await?;
+    let receipt: Value = serde_json::from_slice(&reply.body)?;
+    Ok(match reply.status {
+        StatusCode::OK if soft => Outcome::Stale(version),
+        StatusCode::OK => Outcome::Gone(version),
+        StatusCode::MULTI_STATUS => Outcome::Unknown,
+        status => bail!("the control process answered {status}: {receipt}"),
+    })
+}
+
+/// As others are purged: at one cache after the other.
+async fn by_method(urls: &[String], version: u64) -> anyhow::Result<Outcome> {
+    let purge: Method = "PURGE".parse()?;
+    for url in urls {
+        let reply = send(purge.clone(), url, None).await?;
+        // nginx says 404 or 412 for what it does not have.
+        if !(reply.status.is_success()
+            || [StatusCode::NOT_FOUND, StatusCode::PRECONDITION_FAILED].contains(&reply.status))
+        {
+            return Ok(Outcome::Unknown);
+        }
+    }
+    Ok(Outcome::Gone(version))
+}
+
+fn tell(report: &RaceReport, claims: &mut Claims) {
+    let RaceReport { acknowledged, unknown, answers, old, mixed, failed, example } = report;
+    let example = || example.clone().unwrap_or_else(|| "-".to_owned());
+    println!("      {acknowledged} purges acknowledged, {unknown} not; {answers} answers judged");
+    claims.check("all purges are acknowledged", holds(*unknown == 0, || format!("{unknown} are not")));
+    let none = holds(*old == 0, || format!("{old} are older; one of them: {}", example()));
+    claims.check("no answer is older than what was acknowledged before it was asked for", none);
+    claims
+        .check("no answer has the bytes of another version", holds(*mixed == 0, || format!("{mixed}: {}", example())));
+    claims.check("no request fails", holds(*failed == 0, || format!("{failed} have failed")));
+}
