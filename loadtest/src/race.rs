@@ -118,10 +118,16 @@ impl Race {
         let readers: Vec<_> = (0..self.readers).map(|number| tokio::spawn(read(Arc::clone(&shared), number))).collect();
         let mut report = RaceReport::default();
         let result = async {
+            let mut key = 0;
             for number in 0..purges {
                 let drawn = draw(number as u64);
-                sleep(Duration::from_micros(drawn % 5000)).await;
-                let key = usize::try_from(drawn >> 32).unwrap_or(0) % self.urls.len().max(1);
+                // Every other time the same key at once again, while it is being fetched because of the time before.
+                if number.is_multiple_of(2) {
+                    sleep(Duration::from_micros(drawn % 5000)).await;
+                    key = usize::try_from(drawn >> 32).unwrap_or(0) % self.urls.len().max(1);
+                } else {
+                    sleep(Duration::from_micros(drawn % 500)).await;
+                }
                 let outcome = purge(Raised { key, number }).await?;
                 match (outcome, shared.floors.get(key)) {
                     (Outcome::Gone(version), Some(floors)) => {

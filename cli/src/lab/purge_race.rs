@@ -69,7 +69,7 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
 
 fn path(key: usize) -> String {
     // Some are slow, so that many wait for them; some may be served stale.
-    let slow = if key.is_multiple_of(3) { "&ttfb=20" } else { "" };
+    let slow = if key.is_multiple_of(3) { "" } else { "&ttfb=20" };
     let window = if key.is_multiple_of(2) { ",stale-while-revalidate%3D600" } else { "" };
     format!("/race/{key}?version&seed={SEED}&size={BODY_BYTES}&tag=key-{key}&cc=max-age%3D600{window}{slow}")
 }
