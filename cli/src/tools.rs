@@ -46,12 +46,17 @@ fn refused(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
 /// Flags of `nearside check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration of an edge or a shield
+    /// The configuration of an edge, a shield or a control process
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    if nearside_config::is_control(&args.file) {
+        let config = nearside_config::load_control(&args.file)?;
+        println!("{}: ok (control, {})", args.file.display(), config.listen);
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = nearside_config::load(&args.file)?;
     println!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
     Ok(ExitCode::SUCCESS)

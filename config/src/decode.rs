@@ -16,7 +16,7 @@ mod control;
 mod site;
 mod token;
 
-pub use control::load_control;
+pub use control::{is_control, load_control};
 
 /// Reads and checks a file.
 ///

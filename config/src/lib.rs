@@ -12,7 +12,7 @@ mod problem;
 mod section;
 mod values;
 
-pub use decode::{load, load_control, parse};
+pub use decode::{is_control, load, load_control, parse};
 pub use model::{
     AccessLog, Cache, Config, ControlConfig, Fallback, Follows, Keep, Key, Languages, Limits, LogFormat, LogSink,
     Normalise, OnLag, OriginLimits, Role, Scope, SetCookie, Site, Timeouts, TlsListener, Token, default_id,

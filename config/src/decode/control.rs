@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 use super::{parse_with, small, token};
 use crate::model::{ControlConfig, Follows, Keep, Scope, Token};
 use crate::problem::ConfigError;
@@ -17,6 +19,14 @@ pub fn load_control(path: &Path) -> Result<ControlConfig, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     parse_with(&path.display().to_string(), text, control)
+}
+
+/// Whether a file says that it is a control process's.
+#[must_use]
+pub fn is_control(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let (table, _) = DeTable::parse_recoverable(&text);
+    table.get_ref().get("role").and_then(|role| role.get_ref().as_str()) == Some("control")
 }
 
 pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {

@@ -79,6 +79,9 @@ enum Refused {
     /// Too often
     #[response(status = 429, content_type = "application/problem+json")]
     TooOften(#[to_schema] Problem),
+    /// A control process that no node follows, or that cannot write its log
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] Problem),
 }
 
 /// Purge
@@ -123,6 +126,8 @@ fn nodes() {}
     get, path = "/v1/objects", params(("url" = String, Query, description = "The URL")),
     responses(
         (status = 200, description = "Its variants", body = Objects),
+        (status = 400, description = "No query", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Nothing is stored here: a control process", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No URL of a site", body = Problem, content_type = "application/problem+json"),
         Kept,
     )

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
@@ -247,11 +247,13 @@ pub(crate) struct Objects {
 
 async fn objects<B: Backend>(
     State(backend): State<Arc<B>>,
-    Query(about): Query<About>,
+    about: Result<Query<About>, QueryRejection>,
     fields: HeaderMap,
 ) -> Result<Json<Objects>, Problem> {
     backend.access().admit(&fields, Scope::Read)?;
     let missing = || Problem::unprocessable("url-missing", "say which: `?url=http://www.example.com/a`");
+    let unread = |rejection: QueryRejection| Problem::new(rejection.status(), "query", rejection.body_text());
+    let Query(about) = about.map_err(unread)?;
     let url = about.url.ok_or_else(missing)?;
     Ok(Json(Objects { objects: backend.objects(&url)? }))
 }
