@@ -51,11 +51,18 @@ fn configure(args: &ControlArgs) -> anyhow::Result<ControlConfig> {
     let (Some(listen), Some(log)) = (listen, log) else {
         bail!("nearside control needs a listener and a log: --listen 127.0.0.1:7080 --log FILE, or --config FILE");
     };
-    let (keep, tokens, nodes) = match file {
-        Some(ControlConfig { keep, tokens, nodes, .. }) => (keep, tokens, nodes),
-        None => (Keep::default(), Vec::new(), None),
-    };
-    Ok(ControlConfig { listen, log, keep, tokens, nodes })
+    Ok(match file {
+        Some(file) => ControlConfig { listen, log, ..file },
+        None => ControlConfig {
+            listen,
+            log,
+            keep: Keep::default(),
+            tokens: Vec::new(),
+            nodes: None,
+            webhooks: Vec::new(),
+            hooks: Vec::new(),
+        },
+    })
 }
 
 fn explain(error: StartError) -> anyhow::Error {

@@ -13,6 +13,7 @@ use crate::section::{Findings, Section};
 use crate::values::{ByteSize, ListenAddress, Secret, Span, ValueError};
 
 mod control;
+mod hook;
 mod site;
 mod token;
 

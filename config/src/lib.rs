@@ -14,8 +14,9 @@ mod values;
 
 pub use decode::{is_control, load, load_control, parse};
 pub use model::{
-    AccessLog, Cache, Config, ControlConfig, Fallback, Follows, Keep, Key, Languages, Limits, LogFormat, LogSink,
-    Normalise, OnLag, OriginLimits, Role, Scope, SetCookie, Site, Timeouts, TlsListener, Token, default_id,
+    AccessLog, Cache, Config, ControlConfig, EventType, Fallback, Follows, Hook, Keep, Key, Languages, Limits,
+    LogFormat, LogSink, Normalise, OnLag, OriginLimits, Part, Role, Scope, SetCookie, Signature, Site, Template,
+    Timeouts, TlsListener, Token, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::values::{NodeId, Secret, Upstream, ValueError};
 
 mod control;
+mod hook;
 mod site;
 mod token;
 
 pub use control::{ControlConfig, Follows, Keep, OnLag};
+pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
 pub use token::{Scope, Token};
 

@@ -225,8 +225,11 @@ from_text!(
     crate::values::ParameterName,
     crate::model::Fallback,
     crate::model::Scope,
+    crate::model::EventType,
     crate::model::Languages,
     crate::model::OnLag,
+    crate::model::Signature,
+    crate::model::Template,
     crate::model::SetCookie,
     crate::model::LogFormat,
     crate::decode::RoleName

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use nearside_api::{Access, Backend, Book, NodeState, Object, Order, Problem, Receipt, Wait};
+use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Receipt, Wait};
 use nearside_config::HostPattern;
 use nearside_purge::{Line, Record};
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::sync::{Notify, broadcast};
 
 use crate::log::Log;
@@ -27,6 +28,7 @@ pub(crate) struct Desk {
     /// The door for nodes.
     pub(crate) nodes: Access,
     book: Book,
+    pub(crate) events: Arc<Events>,
     pub(crate) log: Arc<Log>,
     pub(crate) registry: Arc<Mutex<Registry>>,
     /// A node has said something.
@@ -43,6 +45,7 @@ impl Desk {
             access,
             nodes,
             book: Book::default(),
+            events: Arc::new(Events::new(log.new_origin())),
             log: Arc::new(log),
             registry: Arc::default(),
             heard: Notify::new(),
@@ -81,6 +84,10 @@ impl Backend for Desk {
         &self.book
     }
 
+    fn events(&self) -> &Events {
+        &self.events
+    }
+
     fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
         let registry = self.registry.lock();
         let mut known: Vec<(String, Vec<HostPattern>)> = Vec::new();
@@ -111,6 +118,7 @@ impl Backend for Desk {
             let given = move |record: &Record| registry.lock().gives(record.seq, false, record.id.clone(), accepted);
             let record = self.log.append(order.clone(), given).await.map_err(failed)?;
             self.purges.fetch_add(1, Ordering::Relaxed);
+            self.events.tell("purge", json!({ "id": record.id, "seq": record.seq, "order": order }));
             (record.seq, record.id.clone())
         };
         self.settled(&id, &order).await;

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::Problem;
+use nearside_api::{Problem, State};
 use nearside_config::Scope;
 use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, Hello, Line};
+use serde_json::json;
 use tokio::sync::{broadcast, watch};
 
 use crate::desk::{Desk, now};
@@ -23,6 +24,8 @@ use crate::log::Since;
 
 /// A node hears something this often at least.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// So often it is looked which nodes can be reached.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What a node may say at once.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
@@ -40,7 +43,7 @@ fn understood<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
 }
 
 async fn follow(
-    State(desk): State<Arc<Desk>>,
+    Shared(desk): Shared<Arc<Desk>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     fields: HeaderMap,
     body: Result<Json<Hello>, JsonRejection>,
@@ -125,6 +128,19 @@ impl Stream {
     }
 }
 
+/// Tells of nodes that come and go, as long as it runs.
+pub(crate) async fn watch_nodes(desk: Arc<Desk>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let turned = desk.registry.lock().turned(now());
+        for (member, is_alive) in turned {
+            let (kind, why) = if is_alive { ("node-up", "follows") } else { ("node-down", "unreachable") };
+            let version = member.version;
+            desk.events.tell(kind, json!({ "id": member.id, "why": why, "role": member.role, "version": version }));
+        }
+    }
+}
+
 fn written(line: &Line) -> Bytes {
     let mut text = serde_json::to_vec(line).unwrap_or_default();
     text.push(b'\n');
@@ -132,16 +148,22 @@ fn written(line: &Line) -> Bytes {
 }
 
 async fn beat(
-    State(desk): State<Arc<Desk>>,
+    Shared(desk): Shared<Arc<Desk>>,
     fields: HeaderMap,
     body: Result<Json<Beat>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     desk.nodes.admit(&fields, Scope::Admin)?;
     let beat = understood(body)?;
     let log = desk.log.at().log;
-    let is_known = desk.registry.lock().beats(&beat, &log, now());
+    let told = desk.registry.lock().beats(&beat, &log, now());
     desk.heard.notify_waiters();
-    if is_known {
+    if let Some(told) = told {
+        for (id, receipt) in told.into_iter().filter(|(_, receipt)| receipt.state == State::Applied) {
+            desk.events.tell("receipt", json!({ "id": id, "node": receipt }));
+        }
+        if beat.leaves {
+            desk.events.tell("node-down", json!({ "id": beat.node, "why": "stopped" }));
+        }
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(StatusCode::CONFLICT, "unknown-node", "this node does not follow the log: follow it first"))

@@ -8,9 +8,12 @@
 
 mod desk;
 mod fleet;
+mod hooks;
 pub mod log;
 mod metrics;
 mod registry;
+mod signature;
+mod webhooks;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +24,7 @@ use axum::routing::get;
 use nearside_api::Access;
 use nearside_config::ControlConfig;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use desk::Desk;
 use log::{Log, LogError};
@@ -45,7 +49,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Control {
     address: SocketAddr,
-    serving: tokio::task::JoinHandle<()>,
+    running: Vec<JoinHandle<()>>,
 }
 
 impl Control {
@@ -62,19 +66,26 @@ impl Control {
         let access = Access::new(config.tokens, address);
         let nodes = Access::new(config.nodes.into_iter().collect(), address);
         let desk = Arc::new(Desk::new(access, nodes, log));
+        let mut running = vec![tokio::spawn(fleet::watch_nodes(Arc::clone(&desk)))];
+        for webhook in config.webhooks {
+            // From the first event on.
+            let (_, events) = desk.events.listen(None);
+            running.push(tokio::spawn(webhooks::tell(webhook, events)));
+        }
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(|| async { "ready\n" }))
             .merge(metrics::routes(Arc::clone(&desk)))
             .merge(fleet::routes(Arc::clone(&desk)))
+            .merge(hooks::routes(Arc::clone(&desk), config.hooks))
             .merge(nearside_api::routes(desk));
-        let serving = tokio::spawn(async move {
+        running.push(tokio::spawn(async move {
             let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
             if let Err(error) = axum::serve(listener, routes).await {
                 tracing::error!(%error, "the listener has ended");
             }
-        });
-        Ok(Self { address, serving })
+        }));
+        Ok(Self { address, running })
     }
 
     /// Where it listens.
@@ -86,6 +97,6 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.running.iter().for_each(JoinHandle::abort);
     }
 }

@@ -140,6 +140,11 @@ impl Log {
         At { log: self.name.clone(), seq: *self.head.borrow() }
     }
 
+    /// A name for what this process tells, that no process with this log has had.
+    pub(crate) fn new_origin(&self) -> String {
+        format!("{}-{}", self.name, new_name())
+    }
+
     /// Tells of each new number.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {

@@ -21,6 +21,8 @@ pub(crate) struct Node {
     pub(crate) heard: Instant,
     /// Connections on which it follows.
     streams: usize,
+    /// Whether it was alive when it was looked last.
+    was_alive: bool,
 }
 
 impl Node {
@@ -51,8 +53,8 @@ pub(crate) struct Registry {
 impl Registry {
     /// A node begins to follow.
     pub(crate) fn joins(&mut self, member: Member, at: Option<At>, now: Instant) {
-        let streams = self.nodes.get(&member.id).map_or(0, |node| node.streams);
-        self.nodes.insert(member.id.clone(), Node { member, at, heard: now, streams: streams + 1 });
+        let (streams, was_alive) = self.nodes.get(&member.id).map_or((0, false), |node| (node.streams, node.was_alive));
+        self.nodes.insert(member.id.clone(), Node { member, at, heard: now, streams: streams + 1, was_alive });
     }
 
     /// A connection on which a node followed has ended.
@@ -62,37 +64,48 @@ impl Registry {
         }
     }
 
-    /// A node says how far it is; whether it is known.
-    pub(crate) fn beats(&mut self, beat: &Beat, log: &str, now: Instant) -> bool {
-        let Some(node) = self.nodes.get_mut(&beat.node) else { return false };
+    /// The nodes that can be reached now and could not when this was asked last, and the other way round.
+    pub(crate) fn turned(&mut self, now: Instant) -> Vec<(Member, bool)> {
+        let turned = |node: &mut Node| {
+            let is_alive = node.is_alive(now);
+            let turned = std::mem::replace(&mut node.was_alive, is_alive) != is_alive;
+            turned.then(|| (node.member.clone(), is_alive))
+        };
+        self.nodes.values_mut().filter_map(turned).collect()
+    }
+
+    /// A node says how far it is; of each order that it has done since it said so last, the name and the receipt. Nothing if it
+    /// is not known.
+    pub(crate) fn beats(&mut self, beat: &Beat, log: &str, now: Instant) -> Option<Vec<(String, NodeReceipt)>> {
+        let node = self.nodes.get_mut(&beat.node)?;
         if beat.leaves {
             self.nodes.remove(&beat.node);
             self.given.iter_mut().for_each(|given| given.nodes.retain(|id, done| *id != beat.node || done.is_some()));
-            return true;
+            return Some(Vec::new());
         }
         node.heard = now;
         node.at = Some(beat.at.clone());
-        for done in &beat.done {
-            self.done(&beat.node, done, now);
-        }
+        let mut told: Vec<_> = beat.done.iter().filter_map(|done| self.done(&beat.node, done, now)).collect();
         // What it has not told in so many words, the place tells.
         for given in
             self.given.iter_mut().filter(|given| !given.counts && beat.at.log == log && given.number <= beat.at.seq)
         {
             let ms = given.ms(now);
             if let Some(none @ None) = given.nodes.get_mut(&beat.node) {
-                *none = Some(receipt(&beat.node, State::Applied, ms, &Done::nothing(given.number)));
+                let receipt = none.insert(receipt(&beat.node, State::Applied, ms, &Done::nothing(given.number)));
+                told.push((given.id.clone(), receipt.clone()));
             }
         }
-        true
+        Some(told)
     }
 
-    fn done(&mut self, node: &str, done: &Done, now: Instant) {
+    fn done(&mut self, node: &str, done: &Done, now: Instant) -> Option<(String, NodeReceipt)> {
         let is_it = |given: &&mut Given| given.number == done.number && given.counts == done.counted;
-        let Some(given) = self.given.iter_mut().find(is_it) else { return };
+        let given = self.given.iter_mut().find(is_it)?;
         let (ms, state) = (given.ms(now), if done.counted { State::Counted } else { State::Applied });
-        if let Some(none @ None) = given.nodes.get_mut(node) {
-            *none = Some(receipt(node, state, ms, done));
+        match given.nodes.get_mut(node) {
+            Some(none @ None) => Some((given.id.clone(), none.insert(receipt(node, state, ms, done)).clone())),
+            _ => None,
         }
     }
 
@@ -170,7 +183,9 @@ mod tests {
         registry.joins(member("b"), None, now);
         registry.gives(1, false, "one".to_owned(), now);
         assert!(!registry.is_settled("one", now));
-        assert!(registry.beats(&beat("a", 1, &[1]), "l", now));
+        let told = registry.beats(&beat("a", 1, &[1]), "l", now).unwrap();
+        assert_eq!(told.iter().map(|(id, receipt)| (&**id, receipt.matched)).collect::<Vec<_>>(), [("one", 7)]);
+        assert_eq!(registry.beats(&beat("a", 1, &[1]), "l", now), Some(Vec::new()), "it is told once");
         assert_eq!(states(&registry, "one", now), [(State::Applied, 7), (State::Pending, 0)]);
         // The other is not heard of any more; then it comes back.
         let later = now + SILENT;
@@ -197,7 +212,24 @@ mod tests {
         assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0), (State::Pending, 0)]);
         registry.beats(&Beat { leaves: true, ..beat("b", 0, &[]) }, "l", now);
         assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0)]);
-        assert!(!registry.beats(&beat("unknown", 0, &[]), "l", now));
+        assert_eq!(registry.beats(&beat("unknown", 0, &[]), "l", now), None);
+    }
+
+    #[test]
+    fn it_is_told_once_that_a_node_can_be_reached_or_not() {
+        let (mut registry, now) = (Registry::default(), begin());
+        let turned = |registry: &mut Registry, now| {
+            registry.turned(now).iter().map(|(member, alive)| (member.id.clone(), *alive)).collect::<Vec<_>>()
+        };
+        registry.joins(member("a"), None, now);
+        assert_eq!(turned(&mut registry, now), [("a".to_owned(), true)]);
+        assert_eq!(turned(&mut registry, now), []);
+        assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), false)]);
+        registry.joins(member("a"), None, now + SILENT);
+        assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), true)]);
+        registry.parts("a");
+        registry.parts("a");
+        assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), false)]);
     }
 
     #[test]

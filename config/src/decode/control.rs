@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::{parse_with, small, token};
+use super::{hook, parse_with, small, token};
 use crate::model::{ControlConfig, Follows, Keep, Scope, Token};
 use crate::problem::ConfigError;
 use crate::section::Section;
@@ -44,7 +44,8 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
     let tokens = token::tokens(root, None);
     let secret: Option<Secret> = root.section("nodes").get("secret");
     let nodes = secret.map(|secret| Token { name: "nodes".to_owned(), secret, scope: Scope::Admin, sites: Vec::new() });
-    Some(ControlConfig { listen: listen?.0, log: PathBuf::from(path?), keep, tokens, nodes })
+    let (webhooks, hooks) = (hook::webhooks(root), hook::hooks(root));
+    Some(ControlConfig { listen: listen?.0, log: PathBuf::from(path?), keep, tokens, nodes, webhooks, hooks })
 }
 
 pub(super) fn follows(root: &Section<'_>) -> Option<Follows> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Token;
+use super::{Hook, Token, Webhook};
 use crate::values::{Secret, Upstream, ValueError};
 
 /// Everything that a control process is told.
@@ -21,6 +21,10 @@ pub struct ControlConfig {
     pub tokens: Vec<Token>,
     /// What nodes must show; the same without one.
     pub nodes: Option<Token>,
+    /// Who is told what happens.
+    pub webhooks: Vec<Webhook>,
+    /// Whose events purge something.
+    pub hooks: Vec<Hook>,
 }
 
 /// How much of the purge log is kept. A node that was away for longer makes stale all that it has.

@@ -22,7 +22,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         description = "Purges, and what there is to see of nodes and of what they store.",
         license(name = "Apache-2.0")
     ),
-    paths(purge, receipt, nodes, objects, fastly_key, fastly_keys, fastly_all, cloudflare),
+    paths(purge, receipt, nodes, objects, events, fastly_key, fastly_keys, fastly_all, cloudflare),
     components(schemas(
         Order, Receipt, Problem, Nodes, Objects, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
     )),
@@ -120,6 +120,19 @@ fn receipt() {}
     )
 )]
 fn nodes() {}
+
+/// What happens, as it happens
+///
+/// Server-sent events: `purge`, `receipt`, `node-up`, `node-down`. The last 1,000 are sent again to who says which it had.
+#[utoipa::path(
+    get, path = "/v1/events",
+    params(("Last-Event-ID" = Option<String>, Header, description = "The last one that was seen")),
+    responses(
+        (status = 200, description = "A stream that does not end", body = String, content_type = "text/event-stream"),
+        Kept,
+    )
+)]
+fn events() {}
 
 /// What is stored for a URL
 #[utoipa::path(

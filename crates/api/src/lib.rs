@@ -10,6 +10,7 @@
 pub mod access;
 mod book;
 mod description;
+pub mod events;
 pub mod foreign;
 pub mod order;
 mod page;
@@ -19,7 +20,8 @@ mod routes;
 
 pub use access::Access;
 pub use book::Book;
+pub use events::{Event, Events};
 pub use order::{Order, Wait};
 pub use problem::Problem;
 pub use receipt::{NodeReceipt, Receipt, State};
-pub use routes::{Backend, NodeState, Object, Ordered, carry_out, routes};
+pub use routes::{Backend, NodeState, Object, Ordered, carry_out, carry_out_signed, routes};

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use crate::access::Audit;
 use crate::book::Known;
-use crate::{Access, Book, Order, Problem, Receipt, Wait, description, foreign, page};
+use crate::{Access, Book, Events, Order, Problem, Receipt, Wait, description, events, foreign, page};
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -30,6 +30,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The receipts.
     fn book(&self) -> &Book;
+
+    /// What happens.
+    fn events(&self) -> &Events;
 
     /// The names of the sites that an order concerns. An order of which this is known can be carried out.
     ///
@@ -121,6 +124,7 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/purge/{id}", get(receipt::<B>))
         .route("/v1/nodes", get(nodes::<B>))
         .route("/v1/objects", get(objects::<B>))
+        .route("/v1/events", get(events::events::<B>))
         .route("/v1/openapi.json", get(|| async { Json(description::openapi()) }))
         .route("/docs", get(|| async { Html(page::of(&description::openapi())) }))
         .merge(foreign::routes::<B>())
@@ -147,6 +151,41 @@ pub async fn carry_out<B: Backend>(
     done
 }
 
+/// The same for an order of one who has shown otherwise that it is right, as by a signature; `key` makes an order that comes
+/// twice one order.
+///
+/// # Errors
+///
+/// Whatever is wrong with it; nothing was done then.
+pub async fn carry_out_signed<B: Backend>(
+    backend: &B,
+    from: &Ordered<'_>,
+    holder: &str,
+    key: Option<&str>,
+    order: Result<Order, Problem>,
+) -> Result<Receipt, Problem> {
+    let done = match &order {
+        Ok(order) => obeyed(backend, holder, key, order).await,
+        Err(problem) => Err(problem.clone()),
+    };
+    let outcome = done.as_ref().err().map_or("done", |problem| problem.code);
+    Audit { holder, client: from.client, action: from.action, order: order.as_ref().ok(), outcome }.write();
+    done
+}
+
+/// Carries out an order that its giver may give.
+async fn obeyed<B: Backend>(backend: &B, holder: &str, key: Option<&str>, order: &Order) -> Result<Receipt, Problem> {
+    order.check()?;
+    backend.sites_of(order)?;
+    let entered = match backend.book().enter(holder, key, order)? {
+        Known::Done(receipt) => return Ok(receipt),
+        Known::New(entered) => entered,
+    };
+    let receipt = backend.purge(order.clone()).await?;
+    entered.close(&receipt);
+    Ok(receipt)
+}
+
 async fn admitted<B: Backend>(
     backend: &B,
     from: &Ordered<'_>,
@@ -160,13 +199,7 @@ async fn admitted<B: Backend>(
     order.check()?;
     holder.may_purge(&backend.sites_of(order)?)?;
     let key = idempotency_key(from.fields)?;
-    let entered = match backend.book().enter(name, key, order)? {
-        Known::Done(receipt) => return Ok((receipt, order.wait)),
-        Known::New(entered) => entered,
-    };
-    let receipt = backend.purge(order.clone()).await?;
-    entered.close(&receipt);
-    Ok((receipt, order.wait))
+    Ok((obeyed(backend, name, key, order).await?, order.wait))
 }
 
 fn idempotency_key(fields: &HeaderMap) -> Result<Option<&str>, Problem> {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::Full;
-use nearside_config::{Cache, Config, ControlConfig, Fallback, Follows, Keep, OnLag, Role, Scope, Secret, Token};
+use nearside_config::{
+    Cache, Config, ControlConfig, EventType, Fallback, Follows, Hook, Keep, OnLag, Role, Scope, Secret, Signature,
+    Token, Webhook,
+};
 use nearside_control::Control;
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
@@ -30,8 +33,15 @@ impl Controller {
     fn new(change: impl FnOnce(&mut ControlConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("purges.log");
-        let mut config =
-            ControlConfig { listen: loopback(), log, keep: Keep::default(), tokens: Vec::new(), nodes: None };
+        let mut config = ControlConfig {
+            listen: loopback(),
+            log,
+            keep: Keep::default(),
+            tokens: Vec::new(),
+            nodes: None,
+            webhooks: Vec::new(),
+            hooks: Vec::new(),
+        };
         change(&mut config);
         let mut controller = Self { runtime: None, address: loopback(), config, _folder: Arc::new(folder) };
         controller.start();
@@ -152,7 +162,10 @@ impl Planet {
     }
 
     async fn with(change: impl Fn(&mut Config)) -> Self {
-        let control = Controller::new(|_| {});
+        Self::under(Controller::new(|_| {}), change).await
+    }
+
+    async fn under(control: Controller, change: impl Fn(&mut Config)) -> Self {
         let (to_edge, to_shield) = (Link::to(control.address).await, Link::to(control.address).await);
         let (version, asked) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)));
         let (now, count) = (Arc::clone(&version), Arc::clone(&asked));
@@ -389,4 +402,115 @@ async fn a_node_that_stops_is_not_waited_for() {
     tokio::task::spawn_blocking(move || drop(second)).await.unwrap();
     planet.control.until(&BOTH).await;
     assert_eq!(planet.control.purge(json!({"all": true})).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_told_as_it_happens_and_again_to_who_missed_it() {
+    let planet = Planet::new().await;
+    let listen = async |after: &str| {
+        let socket = TcpStream::connect(planet.control.address).await.unwrap();
+        let request = Request::get("/v1/events").header("host", "control").header("last-event-id", after);
+        send_h1(socket, request.body(Full::default()).unwrap()).await.unwrap()
+    };
+    // An id that is not known: all that there is.
+    let mut stream = listen("unknown").await;
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    planet.body("/a").await;
+    let (_, receipt) = planet.control.purge(json!({"tags": ["t"]})).await;
+    let mut text = String::new();
+    while text.matches("event: receipt").count() < 2 {
+        let frame = http_body_util::BodyExt::frame(stream.body_mut()).await.unwrap().unwrap();
+        text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+    }
+    let events: Vec<Value> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let kinds: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "node-up").count(), 2, "{text}");
+    let purge = events.iter().find(|event| event["type"] == "purge").unwrap();
+    assert_eq!((&purge["data"]["id"], &purge["data"]["order"]["tags"]), (&receipt["id"], &json!(["t"])));
+    let told = events.iter().filter(|event| event["type"] == "receipt");
+    assert!(
+        told.clone().all(|event| event["data"]["id"] == receipt["id"] && event["data"]["node"]["matched"] == 1),
+        "{text}"
+    );
+    let mut again = listen(purge["id"].as_str().unwrap()).await;
+    let frame = http_body_util::BodyExt::frame(again.body_mut()).await.unwrap().unwrap();
+    let first = String::from_utf8(frame.data_ref().unwrap().to_vec()).unwrap();
+    assert!(!first.contains(purge["id"].as_str().unwrap()) && first.contains("event: receipt"), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_told_until_it_hears() {
+    let heard = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let ears = Arc::clone(&heard);
+    let listener = scripted(Duration::ZERO, move |request| {
+        let mut heard = ears.lock();
+        heard.push(request.to_owned());
+        // Deaf at first.
+        answer(if heard.len() == 1 { 500 } else { 204 }, "", "")
+    })
+    .await;
+    let control = Controller::new(|config| {
+        let secret = Secret::new("the-secret-of-the-webhook").unwrap();
+        let url = format!("http://{listener}/told");
+        config.webhooks = vec![Webhook { url, secret, events: vec![EventType::Purge] }];
+    });
+    let planet = Planet::under(control, |_| {}).await;
+    planet.control.purge(json!({"tags": ["t"]})).await;
+    crate::bed::eventually("it was told twice", || heard.lock().len() == 2).await;
+    let heard = heard.lock();
+    let field = |request: &str, name: &str| {
+        let line = request.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{name} in {request}"))
+    };
+    assert!(heard[0].starts_with("post /told "), "{}", heard[0]);
+    assert_eq!(field(&heard[0], "webhook-id"), field(&heard[1], "webhook-id"), "one event, sent twice");
+    assert!(field(&heard[1], "webhook-signature").starts_with("v1,"));
+    assert!(heard.iter().all(|request| !request.contains("node-up")), "it wanted purges only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_event_of_somebody_else_purges_what_it_names() {
+    let secret = "the-secret-of-the-cms";
+    let control = Controller::new(|config| {
+        config.hooks = vec![Hook {
+            name: "cms".to_owned(),
+            secret: Secret::new(secret).unwrap(),
+            signature: Signature::Github,
+            site: "test".to_owned(),
+            tags: vec!["{/tags/*}".parse().unwrap()],
+            urls: Vec::new(),
+            prefixes: Vec::new(),
+            soft: false,
+        }];
+    });
+    let planet = Planet::under(control, |config| config.sites[0].name = "test".to_owned()).await;
+    planet.body("/a").await;
+    let fresh = planet.publish();
+    let event = json!({"action": "published", "tags": ["t", "other"]});
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = aws_lc_rs::hmac::sign(&key, event.to_string().as_bytes());
+    let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let signature = format!("sha256={signature}");
+    let ask = async |path: &str, event: &Value, signature: &str| {
+        let fields = [("x-hub-signature-256", signature), ("x-github-delivery", "d1")];
+        planet.control.ask(Method::POST, path, event, &fields).await.unwrap()
+    };
+    for (path, event, signature, status, code) in [
+        ("/v1/hooks/other", &event, &*signature, 404, "unknown-hook"),
+        ("/v1/hooks/cms", &event, "sha256=00", 401, "signature"),
+        ("/v1/hooks/cms", &json!({"tags": ["t"]}), &*signature, 401, "signature"),
+    ] {
+        let (got, problem) = ask(path, event, signature).await;
+        assert_eq!((got, problem["code"].as_str()), (status, Some(code)));
+    }
+    assert_eq!(planet.body("/a").await, "v1", "nothing was purged");
+    let (status, receipt) = ask("/v1/hooks/cms", &event, &signature).await;
+    assert_eq!((status, receipt["matched"].as_u64()), (200, Some(2)), "{receipt}");
+    assert_eq!(planet.body("/a").await, fresh);
+    let (status, again) = ask("/v1/hooks/cms", &event, &signature).await;
+    assert_eq!((status, &again["id"]), (200, &receipt["id"]), "what is delivered twice is one event");
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use http::StatusCode;
 use nearside_api::foreign::order_of_method;
 use nearside_api::{
-    Access, Backend, Book, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Receipt, State, carry_out,
+    Access, Backend, Book, Events, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Receipt, State, carry_out,
 };
 use nearside_config::Config;
 use nearside_semantics::key::{Scheme, is_authority};
@@ -26,6 +26,7 @@ pub(crate) struct Desk {
     trusted: Arc<Access>,
     trusted_addresses: Vec<IpAddr>,
     book: Book,
+    events: Events,
     pub(crate) purges: AtomicU64,
     pub(crate) objects: AtomicU64,
     pub(crate) fenced_fills: AtomicU64,
@@ -40,6 +41,7 @@ impl Desk {
             trusted: Arc::new(Access::open()),
             trusted_addresses: config.purge_from.clone(),
             book: Book::default(),
+            events: Events::new(format!("{}-{:016x}", config.id, ahash::RandomState::new().hash_one(0_u8))),
             purges: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             fenced_fills: AtomicU64::new(0),
@@ -105,6 +107,10 @@ impl Backend for Operator {
         &self.engine.desk.book
     }
 
+    fn events(&self) -> &Events {
+        &self.engine.desk.events
+    }
+
     fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
         let targets = understand(&self.engine, order)?;
         let mut sites: Vec<_> = targets.iter().map(|(site, _)| *site).collect();
@@ -130,7 +136,12 @@ impl Backend for Operator {
         let node = NodeReceipt { id: id.clone(), state, matched, fenced_fills, ms };
         // A dry run changes nothing, also not the numbers.
         let id = if dry_run { format!("{id}-dry-run") } else { format!("{id}-{number}") };
-        Ok(Receipt::of(id, None, dry_run, vec![node]))
+        let receipt = Receipt::of(id, None, dry_run, vec![node]);
+        if !dry_run {
+            self.events().tell("purge", serde_json::json!({ "id": receipt.id, "order": order }));
+            self.events().tell("receipt", serde_json::json!({ "id": receipt.id, "node": receipt.nodes.first() }));
+        }
+        Ok(receipt)
     }
 
     fn nodes(&self) -> Vec<NodeState> {
