@@ -162,6 +162,14 @@ impl Fleet {
         }
     }
 
+    /// Kills the process called `name`, and starts it again.
+    pub(crate) async fn kill_and_start(&mut self, name: &str) -> anyhow::Result<()> {
+        let place = self.processes.iter().position(|process| process.member.name == name).context("it does not run")?;
+        let mut process = self.processes.swap_remove(place);
+        process.child.kill().await?;
+        self.start(process.member).await
+    }
+
     /// Sends a signal to the process called `name`.
     pub(crate) fn signal(&self, name: &str, signal: Signal) {
         if let Some(process) = self.processes.iter().find(|process| process.member.name == name) {

@@ -1,15 +1,18 @@
 //! `nearside purge`: gives nodes an order, and prints each receipt as it comes.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use http::{Method, StatusCode};
-use nearside_api::{Order, Receipt, Wait};
-use nearside_config::Span;
+use nearside_api::{NodeReceipt, Order, Receipt, State, Wait};
+use nearside_config::{Secret, Span};
+use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Reply, Token, send_with};
 use crate::exit;
@@ -64,6 +67,8 @@ pub(crate) struct PurgeArgs {
     token: Token,
 }
 
+/// So often it is asked who has done it.
+const LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// Things in one order; more are sent as several.
 const TARGETS_MAX: usize = nearside_api::order::TARGETS_MAX;
 
@@ -75,21 +80,47 @@ pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
     for order in orders {
         let body = serde_json::to_string(&order)?;
         for node in &args.nodes {
-            let url = format!("http://{node}/v1/purge");
-            let reply = runtime.block_on(send_with(Method::POST, &url, Some(body.clone()), token.as_ref()))?;
-            let receipt = match understand(node, &reply)? {
-                Ok(receipt) => receipt,
+            match runtime.block_on(give(args, node, &body, token.as_ref()))? {
+                Ok(complete) => is_complete &= complete,
                 Err(refused) => return Ok(refused),
-            };
-            is_complete &= receipt.is_complete();
-            if args.json {
-                println!("{}", serde_json::to_string(&receipt)?);
-            } else {
-                print(&receipt);
             }
         }
     }
     Ok(if is_complete || !args.wait { ExitCode::SUCCESS } else { ExitCode::from(exit::TIMED_OUT) })
+}
+
+/// Gives an order to a node, or to a control process, and prints each receipt as it comes; whether all that were waited for
+/// have come. Or how to exit, where the token was refused.
+async fn give(
+    args: &PurgeArgs,
+    node: &SocketAddr,
+    body: &str,
+    token: Option<&Secret>,
+) -> anyhow::Result<Result<bool, ExitCode>> {
+    let begin = Instant::now();
+    let url = format!("http://{node}/v1/purge");
+    let reply = send_with(Method::POST, &url, Some(body.to_owned()), token).await?;
+    let mut receipt = match understand(node, &reply)? {
+        Ok(receipt) => receipt,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut printed = BTreeSet::new();
+    while args.wait && !receipt.is_complete() && begin.elapsed() < args.timeout.0 {
+        print_done(args, &receipt, &mut printed);
+        sleep(LOOK_AGAIN).await;
+        let reply = send_with(Method::GET, &format!("{url}/{}", receipt.id), None, token).await?;
+        receipt = match understand(node, &reply)? {
+            Ok(receipt) => receipt,
+            Err(refused) => return Ok(Err(refused)),
+        };
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&receipt)?);
+    } else {
+        print_done(args, &receipt, &mut printed);
+        receipt.nodes.iter().filter(|node| !printed.contains(&node.id)).for_each(print);
+    }
+    Ok(Ok(receipt.is_complete()))
 }
 
 /// The receipt in an answer; or how to exit, where the token was refused.
@@ -121,7 +152,8 @@ fn orders(args: &PurgeArgs) -> anyhow::Result<Vec<Order>> {
         soft: args.soft,
         erase: args.erase,
         dry_run: args.dry_run,
-        wait: if args.wait { Wait::Applied } else { Wait::None },
+        // What is waited for is asked for, so that it can be printed as it comes. A dry run is nothing else.
+        wait: if args.dry_run { Wait::Applied } else { Wait::None },
         timeout: nearside_api::order::Timeout(args.timeout.0),
         ..Order::default()
     };
@@ -176,13 +208,20 @@ fn lines(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
     Ok(named)
 }
 
-/// A line a node.
-fn print(receipt: &Receipt) {
-    for node in &receipt.nodes {
-        let fenced = match node.fenced_fills {
-            0 => String::new(),
-            fills => format!(", {fills} fenced"),
-        };
-        println!("{:<12} {:<11} {} matched{fenced}, {:.1} ms", node.id, node.state.as_str(), node.matched, node.ms);
+/// Prints the lines of those that have done it, and are not printed yet.
+fn print_done(args: &PurgeArgs, receipt: &Receipt, printed: &mut BTreeSet<String>) {
+    for node in receipt.nodes.iter().filter(|node| matches!(node.state, State::Applied | State::Counted)) {
+        if !args.json && printed.insert(node.id.clone()) {
+            print(node);
+        }
     }
+}
+
+/// A line for a node.
+fn print(node: &NodeReceipt) {
+    let fenced = match node.fenced_fills {
+        0 => String::new(),
+        fills => format!(", {fills} fenced"),
+    };
+    println!("{:<12} {:<11} {} matched{fenced}, {:.1} ms", node.id, node.state.as_str(), node.matched, node.ms);
 }

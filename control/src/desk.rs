@@ -9,11 +9,12 @@ use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Prob
 use nearside_config::HostPattern;
 use nearside_purge::{Line, Record};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
 
 use crate::log::Log;
 use crate::registry::Registry;
+use crate::roll::Roll;
 
 /// Lines for all nodes that may wait to be sent; a node that is further behind is sent none of them.
 const LINES_MAX: usize = 1024;
@@ -31,6 +32,7 @@ pub(crate) struct Desk {
     pub(crate) events: Arc<Events>,
     pub(crate) log: Arc<Log>,
     pub(crate) registry: Arc<Mutex<Registry>>,
+    pub(crate) roll: Roll,
     /// A node has said something.
     pub(crate) heard: Notify,
     /// What goes to all nodes beside the log.
@@ -40,14 +42,17 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(access: Access, nodes: Access, log: Log) -> Self {
+    pub(crate) fn new(access: Access, nodes: Access, log: Log, roll: Roll) -> Self {
+        let mut registry = Registry::default();
+        registry.remember(roll.members(), now());
         Self {
             access,
             nodes,
             book: Book::default(),
             events: Arc::new(Events::new(log.new_origin())),
             log: Arc::new(log),
-            registry: Arc::default(),
+            registry: Arc::new(Mutex::new(registry)),
+            roll,
             heard: Notify::new(),
             lines: broadcast::Sender::new(LINES_MAX),
             tickets: AtomicU64::new(0),
@@ -128,6 +133,14 @@ impl Backend for Desk {
 
     fn receipt(&self, id: &str) -> Option<Receipt> {
         self.registry.lock().receipt(id, now()).or_else(|| self.book.receipt(id))
+    }
+
+    fn about(&self) -> (&'static str, String) {
+        ("control", self.log.at().log)
+    }
+
+    fn config(&self) -> Value {
+        json!({ "role": "control", "log": self.log.at().log })
     }
 
     fn nodes(&self) -> Vec<NodeState> {

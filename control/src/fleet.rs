@@ -57,7 +57,13 @@ async fn follow(
     let known = hello.at.as_ref().filter(|at| matches!(desk.log.since(at), Since::Records(_))).cloned();
     let start = Line::Start { at: end.clone(), continues: known.is_some() };
     tracing::info!(node = id, %client, at = known.as_ref().map(|at| at.seq), head = end.seq, "a node follows");
-    desk.registry.lock().joins(hello.member, known.clone(), now());
+    let members = {
+        let mut registry = desk.registry.lock();
+        registry.joins(hello.member, known.clone(), now());
+        registry.members()
+    };
+    // Before it gets anything: from here on it is waited for.
+    desk.roll.write(members);
     let stream = Stream { at: known.unwrap_or(end), first: Some(start), head, lines, guard: Guard { desk, id } };
     let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async {
         let bytes = stream.next().await?;
@@ -162,6 +168,8 @@ async fn beat(
             desk.events.tell("receipt", json!({ "id": id, "node": receipt }));
         }
         if beat.leaves {
+            let members = desk.registry.lock().members();
+            desk.roll.write(members);
             desk.events.tell("node-down", json!({ "id": beat.node, "why": "stopped" }));
         }
         return Ok(StatusCode::NO_CONTENT);

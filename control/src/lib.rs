@@ -12,6 +12,7 @@ mod hooks;
 pub mod log;
 mod metrics;
 mod registry;
+mod roll;
 mod signature;
 mod webhooks;
 
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 
 use desk::Desk;
 use log::{Log, LogError};
+use roll::Roll;
 
 /// Why the control process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +67,9 @@ impl Control {
         let log = Log::open(&config.log, config.keep)?;
         let access = Access::new(config.tokens, address);
         let nodes = Access::new(config.nodes.into_iter().collect(), address);
-        let desk = Arc::new(Desk::new(access, nodes, log));
+        let roll = Roll::open(&config.log)
+            .map_err(|cause| LogError::Io { path: config.log.with_extension("nodes"), cause })?;
+        let desk = Arc::new(Desk::new(access, nodes, log, roll));
         let mut running = vec![tokio::spawn(fleet::watch_nodes(Arc::clone(&desk)))];
         for webhook in config.webhooks {
             // From the first event on.

@@ -51,6 +51,19 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// The nodes that there were before this process was started: none of them is reached before it comes back.
+    pub(crate) fn remember(&mut self, members: Vec<Member>, now: Instant) {
+        for member in members {
+            let node = Node { member, at: None, heard: now, streams: 0, was_alive: false };
+            self.nodes.insert(node.member.id.clone(), node);
+        }
+    }
+
+    /// The nodes that are waited for.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.nodes.values().map(|node| node.member.clone()).collect()
+    }
+
     /// A node begins to follow.
     pub(crate) fn joins(&mut self, member: Member, at: Option<At>, now: Instant) {
         let (streams, was_alive) = self.nodes.get(&member.id).map_or((0, false), |node| (node.streams, node.was_alive));

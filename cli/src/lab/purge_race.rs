@@ -7,11 +7,14 @@ use clap::Args;
 use http::{Method, StatusCode};
 use nearside_loadtest::{Outcome, Race, RaceReport, Raised, VersionCheck};
 use nearside_origin_sim::body;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use super::{Lab, Settings, holds};
+use super::{Lab, Settings, holds, millis, secs};
 use crate::admin_client::send;
 use crate::claims::Claims;
+use crate::exit::Unreachable;
 
 /// Flags of `nearside loadtest purge-race`.
 #[derive(Debug, Args)]
@@ -25,6 +28,9 @@ pub(crate) struct PurgeRaceArgs {
     /// Edges that they are spread over
     #[arg(long, value_name = "N", default_value_t = 6)]
     edges: usize,
+    /// Meanwhile an edge and the control process are killed and started again, and a shield stands still for some seconds
+    #[arg(long, conflicts_with = "targets")]
+    faults: bool,
     /// In place of a fleet: a cache before `nearside origin-sim`, purged by the method PURGE; may repeat
     #[arg(long = "target", value_name = "URL", requires = "origin")]
     targets: Vec<String>,
@@ -53,17 +59,38 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
         bytes.len() as u64 == BODY_BYTES && body::differs(SEED.wrapping_add(version << 32), 0, bytes).is_none()
     });
     let race = Race::new(&urls, args.clients, check)?;
-    let (origin, urls, control) = (&origin, &urls, lab.control);
-    let report = race
-        .run(args.purges, |raised: Raised| async move {
-            let version = raise(origin, raised.key).await?;
-            match control {
-                Some(control) => through_control(control, raised, version).await,
-                None => by_method(urls.get(raised.key).context("there is such a key")?, version).await,
-            }
-        })
-        .await?;
-    tell(&report, claims);
+    let (origin, urls, control, has_faults) = (&origin, &urls, lab.control, args.faults);
+    let racing = race.run(args.purges, |raised: Raised| async move {
+        let version = raise(origin, raised.key).await?;
+        match control {
+            Some(control) => match through_control(control, raised, version).await {
+                // It is just being started again.
+                Err(error) if has_faults && error.is::<Unreachable>() => {
+                    sleep(millis(20)).await;
+                    Ok(Outcome::Unknown)
+                }
+                outcome => outcome,
+            },
+            None => by_method(urls.get(raised.key).context("there is such a key")?, version).await,
+        }
+    });
+    let faults = async { if has_faults { faults(lab).await } else { Ok(()) } };
+    let (report, faults) = tokio::join!(racing, faults);
+    faults?;
+    tell(&report?, has_faults, claims);
+    Ok(())
+}
+
+/// What goes wrong meanwhile.
+async fn faults(lab: &mut Lab) -> anyhow::Result<()> {
+    sleep(secs(1)).await;
+    lab.fleet.kill_and_start("edge-1").await?;
+    sleep(secs(1)).await;
+    lab.fleet.kill_and_start("control").await?;
+    sleep(secs(1)).await;
+    lab.fleet.signal("shield-1", Signal::STOP);
+    sleep(secs(5)).await;
+    lab.fleet.signal("shield-1", Signal::CONT);
     Ok(())
 }
 
@@ -98,6 +125,8 @@ async fn through_control(control: u16, raised: Raised, version: u64) -> anyhow::
         StatusCode::OK if soft => Outcome::Stale(version),
         StatusCode::OK => Outcome::Gone(version),
         StatusCode::MULTI_STATUS => Outcome::Unknown,
+        // It has been started again, and no node has come back yet.
+        StatusCode::SERVICE_UNAVAILABLE => Outcome::Unknown,
         status => bail!("the control process answered {status}: {receipt}"),
     })
 }
@@ -117,14 +146,21 @@ async fn by_method(urls: &[String], version: u64) -> anyhow::Result<Outcome> {
     Ok(Outcome::Gone(version))
 }
 
-fn tell(report: &RaceReport, claims: &mut Claims) {
+fn tell(report: &RaceReport, has_faults: bool, claims: &mut Claims) {
     let RaceReport { acknowledged, unknown, answers, old, mixed, failed, example } = report;
     let example = || example.clone().unwrap_or_else(|| "-".to_owned());
     println!("      {acknowledged} purges acknowledged, {unknown} not; {answers} answers judged");
-    claims.check("all purges are acknowledged", holds(*unknown == 0, || format!("{unknown} are not")));
+    if has_faults {
+        let most = holds(acknowledged > unknown, || format!("{unknown} are not"));
+        claims.check("purges are acknowledged but for those in the midst of it", most);
+    } else {
+        claims.check("all purges are acknowledged", holds(*unknown == 0, || format!("{unknown} are not")));
+    }
     let none = holds(*old == 0, || format!("{old} are older; one of them: {}", example()));
     claims.check("no answer is older than what was acknowledged before it was asked for", none);
     claims
         .check("no answer has the bytes of another version", holds(*mixed == 0, || format!("{mixed}: {}", example())));
-    claims.check("no request fails", holds(*failed == 0, || format!("{failed} have failed")));
+    if !has_faults {
+        claims.check("no request fails", holds(*failed == 0, || format!("{failed} have failed")));
+    }
 }

@@ -57,3 +57,8 @@ fn odd_clients_are_not_noticed_by_others() {
 fn a_purge_is_not_undone_however_many_read() {
     holds(&["purge-race", "--purges", "100", "--clients", "16", "--edges", "2"], 4);
 }
+
+#[test]
+fn a_purge_is_not_undone_when_nodes_are_killed_and_stand_still() {
+    holds(&["purge-race", "--faults", "--purges", "600", "--clients", "8", "--edges", "2"], 3);
+}

@@ -7,7 +7,7 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::foreign::{Cloudflare, CloudflareDone, FastlyDone, FastlyKeys};
 use crate::receipt::Receipt;
-use crate::routes::{Nodes, Objects};
+use crate::routes::{Nodes, Objects, Version};
 use crate::{Order, Problem};
 
 /// The description.
@@ -22,7 +22,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         description = "Purges, and what there is to see of nodes and of what they store.",
         license(name = "Apache-2.0")
     ),
-    paths(purge, receipt, nodes, objects, events, fastly_key, fastly_keys, fastly_all, cloudflare),
+    paths(purge, receipt, nodes, objects, events, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
     components(schemas(
         Order, Receipt, Problem, Nodes, Objects, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
     )),
@@ -120,6 +120,20 @@ fn receipt() {}
     )
 )]
 fn nodes() {}
+
+/// What answers here
+#[utoipa::path(
+    get, path = "/v1/version",
+    responses((status = 200, description = "Role, name and version", body = Version), Kept)
+)]
+fn version() {}
+
+/// What it was configured to do, without secrets
+#[utoipa::path(
+    get, path = "/v1/config",
+    responses((status = 200, description = "The configuration", body = HashMap<String, serde_json::Value>), Kept)
+)]
+fn config() {}
 
 /// What happens, as it happens
 ///

@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use nearside_config::Scope;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::access::Audit;
@@ -51,6 +52,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The nodes that orders reach.
     fn nodes(&self) -> Vec<NodeState>;
+
+    /// What it is: `edge`, `shield` or `control`; and its name.
+    fn about(&self) -> (&'static str, String);
+
+    /// What it was configured to do, without secrets.
+    fn config(&self) -> Value;
 
     /// What is stored for a URL.
     ///
@@ -124,6 +131,8 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/purge/{id}", get(receipt::<B>))
         .route("/v1/nodes", get(nodes::<B>))
         .route("/v1/objects", get(objects::<B>))
+        .route("/v1/config", get(config::<B>))
+        .route("/v1/version", get(version::<B>))
         .route("/v1/events", get(events::events::<B>))
         .route("/v1/openapi.json", get(|| async { Json(description::openapi()) }))
         .route("/docs", get(|| async { Html(page::of(&description::openapi())) }))
@@ -264,6 +273,28 @@ pub(crate) struct Nodes {
 async fn nodes<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Nodes>, Problem> {
     backend.access().admit(&fields, Scope::Read)?;
     Ok(Json(Nodes { nodes: backend.nodes() }))
+}
+
+/// What answers here.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Version {
+    /// `edge`, `shield` or `control`.
+    role: &'static str,
+    /// Its name.
+    id: String,
+    /// The version of the program.
+    version: &'static str,
+}
+
+async fn version<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Version>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    let (role, id) = backend.about();
+    Ok(Json(Version { role, id, version: env!("CARGO_PKG_VERSION") }))
+}
+
+async fn config<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Value>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    Ok(Json(backend.config()))
 }
 
 /// What is asked about.

@@ -13,6 +13,7 @@ use nearside_config::Config;
 use nearside_semantics::key::{Scheme, is_authority};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
+use serde_json::{Value, json};
 
 use super::{How, Met, Target};
 use crate::clock::instant;
@@ -89,7 +90,7 @@ pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Reque
     }
     let from = Ordered { fields: &request.fields, client, action: "purge-method" };
     let (status, reason, body) = match carry_out(&operator, &from, Ok(order)).await {
-        Ok((receipt, _)) => (StatusCode::OK, "purge", serde_json::json!({ "status": "ok", "id": receipt.id })),
+        Ok((receipt, _)) => (StatusCode::OK, "purge", json!({ "status": "ok", "id": receipt.id })),
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
             (status, problem.code, serde_json::to_value(&problem).unwrap_or_default())
@@ -138,10 +139,46 @@ impl Backend for Operator {
         let id = if dry_run { format!("{id}-dry-run") } else { format!("{id}-{number}") };
         let receipt = Receipt::of(id, None, dry_run, vec![node]);
         if !dry_run {
-            self.events().tell("purge", serde_json::json!({ "id": receipt.id, "order": order }));
-            self.events().tell("receipt", serde_json::json!({ "id": receipt.id, "node": receipt.nodes.first() }));
+            self.events().tell("purge", json!({ "id": receipt.id, "order": order }));
+            self.events().tell("receipt", json!({ "id": receipt.id, "node": receipt.nodes.first() }));
         }
         Ok(receipt)
+    }
+
+    fn about(&self) -> (&'static str, String) {
+        let config = &self.engine.config;
+        (config.role.name(), config.id.to_string())
+    }
+
+    fn config(&self) -> Value {
+        let config = &self.engine.config;
+        let text = |values: &mut dyn Iterator<Item = String>| values.collect::<Vec<_>>();
+        let site = |site: &nearside_config::Site| {
+            json!({
+                "name": site.name,
+                "hosts": text(&mut site.hosts.iter().map(ToString::to_string)),
+                "origins": text(&mut site.origins.iter().map(ToString::to_string)),
+                "canonical_host": site.canonical_host,
+                "slice": site.slice,
+            })
+        };
+        let shields = match &config.role {
+            nearside_config::Role::Edge { shields, .. } => text(&mut shields.iter().map(ToString::to_string)),
+            nearside_config::Role::Shield { .. } => Vec::new(),
+        };
+        json!({
+            "role": config.role.name(),
+            "id": config.id.to_string(),
+            "city": config.city,
+            "threads": config.threads,
+            "listen": text(&mut config.listen.iter().map(ToString::to_string)),
+            "listen_tls": text(&mut config.listen_tls.iter().map(|listener| listener.address.to_string())),
+            "memory": config.cache.memory_bytes,
+            "shields": shields,
+            "control": config.control.as_ref().map(|control| control.address.to_string()),
+            "tokens": text(&mut config.tokens.iter().map(|token| token.name.clone())),
+            "sites": config.sites.iter().map(site).collect::<Vec<_>>(),
+        })
     }
 
     fn nodes(&self) -> Vec<NodeState> {
