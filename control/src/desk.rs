@@ -55,7 +55,8 @@ impl Desk {
             roll,
             heard: Notify::new(),
             lines: broadcast::Sender::new(LINES_MAX),
-            tickets: AtomicU64::new(0),
+            // No number of another process.
+            tickets: AtomicU64::new(ahash::RandomState::new().hash_one(0_u8) >> 1),
             purges: AtomicU64::new(0),
         }
     }
@@ -108,13 +109,13 @@ impl Backend for Desk {
     }
 
     async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
-        let (number, id) = if order.dry_run {
+        let id = if order.dry_run {
             let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
             let id = format!("dry-run-{ticket}");
             self.registry.lock().gives(ticket, true, id.clone(), now());
             // Nobody listens: then nobody is waited for.
             let _ = self.lines.send(Arc::new(Line::Count { ticket, order: order.clone() }));
-            (ticket, id)
+            id
         } else {
             let accepted = now();
             let failed =
@@ -124,11 +125,14 @@ impl Backend for Desk {
             let record = self.log.append(order.clone(), given).await.map_err(failed)?;
             self.purges.fetch_add(1, Ordering::Relaxed);
             self.events.tell("purge", json!({ "id": record.id, "seq": record.seq, "order": order }));
-            (record.seq, record.id.clone())
+            record.id.clone()
         };
         self.settled(&id, &order).await;
-        let receipt = self.registry.lock().receipt(&id, now());
-        Ok(receipt.unwrap_or_else(|| Receipt::of(id, (!order.dry_run).then_some(number), order.dry_run, Vec::new())))
+        let forgotten = || {
+            let detail = format!("the order {id} was accepted, but there are so many that its receipt is forgotten");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "receipt-forgotten", detail)
+        };
+        self.registry.lock().receipt(&id, now()).ok_or_else(forgotten)
     }
 
     fn receipt(&self, id: &str) -> Option<Receipt> {

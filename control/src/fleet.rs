@@ -53,18 +53,18 @@ async fn follow(
     let id = hello.member.id.clone();
     // Before it is looked where it is: what is added after that is watched for.
     let (head, lines) = (desk.log.watch(), desk.lines.subscribe());
-    let end = desk.log.at();
+    // First of all: it is waited for from here on, and what is in the log by now comes before that.
+    if !desk.registry.lock().joins(hello.member, hello.instance, hello.at.clone(), now()) {
+        let detail = format!("another node is called {id:?}: each needs an id of its own");
+        return Err(Problem::new(StatusCode::CONFLICT, "id-in-use", detail));
+    }
+    desk.roll.write(|| desk.registry.lock().members());
+    let guard = Guard { desk: Arc::clone(&desk), id: id.clone() };
+    let end = desk.log.end();
     let known = hello.at.as_ref().filter(|at| matches!(desk.log.since(at), Since::Records(_))).cloned();
     let start = Line::Start { at: end.clone(), continues: known.is_some() };
     tracing::info!(node = id, %client, at = known.as_ref().map(|at| at.seq), head = end.seq, "a node follows");
-    let members = {
-        let mut registry = desk.registry.lock();
-        registry.joins(hello.member, known.clone(), now());
-        registry.members()
-    };
-    // Before it gets anything: from here on it is waited for.
-    desk.roll.write(members);
-    let stream = Stream { at: known.unwrap_or(end), first: Some(start), head, lines, guard: Guard { desk, id } };
+    let stream = Stream { at: known.unwrap_or(end), first: Some(start), head, lines, guard };
     let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async {
         let bytes = stream.next().await?;
         Some((Ok::<_, Infallible>(bytes), stream))
@@ -168,8 +168,7 @@ async fn beat(
             desk.events.tell("receipt", json!({ "id": id, "node": receipt }));
         }
         if beat.leaves {
-            let members = desk.registry.lock().members();
-            desk.roll.write(members);
+            desk.roll.write(|| desk.registry.lock().members());
             desk.events.tell("node-down", json!({ "id": beat.node, "why": "stopped" }));
         }
         return Ok(StatusCode::NO_CONTENT);

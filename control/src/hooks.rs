@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Order, Ordered, Problem, Receipt, carry_out_signed};
+use nearside_api::{Backend, Order, Ordered, Problem, Receipt, carry_out_signed};
 use nearside_config::{Hook, Part, Template};
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ async fn hook(
     Path(name): Path<String>,
     fields: HeaderMap,
     body: Bytes,
-) -> Result<Json<Receipt>, Problem> {
+) -> Result<(StatusCode, Json<Receipt>), Problem> {
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown-hook", "no hook of this name is configured");
     let hook = hooks.hooks.iter().find(|hook| hook.name == name).ok_or_else(unknown)?;
     let holder = format!("hook {name}");
@@ -50,7 +50,10 @@ async fn hook(
         Ok(id) => (order(hook, &body), id),
     };
     // What is delivered twice is one event.
-    carry_out_signed(&*hooks.desk, &from, &holder, id.as_deref(), order).await.map(Json)
+    let receipt = carry_out_signed(&*hooks.desk, &from, &holder, id.as_deref(), order).await?;
+    let receipt = hooks.desk.receipt(&receipt.id).unwrap_or(receipt);
+    // Accepted: whoever sends it need not send it again.
+    Ok((if receipt.is_complete() { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(receipt)))
 }
 
 /// What an event purges.

@@ -55,18 +55,27 @@ pub struct Log {
     path: PathBuf,
     name: String,
     keep: Keep,
-    state: Arc<Mutex<State>>,
+    /// Held while something is written, which may take its time.
+    writer: Mutex<Writer>,
+    /// Held for a moment only.
+    kept: Mutex<Kept>,
     /// The last number.
     head: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct State {
+struct Writer {
     file: File,
     /// Bytes of whole lines.
     length: u64,
     /// Lines in the file, beside the first.
     lines: usize,
+    /// Something could not be written, and not be taken back either: nothing more is written.
+    is_broken: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
     /// What is kept, in order.
     records: VecDeque<Arc<Record>>,
     /// The last number that there was.
@@ -122,22 +131,27 @@ impl Log {
         sync_folder(path).map_err(fail)?;
         let last = read.records.back().map_or(read.first.saturating_sub(1), |record| record.seq);
         let lines = read.records.len();
-        let state = State { file, length, lines, records: read.records, last };
-        let log = Self {
+        let mut kept = Kept { records: read.records, last };
+        forget(&mut kept, keep, now());
+        Ok(Self {
             path: path.to_owned(),
             name,
             keep,
-            state: Arc::new(Mutex::new(state)),
+            writer: Mutex::new(Writer { file, length, lines, is_broken: false }),
+            kept: Mutex::new(kept),
             head: watch::Sender::new(last),
-        };
-        forget(&mut log.state.lock(), log.keep, now());
-        Ok(log)
+        })
     }
 
     /// Where its end is.
     #[must_use]
     pub fn at(&self) -> At {
         At { log: self.name.clone(), seq: *self.head.borrow() }
+    }
+
+    /// The same, with what is just being added: whoever joined before this is asked is waited for by what comes after.
+    pub(crate) fn end(&self) -> At {
+        At { log: self.name.clone(), seq: self.kept.lock().last }
     }
 
     /// A name for what this process tells, that no process with this log has had.
@@ -154,13 +168,13 @@ impl Log {
     /// What came after a place.
     #[must_use]
     pub fn since(&self, at: &At) -> Since {
-        let state = self.state.lock();
-        let first = state.records.front().map_or(state.last + 1, |record| record.seq);
-        if at.log != self.name || at.seq > state.last || at.seq + 1 < first {
+        let kept = self.kept.lock();
+        let first = kept.records.front().map_or(kept.last + 1, |record| record.seq);
+        if at.log != self.name || at.seq > kept.last || at.seq + 1 < first {
             return Since::Unknown;
         }
         let skip = usize::try_from(at.seq + 1 - first).unwrap_or(usize::MAX);
-        Since::Records(state.records.iter().skip(skip).cloned().collect())
+        Since::Records(kept.records.iter().skip(skip).cloned().collect())
     }
 
     /// Adds an order: it is on the disk, and has its number, when this returns. `given` is called before any node can see it.
@@ -182,62 +196,72 @@ impl Log {
 
     fn append_now(&self, order: Order, given: impl FnOnce(&Record)) -> Result<Arc<Record>, LogError> {
         let fail = |cause| LogError::Io { path: self.path.clone(), cause };
-        let mut state = self.state.lock();
-        let (seq, at) = (state.last + 1, now());
+        let mut writer = self.writer.lock();
+        if writer.is_broken {
+            return Err(fail(io::Error::other(
+                "what could not be written before could not be taken back; start it again",
+            )));
+        }
+        let (seq, at) = (self.kept.lock().last + 1, now());
         let record = Record { seq, id: format!("{}-{seq}", self.name), at, order };
         let line = sealed(&serde_json::to_string(&record).map_err(|error| fail(error.into()))?);
-        let length = state.length;
-        let written = state.file.write_all(line.as_bytes()).and_then(|()| state.file.sync_data());
+        let length = writer.length;
+        let written = writer.file.write_all(line.as_bytes()).and_then(|()| writer.file.sync_data());
         if let Err(cause) = written {
             // Whatever of the line is there must not stand before the next one.
-            let undone = state.file.set_len(length).and_then(|()| state.file.seek(SeekFrom::Start(length)));
-            if let Err(error) = undone {
-                tracing::error!(%error, "what could not be written to the purge log cannot be taken back either");
-            }
+            let undone = writer.file.set_len(length).and_then(|()| writer.file.seek(SeekFrom::Start(length)));
+            writer.is_broken = undone.is_err();
             return Err(fail(cause));
         }
-        given(&record);
+        writer.length += line.len() as u64;
+        writer.lines += 1;
         let record = Arc::new(record);
-        state.length += line.len() as u64;
-        state.lines += 1;
-        state.last = seq;
-        state.records.push_back(Arc::clone(&record));
-        forget(&mut state, self.keep, at);
-        if state.lines > 2 * state.records.len().max(self.keep.records / 2)
-            && let Err(error) = self.rewrite(&mut state)
+        let records = {
+            let mut kept = self.kept.lock();
+            given(&record);
+            kept.last = seq;
+            kept.records.push_back(Arc::clone(&record));
+            forget(&mut kept, self.keep, at);
+            kept.records.len()
+        };
+        self.head.send_replace(seq);
+        if writer.lines > 2 * records.max(self.keep.records / 2)
+            && let Err(error) = self.rewrite(&mut writer)
         {
             // It only grows.
             tracing::warn!(%error, path = %self.path.display(), "the purge log cannot be written anew");
         }
-        drop(state);
-        self.head.send_replace(seq);
         Ok(record)
     }
 
     /// Writes a file of what is kept, and puts it in the place of the old one.
-    fn rewrite(&self, state: &mut State) -> io::Result<()> {
+    fn rewrite(&self, writer: &mut Writer) -> io::Result<()> {
         let new = self.path.with_extension("new");
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
         file.lock()?;
-        let first = state.records.front().map_or(state.last + 1, |record| record.seq);
+        let (records, last) = {
+            let kept = self.kept.lock();
+            (kept.records.iter().cloned().collect::<Vec<_>>(), kept.last)
+        };
+        let first = records.first().map_or(last + 1, |record| record.seq);
         let mut text = sealed(&format!("{{\"log\":\"{}\",\"first\":{first}}}", self.name));
-        for record in &state.records {
+        for record in &records {
             text += &sealed(&serde_json::to_string(&**record)?);
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;
-        sync_folder(&self.path)?;
-        (state.file, state.length, state.lines) = (file, text.len() as u64, state.records.len());
-        Ok(())
+        // From here on the old file is nobody's.
+        (writer.file, writer.length, writer.lines) = (file, text.len() as u64, records.len());
+        sync_folder(&self.path)
     }
 }
 
 /// Forgets what is more, or older, than is kept.
-fn forget(state: &mut State, keep: Keep, now: u64) {
+fn forget(kept: &mut Kept, keep: Keep, now: u64) {
     let oldest = now.saturating_sub(millis(keep.time));
-    while state.records.len() > keep.records || state.records.front().is_some_and(|record| record.at < oldest) {
-        state.records.pop_front();
+    while kept.records.len() > keep.records || kept.records.front().is_some_and(|record| record.at < oldest) {
+        kept.records.pop_front();
     }
 }
 
@@ -303,7 +327,7 @@ fn new_name() -> String {
     format!("p{random:012x}").chars().take(13).collect()
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

@@ -12,11 +12,17 @@ pub(crate) const SILENT: Duration = Duration::from_secs(3);
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// Orders whose receipts are kept up to date.
 const ORDERS_MAX: usize = 1000;
+/// Of such as may still be waited for.
+const ORDERS_MOST: usize = 100_000;
+/// Longer is no order waited for.
+const WAITED_MAX: Duration = Duration::from_secs(61);
 
 /// One node.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) member: Member,
+    /// The process.
+    instance: u64,
     pub(crate) at: Option<At>,
     pub(crate) heard: Instant,
     /// Connections on which it follows.
@@ -54,7 +60,7 @@ impl Registry {
     /// The nodes that there were before this process was started: none of them is reached before it comes back.
     pub(crate) fn remember(&mut self, members: Vec<Member>, now: Instant) {
         for member in members {
-            let node = Node { member, at: None, heard: now, streams: 0, was_alive: false };
+            let node = Node { member, instance: 0, at: None, heard: now, streams: 0, was_alive: false };
             self.nodes.insert(node.member.id.clone(), node);
         }
     }
@@ -64,10 +70,16 @@ impl Registry {
         self.nodes.values().map(|node| node.member.clone()).collect()
     }
 
-    /// A node begins to follow.
-    pub(crate) fn joins(&mut self, member: Member, at: Option<At>, now: Instant) {
-        let (streams, was_alive) = self.nodes.get(&member.id).map_or((0, false), |node| (node.streams, node.was_alive));
-        self.nodes.insert(member.id.clone(), Node { member, at, heard: now, streams: streams + 1, was_alive });
+    /// A node begins to follow; not if another of the same name does: of two that share a receipt, one would not be heard.
+    pub(crate) fn joins(&mut self, member: Member, instance: u64, at: Option<At>, now: Instant) -> bool {
+        let known = self.nodes.get(&member.id);
+        if known.is_some_and(|node| node.instance != instance && node.is_alive(now)) {
+            return false;
+        }
+        let (streams, was_alive) = known.map_or((0, false), |node| (node.streams, node.was_alive));
+        self.nodes
+            .insert(member.id.clone(), Node { member, instance, at, heard: now, streams: streams + 1, was_alive });
+        true
     }
 
     /// A connection on which a node followed has ended.
@@ -90,7 +102,8 @@ impl Registry {
     /// A node says how far it is; of each order that it has done since it said so last, the name and the receipt. Nothing if it
     /// is not known.
     pub(crate) fn beats(&mut self, beat: &Beat, log: &str, now: Instant) -> Option<Vec<(String, NodeReceipt)>> {
-        let node = self.nodes.get_mut(&beat.node)?;
+        // Of one that had the name before, it says nothing.
+        let node = self.nodes.get_mut(&beat.node).filter(|node| node.instance == beat.instance)?;
         if beat.leaves {
             self.nodes.remove(&beat.node);
             self.given.iter_mut().for_each(|given| given.nodes.retain(|id, done| *id != beat.node || done.is_some()));
@@ -98,7 +111,12 @@ impl Registry {
         }
         node.heard = now;
         node.at = Some(beat.at.clone());
-        let mut told: Vec<_> = beat.done.iter().filter_map(|done| self.done(&beat.node, done, now)).collect();
+        let mut told: Vec<_> = beat
+            .done
+            .iter()
+            .filter(|done| done.counted || done.log == log)
+            .filter_map(|done| self.done(&beat.node, done, now))
+            .collect();
         // What it has not told in so many words, the place tells.
         for given in
             self.given.iter_mut().filter(|given| !given.counts && beat.at.log == log && given.number <= beat.at.seq)
@@ -127,7 +145,11 @@ impl Registry {
         self.nodes.retain(|_, node| node.streams > 0 || now.saturating_duration_since(node.heard) < FORGOTTEN);
         let nodes = self.nodes.keys().map(|id| (id.clone(), None)).collect();
         self.given.push_back(Given { number, counts, id, accepted: now, nodes });
-        if self.given.len() > ORDERS_MAX {
+        // Not what somebody still waits for, unless there is far too much of that.
+        let is_old = |given: &Given| now.saturating_duration_since(given.accepted) > WAITED_MAX;
+        while self.given.len() > ORDERS_MAX
+            && (self.given.front().is_some_and(is_old) || self.given.len() > ORDERS_MOST)
+        {
             self.given.pop_front();
         }
     }
@@ -180,9 +202,10 @@ mod tests {
         Member { id: id.to_owned(), role: "edge".to_owned(), city: None, version: String::new(), sites: Vec::new() }
     }
 
-    fn beat(node: &str, seq: u64, done: &[u64]) -> Beat {
-        let done = done.iter().map(|number| Done { matched: 7, ..Done::nothing(*number) }).collect();
-        Beat { node: node.to_owned(), at: At { log: "l".to_owned(), seq }, leaves: false, done }
+    fn beat(node: &str, seq: u64, numbers: &[u64]) -> Beat {
+        let done = |number: &u64| Done { log: "l".to_owned(), matched: 7, ..Done::nothing(*number) };
+        let done = numbers.iter().map(done).collect();
+        Beat { node: node.to_owned(), instance: 1, at: At { log: "l".to_owned(), seq }, leaves: false, done }
     }
 
     fn states(registry: &Registry, id: &str, now: Instant) -> Vec<(State, u64)> {
@@ -192,8 +215,8 @@ mod tests {
     #[test]
     fn a_receipt_tells_the_truth_of_each_node() {
         let (mut registry, now) = (Registry::default(), begin());
-        registry.joins(member("a"), None, now);
-        registry.joins(member("b"), None, now);
+        registry.joins(member("a"), 1, None, now);
+        registry.joins(member("b"), 1, None, now);
         registry.gives(1, false, "one".to_owned(), now);
         assert!(!registry.is_settled("one", now));
         let told = registry.beats(&beat("a", 1, &[1]), "l", now).unwrap();
@@ -204,7 +227,7 @@ mod tests {
         let later = now + SILENT;
         assert_eq!(states(&registry, "one", later), [(State::Applied, 7), (State::Unreachable, 0)]);
         assert!(registry.is_settled("one", later));
-        registry.joins(member("b"), None, later);
+        registry.joins(member("b"), 1, None, later);
         assert_eq!(states(&registry, "one", later), [(State::Applied, 7), (State::Pending, 0)]);
         registry.beats(&beat("b", 0, &[]), "l", later);
         registry.beats(&beat("b", 9, &[]), "other", later);
@@ -218,11 +241,16 @@ mod tests {
     fn a_node_whose_connection_is_gone_is_not_reached_and_one_that_leaves_is_not_waited_for() {
         let (mut registry, now) = (Registry::default(), begin());
         for id in ["a", "b"] {
-            registry.joins(member(id), None, now);
+            registry.joins(member(id), 1, None, now);
         }
         registry.gives(1, false, "one".to_owned(), now);
         registry.parts("a");
         assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0), (State::Pending, 0)]);
+        let before = Beat { instance: 9, leaves: true, ..beat("b", 0, &[]) };
+        assert_eq!(registry.beats(&before, "l", now), None, "one that had its name before");
+        let of_another_log = Done { log: "other".to_owned(), ..Done::nothing(1) };
+        registry.beats(&Beat { done: vec![of_another_log], ..beat("b", 0, &[]) }, "l", now);
+        assert_eq!(states(&registry, "one", now)[1].0, State::Pending);
         registry.beats(&Beat { leaves: true, ..beat("b", 0, &[]) }, "l", now);
         assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0)]);
         assert_eq!(registry.beats(&beat("unknown", 0, &[]), "l", now), None);
@@ -234,11 +262,11 @@ mod tests {
         let turned = |registry: &mut Registry, now| {
             registry.turned(now).iter().map(|(member, alive)| (member.id.clone(), *alive)).collect::<Vec<_>>()
         };
-        registry.joins(member("a"), None, now);
+        registry.joins(member("a"), 1, None, now);
         assert_eq!(turned(&mut registry, now), [("a".to_owned(), true)]);
         assert_eq!(turned(&mut registry, now), []);
         assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), false)]);
-        registry.joins(member("a"), None, now + SILENT);
+        registry.joins(member("a"), 1, None, now + SILENT);
         assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), true)]);
         registry.parts("a");
         registry.parts("a");
@@ -246,9 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn two_nodes_of_one_name_are_not_taken_for_one() {
+        let (mut registry, now) = (Registry::default(), begin());
+        assert!(registry.joins(member("a"), 1, None, now));
+        assert!(!registry.joins(member("a"), 2, None, now), "another process of the same name");
+        assert!(registry.joins(member("a"), 1, None, now), "the same, on a new connection");
+        assert!(registry.joins(member("a"), 2, None, now + SILENT), "in the place of one that is gone");
+    }
+
+    #[test]
     fn what_is_counted_is_no_purge_of_that_number() {
         let (mut registry, now) = (Registry::default(), begin());
-        registry.joins(member("a"), None, now);
+        registry.joins(member("a"), 1, None, now);
         registry.gives(1, true, "count".to_owned(), now);
         registry.gives(1, false, "purge".to_owned(), now);
         registry.beats(&beat("a", 1, &[]), "l", now);

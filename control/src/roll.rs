@@ -1,10 +1,12 @@
 //! Who is of the fleet, in a file beside the log: after a start, a purge is not acknowledged for nodes that have not come back yet.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use nearside_purge::Member;
 use parking_lot::Mutex;
+
+use crate::log::sync_folder;
 
 /// The file.
 #[derive(Debug)]
@@ -34,17 +36,23 @@ impl Roll {
         self.written.lock().clone()
     }
 
-    /// Writes who there is, if that is new.
-    pub(crate) fn write(&self, members: Vec<Member>) {
+    /// Writes who there is, if that is new. It is asked for under the lock, so that nobody writes what is older.
+    pub(crate) fn write(&self, members: impl FnOnce() -> Vec<Member>) {
         let mut written = self.written.lock();
+        let members = members();
         if *written == members {
             return;
         }
         let new = self.path.with_extension("nodes-new");
         let done = serde_json::to_vec(&members)
             .map_err(io::Error::from)
-            .and_then(|text| std::fs::write(&new, text))
-            .and_then(|()| std::fs::rename(&new, &self.path));
+            .and_then(|text| {
+                let mut file = std::fs::File::create(&new)?;
+                file.write_all(&text)?;
+                file.sync_all()
+            })
+            .and_then(|()| std::fs::rename(&new, &self.path))
+            .and_then(|()| sync_folder(&self.path));
         match done {
             Ok(()) => *written = members,
             Err(error) => {

@@ -14,7 +14,6 @@ use tokio::time::sleep;
 use super::{Lab, Settings, holds, millis, secs};
 use crate::admin_client::send;
 use crate::claims::Claims;
-use crate::exit::Unreachable;
 
 /// Flags of `nearside loadtest purge-race`.
 #[derive(Debug, Args)]
@@ -64,8 +63,8 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
         let version = raise(origin, raised.key).await?;
         match control {
             Some(control) => match through_control(control, raised, version).await {
-                // It is just being started again.
-                Err(error) if has_faults && error.is::<Unreachable>() => {
+                // It is just being killed, or started again.
+                Err(_) if has_faults => {
                     sleep(millis(20)).await;
                     Ok(Outcome::Unknown)
                 }

@@ -9,7 +9,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("semantics", &[]),
     ("config", &[]),
     ("store", &["semantics"]),
-    ("api", &["config"]),
+    ("api", &["config", "semantics"]),
     ("purge", &["config", "api"]),
     ("control", &["config", "api", "purge"]),
     ("node", &["semantics", "store", "config", "api", "purge"]),

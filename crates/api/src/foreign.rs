@@ -63,8 +63,8 @@ pub(crate) async fn by_method<B: Backend>(
         fields.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).filter(|scheme| *scheme == "https");
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let order = order_of_method(uri.scheme_str().or(scheme).unwrap_or("http"), &host, target, &fields);
-    match carry_out(&*backend, &from, Ok(order)).await {
-        Ok((receipt, _)) => FastlyDone::new(Some(receipt.id)).into_response(),
+    match carry_out(&*backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
+        Ok(receipt) => FastlyDone::new(Some(receipt.id)).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
@@ -77,8 +77,8 @@ async fn fastly_key<B: Backend>(
 ) -> Response {
     let order = Order { site: Some(site), tags: vec![key], soft: is_soft(&fields), ..Order::default() };
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-fastly" };
-    match carry_out(&*backend, &from, Ok(order)).await {
-        Ok((receipt, _)) => FastlyDone::new(Some(receipt.id)).into_response(),
+    match carry_out(&*backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
+        Ok(receipt) => FastlyDone::new(Some(receipt.id)).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
@@ -120,8 +120,8 @@ async fn fastly_keys<B: Backend>(
     });
     let keys = order.as_ref().map(|order| order.tags.clone()).unwrap_or_default();
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-fastly" };
-    match carry_out(&*backend, &from, order).await {
-        Ok((receipt, _)) => {
+    match carry_out(&*backend, &from, order).await.and_then(|(receipt, _)| receipt.complete()) {
+        Ok(receipt) => {
             let ids = keys.into_iter().map(|key| (key, Value::String(receipt.id.clone())));
             Json(Value::Object(ids.collect::<Map<_, _>>())).into_response()
         }
@@ -187,8 +187,8 @@ async fn cloudflare<B: Backend>(
         ..Order::default()
     });
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-cloudflare" };
-    match carry_out(&*backend, &from, order).await {
-        Ok((receipt, _)) => Json(CloudflareDone::new(Ok(receipt.id))).into_response(),
+    match carry_out(&*backend, &from, order).await.and_then(|(receipt, _)| receipt.complete()) {
+        Ok(receipt) => Json(CloudflareDone::new(Ok(receipt.id))).into_response(),
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
             (status, Json(CloudflareDone::new(Err(problem)))).into_response()

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use nearside_config::Span;
+use nearside_semantics::key::{Scheme, is_authority};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -152,7 +153,39 @@ impl Order {
                 return Err(Problem::unprocessable("length", detail));
             }
         }
-        Ok(())
+        self.urls.iter().try_for_each(|url| whole(url).map(drop))?;
+        self.prefixes.iter().try_for_each(|prefix| beginning(prefix).map(drop))?;
+        match self.hosts.iter().find(|host| !is_authority(host.as_bytes())) {
+            None => Ok(()),
+            Some(host) => Err(Problem::unprocessable("host", format!("{host:?} is no host"))),
+        }
+    }
+
+    /// An order for each thing that it names.
+    pub fn singly(&self) -> impl Iterator<Item = Self> {
+        let plain = Self {
+            urls: Vec::new(),
+            tags: Vec::new(),
+            prefixes: Vec::new(),
+            hosts: Vec::new(),
+            all: false,
+            ..self.clone()
+        };
+        let of = |list: &[String], set: fn(&mut Self, String)| {
+            let plain = plain.clone();
+            let one = move |member: &String| {
+                let mut one = plain.clone();
+                set(&mut one, member.clone());
+                one
+            };
+            list.iter().map(one).collect::<Vec<_>>()
+        };
+        let all = self.all.then(|| Self { all: true, ..plain.clone() });
+        let urls = of(&self.urls, |one, url| one.urls.push(url));
+        let tags = of(&self.tags, |one, tag| one.tags.push(tag));
+        let prefixes = of(&self.prefixes, |one, prefix| one.prefixes.push(prefix));
+        let hosts = of(&self.hosts, |one, host| one.hosts.push(host));
+        urls.into_iter().chain(tags).chain(prefixes).chain(hosts).chain(all)
     }
 
     /// How it purges, in a word.
@@ -164,6 +197,59 @@ impl Order {
             _ => "hard",
         }
     }
+}
+
+/// A URL, or the beginning of one, as a purge names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts<'u, S> {
+    /// The scheme.
+    pub scheme: S,
+    /// The host, with a port where one is named.
+    pub authority: &'u str,
+    /// Path and query, as they stand.
+    pub target: &'u str,
+}
+
+/// A whole URL.
+///
+/// # Errors
+///
+/// It is none, or one of another scheme.
+pub fn whole(url: &str) -> Result<Parts<'_, Scheme>, Problem> {
+    let Parts { scheme, authority, target } = parts(url)?;
+    let scheme = scheme.ok_or_else(|| Problem::unprocessable("url", format!("{url:?} is no http or https URL")))?;
+    Ok(Parts { scheme, authority, target })
+}
+
+/// What URLs begin with: without a scheme, both.
+///
+/// # Errors
+///
+/// No URL begins so, or it reaches into the query.
+pub fn beginning(prefix: &str) -> Result<Parts<'_, Option<Scheme>>, Problem> {
+    let parts = parts(prefix)?;
+    if parts.target.contains('?') {
+        let detail = format!("{prefix:?}: a prefix ends in the path, as queries may be stored in another order");
+        return Err(Problem::unprocessable("prefix", detail));
+    }
+    Ok(parts)
+}
+
+fn parts(url: &str) -> Result<Parts<'_, Option<Scheme>>, Problem> {
+    let no_url = || Problem::unprocessable("url", format!("{url:?} is no http or https URL"));
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (Some(Scheme::Http), rest),
+        Some(("https", rest)) => (Some(Scheme::Https), rest),
+        Some(_) => return Err(no_url()),
+        None => (None, url),
+    };
+    let rest = rest.split('#').next().unwrap_or_default();
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    if !is_authority(authority.as_bytes()) || !target.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(no_url());
+    }
+    Ok(Parts { scheme, authority, target })
 }
 
 /// The host of an authority, without its port.
@@ -188,6 +274,19 @@ mod tests {
         for wrong in [r#"{"tag":["a"]}"#, r#"{"tags":"a"}"#, r#"{"timeout":"2h"}"#, r#"{"timeout":2}"#] {
             assert!(serde_json::from_str::<Order>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_thing_is_an_order_of_its_own() {
+        let text =
+            r#"{"site":"www","urls":["u"],"tags":["a","b"],"prefixes":["p"],"hosts":["h"],"all":true,"soft":true}"#;
+        let order: Order = serde_json::from_str(text).unwrap();
+        let singly: Vec<_> = order.singly().collect();
+        assert!(singly.len() == 6 && singly.iter().all(|one| one.targets() == 1 && one.soft && one.site == order.site));
+        assert_eq!(
+            (&singly[0].urls, &singly[2].tags, singly[5].all),
+            (&vec!["u".to_owned()], &vec!["b".to_owned()], true)
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What became of an order.
 
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::Problem;
 
 /// What became of an order, node by node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -67,6 +70,21 @@ impl Receipt {
     pub fn of(id: String, seq: Option<u64>, dry_run: bool, nodes: Vec<NodeReceipt>) -> Self {
         let matched = nodes.iter().map(|node| node.matched).sum();
         Self { id, seq, dry_run, matched, nodes }
+    }
+
+    /// The receipt, if every node has done it: for those who know no other success.
+    ///
+    /// # Errors
+    ///
+    /// The nodes that have not (503): the order stands, and may be given again.
+    pub fn complete(self) -> Result<Self, Problem> {
+        if self.is_complete() {
+            return Ok(self);
+        }
+        let left = self.nodes.iter().filter(|node| !matches!(node.state, State::Applied | State::Counted));
+        let left: Vec<_> = left.map(|node| format!("{} {}", node.id, node.state.as_str())).collect();
+        let detail = format!("{} was accepted, but not all nodes have applied it yet: {}", self.id, left.join(", "));
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "incomplete", detail))
     }
 
     /// Whether every node has done it.

@@ -300,7 +300,8 @@ async fn not_modified(
     let hop = Arc::clone(&asked.hop.name);
     // A 304 has no body; reading it to its end makes the connection free again.
     let whole = matches!(engine.hops.body(&mut asked).await, Ok(None));
-    if !conditional::selects(&fresh, &old.head.fields) {
+    // What was purged since it was looked at must not come back by this, either.
+    if !conditional::selects(&fresh, &old.head.fields) || !engine.has(&plan.key, old, engine.clock.now()) {
         let mut forward = plan.forward.clone();
         forward.fields.remove(http::header::IF_NONE_MATCH);
         forward.fields.remove(http::header::IF_MODIFIED_SINCE);
@@ -337,6 +338,9 @@ async fn response(
     let length = if bodiless(status) { Some(0) } else { length_of(&fields) };
     let shown = length_of(&fields);
     let groups = membership(engine, plan, &fields, sent);
+    if plan.forward.method == Method::HEAD {
+        freshen_by_head(engine, &entered.fill, plan, &asked, &fields, sent);
+    }
     engine.strip_for_clients(plan.site, &mut fields);
     let head = Arc::new(head(engine, status, fields, shown));
     let fields = &head.fields;
@@ -345,9 +349,6 @@ async fn response(
         Ok(charge) => (Some(charge), Ok(())),
         Err(unstored) => (engine.store.charge(), Err(unstored)),
     };
-    if plan.forward.method == Method::HEAD {
-        freshen_by_head(engine, &entered.fill, plan, &asked, fields, sent);
-    }
     let window = stored.err().map(|_| engine.config.limits.window_bytes);
     let (body, writer) = Body::growing(charge, window);
     let variance = engine.rules(plan.site).search_variance(fields);

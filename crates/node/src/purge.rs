@@ -11,12 +11,13 @@ pub(crate) mod fleet;
 pub(crate) mod operator;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::HeaderMap;
 use nearside_api::Order;
 use nearside_semantics::Timestamp;
 use nearside_semantics::tags;
-use nearside_store::Purge;
+use nearside_store::{Epoch, Purge};
 
 use crate::fill::Fill;
 use crate::request::Engine;
@@ -104,30 +105,35 @@ impl Engine {
         }
     }
 
-    /// Purges, or only counts; and counts that. Blocks as long as a walk takes.
-    pub(crate) fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> Met {
+    /// Purges, or only counts; what it met, and the number of the purge. Blocks as long as a walk takes.
+    pub(crate) fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> (Met, u64) {
         if dry_run {
-            return Met { matched: self.count(targets), fenced_fills: 0 };
+            return (Met { matched: self.count(targets), fenced_fills: 0 }, 0);
         }
         let met = self.apply(targets, how);
-        self.desk.count(met);
-        self.reclaim();
-        met
+        let is_walked = |target: &Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
+        if how == How::Hard && met.matched > 0 && targets.iter().any(is_walked) {
+            self.reclaim();
+        }
+        (met, self.desk.count(met))
     }
 
-    /// Gives back the memory of what was purged, on a thread of its own; purges that come before it begins share a walk.
+    /// Gives back the memory of what was purged, on a thread of its own: one, however many purges there are.
     fn reclaim(self: &Arc<Self>) {
-        if !self.desk.begins_to_reclaim() {
+        if !self.desk.reclaiming.begins() {
             return;
         }
         let engine = Arc::clone(self);
         let walk = move || {
-            // Before the walk: who purges while it runs has another one.
-            engine.desk.reclaims();
-            engine.store.reclaim(engine.clock.now());
+            loop {
+                engine.store.reclaim(engine.clock.now());
+                if !engine.desk.reclaiming.goes_on() {
+                    return;
+                }
+            }
         };
         if let Err(error) = std::thread::Builder::new().name("reclaim".to_owned()).spawn(walk) {
-            self.desk.reclaims();
+            self.desk.reclaiming.fails();
             tracing::warn!(%error, "memory comes back as others need it");
         }
     }
@@ -143,6 +149,13 @@ impl Engine {
             met.fenced_fills += one.fenced_fills;
         }
         if how == How::Erase {
+            for target in targets {
+                if let Target::Url(exact) = target {
+                    // Blocks, and what stands under rules: nothing finds them any more, but they are there.
+                    let belongs = |key: &[u8]| key.strip_prefix(&**exact).is_some_and(|rest| rest.starts_with(b"\n"));
+                    self.store.purge_keys(belongs, Epoch::END, Purge::Hard, now);
+                }
+            }
             self.store.reclaim(now);
         }
         met
@@ -190,6 +203,33 @@ impl Engine {
             Target::Site(site) => self.store.group_members(&self.site_group(*site)),
         };
         targets.iter().map(count).sum()
+    }
+}
+
+/// Whether a walk that gives memory back is under way, and whether another is to follow.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaiming(AtomicU8);
+
+const IDLE: u8 = 0;
+const RUNS: u8 = 1;
+const RUNS_AND_AGAIN: u8 = 2;
+
+impl Reclaiming {
+    /// One is wanted; whether it is to be begun, because none is under way.
+    fn begins(&self) -> bool {
+        let wanted = |state| Some(if state == IDLE { RUNS } else { RUNS_AND_AGAIN });
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, wanted) == Ok(IDLE)
+    }
+
+    /// One has ended; whether another was wanted meanwhile.
+    fn goes_on(&self) -> bool {
+        let next = |state| Some(if state == RUNS_AND_AGAIN { RUNS } else { IDLE });
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(RUNS_AND_AGAIN)
+    }
+
+    /// It was not begun after all.
+    fn fails(&self) {
+        self.0.store(IDLE, Ordering::Release);
     }
 }
 

@@ -203,7 +203,8 @@ impl Engine {
     /// Whether an entry is still what is stored for a key.
     pub(crate) fn has(&self, key: &CacheKey, entry: &Arc<Entry>, now: Timestamp) -> bool {
         let holds = |key: &[u8]| self.store.lookup(key, now).is_some_and(|slot| slot.holds(entry));
-        holds(&key.bytes) || key.rule.is_some() && holds(&key.exact)
+        // What was purged as one of a group may still lie there.
+        !entry.groups.is_gone() && (holds(&key.bytes) || key.rule.is_some() && holds(&key.exact))
     }
 
     /// Purges what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing

@@ -45,8 +45,8 @@ pub struct Applied {
 
 /// A node that can be told to purge.
 pub trait Applier: Send + Sync + 'static {
-    /// Applies an order, or counts what it would meet.
-    fn apply(&self, order: &Order) -> impl Future<Output = Applied> + Send;
+    /// Applies an order, or counts what it would meet; nothing if that has failed, and is to be tried again.
+    fn apply(&self, order: &Order) -> impl Future<Output = Option<Applied>> + Send;
 
     /// Makes all stale that is stored: what was purged meanwhile is not known.
     fn reset(&self) -> impl Future<Output = ()> + Send;
@@ -80,20 +80,37 @@ enum Lost {
     Foreign(String),
     #[error("the connection was closed")]
     Closed,
+    #[error("purge {0} could not be applied")]
+    Failed(u64),
+    #[error("the control process does not know this node any more")]
+    Forgotten,
 }
 
-/// Follows the log for ever.
-pub async fn follow<A: Applier>(leader: Leader, member: Member, position: Arc<Position>, applier: Arc<A>) {
+/// Follows the log for ever. `instance` is another number for each process.
+pub async fn follow<A: Applier>(
+    leader: Leader,
+    member: Member,
+    instance: u64,
+    position: Arc<Position>,
+    applier: Arc<A>,
+) {
     let (done, doing) = mpsc::channel(DONE_MAX);
-    let beats = Beats { leader: leader.clone(), node: member.id.clone(), position: Arc::clone(&position), doing };
+    let node = member.id.clone();
+    let beats = Beats { leader: leader.clone(), node, instance, position: Arc::clone(&position), doing };
     tokio::spawn(beats.run());
     tokio::spawn(watch(Arc::clone(&position), leader.lag_max));
     let mut backoff = BACKOFF_MIN;
     let mut said = false;
     loop {
         let began = now();
-        let session =
-            Session { leader: &leader, member: &member, position: &position, applier: &*applier, done: &done };
+        let session = Session {
+            leader: &leader,
+            member: &member,
+            instance,
+            position: &position,
+            applier: &*applier,
+            done: &done,
+        };
         let Err(lost) = session.run().await;
         position.lose(now());
         if !said {
@@ -110,9 +127,9 @@ pub async fn follow<A: Applier>(leader: Leader, member: Member, position: Arc<Po
 }
 
 /// Says that a node will not come again, so that nobody waits for it.
-pub async fn leave(leader: &Leader, node: &str, position: &Position) {
+pub async fn leave(leader: &Leader, node: &str, instance: u64, position: &Position) {
     let Some(at) = position.at() else { return };
-    let beat = Beat { node: node.to_owned(), at, leaves: true, done: Vec::new() };
+    let beat = Beat { node: node.to_owned(), instance, at, leaves: true, done: Vec::new() };
     let said = async {
         let mut sender = connect(&leader.address).await?;
         post(&mut sender, leader, BEAT_PATH, &beat).await
@@ -133,6 +150,7 @@ async fn watch(position: Arc<Position>, lag_max: Duration) {
 struct Session<'s, A> {
     leader: &'s Leader,
     member: &'s Member,
+    instance: u64,
     position: &'s Position,
     applier: &'s A,
     done: &'s mpsc::Sender<Done>,
@@ -140,19 +158,22 @@ struct Session<'s, A> {
 
 impl<A: Applier> Session<'_, A> {
     async fn run(&self) -> Result<std::convert::Infallible, Lost> {
-        let hello = Hello { member: self.member.clone(), at: self.position.at() };
+        let hello = Hello { member: self.member.clone(), instance: self.instance, at: self.position.at() };
         let mut sender = connect(&self.leader.address).await?;
         let mut body = post(&mut sender, self.leader, FOLLOW_PATH, &hello).await?;
         let mut buffer = BytesMut::new();
         loop {
-            let frame = timeout(SILENCE_MAX, body.frame()).await.map_err(|_elapsed| Lost::Silent)?;
+            let frame = tokio::select! {
+                frame = timeout(SILENCE_MAX, body.frame()) => frame.map_err(|_elapsed| Lost::Silent)?,
+                () = self.position.forgotten.notified() => return Err(Lost::Forgotten),
+            };
             let frame = frame.ok_or(Lost::Closed)??;
             let Some(data) = frame.data_ref() else { continue };
             buffer.extend_from_slice(data);
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line = buffer.split_to(end + 1);
                 let line = serde_json::from_slice(&line).map_err(|error| Lost::Foreign(error.to_string()))?;
-                self.obey(line, hello.at.as_ref()).await;
+                self.obey(line, hello.at.as_ref()).await?;
             }
             if buffer.len() > LINE_BYTES_MAX {
                 return Err(Lost::Foreign("a line without an end".to_owned()));
@@ -160,37 +181,46 @@ impl<A: Applier> Session<'_, A> {
         }
     }
 
-    async fn obey(&self, line: Line, was: Option<&At>) {
+    async fn obey(&self, line: Line, was: Option<&At>) -> Result<(), Lost> {
         match line {
             Line::Start { at, continues } => {
                 tracing::info!(control = %self.leader.address, log = at.log, head = at.seq, continues, "following the purge log");
                 if continues {
-                    self.position.resume(at.seq, now());
-                    return;
+                    self.position.hear(at.seq, now());
+                    return Ok(());
                 }
                 if was.is_some() {
                     tracing::warn!(
                         "the purge log does not reach back to where this node was: all that is stored is stale now"
                     );
                 }
+                // Before anything is stale: what is asked for from then on needs the new place.
+                self.position.expect(&at);
                 self.applier.reset().await;
-                self.position.hear(at.seq, now());
                 self.position.start(&at, now());
+                self.position.hear(at.seq, now());
             }
-            Line::Purge(record) if record.seq <= self.position.applied() => {}
+            Line::Purge(record) if record.seq != self.position.applied() + 1 => {
+                return Err(Lost::Foreign(format!("purge {} after {}", record.seq, self.position.applied())));
+            }
             Line::Purge(record) => {
                 self.position.hear(record.seq, now());
-                let Applied { matched, fenced_fills } = self.applier.apply(&record.order).await;
+                let applied = self.applier.apply(&record.order).await.ok_or(Lost::Failed(record.seq))?;
+                let Applied { matched, fenced_fills } = applied;
+                let log = self.position.at().map(|at| at.log).unwrap_or_default();
+                // Before the place says that it was done. If there is no room, only the place does.
+                let _ = self.done.try_send(Done { log, number: record.seq, counted: false, matched, fenced_fills });
                 self.position.advance(record.seq, now());
-                // If there is no room the place says it, too.
-                let _ = self.done.try_send(Done { number: record.seq, counted: false, matched, fenced_fills });
             }
             Line::Count { ticket, order } => {
-                let Applied { matched, fenced_fills } = self.applier.apply(&Order { dry_run: true, ..order }).await;
-                let _ = self.done.try_send(Done { number: ticket, counted: true, matched, fenced_fills });
+                let Applied { matched, fenced_fills } =
+                    self.applier.apply(&Order { dry_run: true, ..order }).await.unwrap_or_default();
+                let log = String::new();
+                let _ = self.done.try_send(Done { log, number: ticket, counted: true, matched, fenced_fills });
             }
             Line::Beat { head } => self.position.hear(head, now()),
         }
+        Ok(())
     }
 }
 
@@ -198,6 +228,7 @@ impl<A: Applier> Session<'_, A> {
 struct Beats {
     leader: Leader,
     node: String,
+    instance: u64,
     position: Arc<Position>,
     doing: mpsc::Receiver<Done>,
 }
@@ -213,13 +244,19 @@ impl Beats {
                 Ok(None) => return,
                 Err(_elapsed) => {}
             }
+            // Before what has been done is gathered: the place is never ahead of that.
+            let at = self.position.at();
             while let Ok(next) = self.doing.try_recv() {
                 done.push(next);
             }
             done.truncate(DONE_MAX);
-            let Some(at) = self.position.at() else { continue };
-            let beat = Beat { node: self.node.clone(), at, leaves: false, done: std::mem::take(&mut done) };
+            let Some(at) = at else { continue };
+            let (node, instance) = (self.node.clone(), self.instance);
+            let beat = Beat { node, instance, at, leaves: false, done: std::mem::take(&mut done) };
             if let Err(lost) = self.say(&mut sender, &beat).await {
+                if matches!(lost, Lost::Refused { status: StatusCode::CONFLICT, .. }) && self.position.is_connected() {
+                    self.position.forgotten.notify_one();
+                }
                 tracing::debug!(error = %lost, "the control process does not hear this node");
                 sender = None;
                 done = beat.done;

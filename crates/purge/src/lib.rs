@@ -63,6 +63,8 @@ pub struct Site {
 pub struct Hello {
     /// Who it is.
     pub member: Member,
+    /// The process: tells two nodes of one name from one that comes again.
+    pub instance: u64,
     /// The log that it was with, and how far; nothing if it was with none since it was started.
     pub at: Option<At>,
 }
@@ -109,6 +111,8 @@ pub enum Line {
 pub struct Beat {
     /// The node.
     pub node: String,
+    /// The process.
+    pub instance: u64,
     /// How far it is.
     pub at: At,
     /// It will not come again.
@@ -120,6 +124,8 @@ pub struct Beat {
 /// An order that was carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
+    /// The log that the number is of.
+    pub log: String,
     /// Its number; or the ticket of what was counted.
     pub number: u64,
     /// It was only counted.
@@ -134,6 +140,6 @@ impl Done {
     /// An order that met nothing, or of which it is not known what it met.
     #[must_use]
     pub fn nothing(number: u64) -> Self {
-        Self { number, counted: false, matched: 0, fenced_fills: 0 }
+        Self { log: String::new(), number, counted: false, matched: 0, fenced_fills: 0 }
     }
 }

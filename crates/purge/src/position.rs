@@ -13,9 +13,14 @@ use crate::At;
 pub struct Position {
     /// The last number that was applied. Written after what it stands for.
     applied: AtomicU64,
-    /// The last number that there is known to be. Written before anything of it is applied.
+    /// The last number that there is known to be.
     head: AtomicU64,
     log: Mutex<Option<String>>,
+    /// Written before anything of it is applied.
+    needs: Mutex<Option<At>>,
+    is_new: AtomicBool,
+    /// The control process does not know this node any more.
+    pub(crate) forgotten: Notify,
     /// Since when it has not been known to be up to date; nothing if it is.
     behind_since: Mutex<Option<Instant>>,
     /// It has been behind for too long.
@@ -32,6 +37,9 @@ impl Position {
             applied: AtomicU64::new(0),
             head: AtomicU64::new(0),
             log: Mutex::new(None),
+            needs: Mutex::new(None),
+            is_new: AtomicBool::new(true),
+            forgotten: Notify::new(),
             behind_since: Mutex::new(Some(now)),
             lags: AtomicBool::new(true),
             connected: AtomicBool::new(false),
@@ -66,24 +74,31 @@ impl Position {
     /// The place, once there was one.
     #[must_use]
     pub fn at(&self) -> Option<At> {
-        self.log.lock().clone().map(|log| At { log, seq: self.applied() })
+        let log = self.log.lock();
+        log.clone().map(|log| At { log, seq: self.applied() })
     }
 
     /// What must have been applied by whoever is to tell this node anything new: the last number that is known, applied here
     /// or about to be.
     #[must_use]
     pub fn needs(&self) -> Option<At> {
-        self.log.lock().clone().map(|log| At { log, seq: self.head.load(Ordering::Relaxed) })
+        self.needs.lock().clone()
     }
 
-    /// Waits until a number was applied, for `patience` at most; whether it was.
-    pub async fn reaches(&self, seq: u64, patience: Duration) -> bool {
+    /// Whether it was never in touch with a log.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a place was reached, for `patience` at most; whether it was.
+    pub async fn reaches(&self, needed: &At, patience: Duration) -> bool {
         let reached = async {
             loop {
                 let moved = self.moved.notified();
                 tokio::pin!(moved);
                 moved.as_mut().enable();
-                if self.applied() >= seq {
+                if self.at().is_some_and(|at| at.log == needed.log && at.seq >= needed.seq) {
                     return;
                 }
                 moved.await;
@@ -92,16 +107,23 @@ impl Position {
         tokio::time::timeout(patience, reached).await.is_ok()
     }
 
-    /// It is where a log is.
-    pub(crate) fn start(&self, at: &At, now: Instant) {
-        *self.log.lock() = Some(at.log.clone());
-        self.head.store(at.seq, Ordering::Relaxed);
-        self.advance(at.seq, now);
+    /// It will be where a log is.
+    pub(crate) fn expect(&self, at: &At) {
+        *self.needs.lock() = Some(at.clone());
     }
 
-    /// It is with a log again, some way behind it.
-    pub(crate) fn resume(&self, head: u64, now: Instant) {
-        self.hear(head, now);
+    /// It is where a log is.
+    pub(crate) fn start(&self, at: &At, now: Instant) {
+        {
+            // A place is never that of one log with the name of another.
+            let mut log = self.log.lock();
+            *log = Some(at.log.clone());
+            self.head.store(at.seq, Ordering::Relaxed);
+            self.applied.store(at.seq, Ordering::Release);
+        }
+        self.is_new.store(false, Ordering::Relaxed);
+        self.moved.notify_waiters();
+        self.look(now);
     }
 
     /// All up to a number was applied.
@@ -115,6 +137,9 @@ impl Position {
     pub(crate) fn hear(&self, head: u64, now: Instant) {
         self.connected.store(true, Ordering::Relaxed);
         self.head.fetch_max(head, Ordering::Relaxed);
+        if let Some(needs) = &mut *self.needs.lock() {
+            needs.seq = needs.seq.max(head);
+        }
         self.look(now);
     }
 

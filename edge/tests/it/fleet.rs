@@ -398,15 +398,33 @@ async fn what_is_not_allowed_or_not_understood_is_not_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stops_is_not_waited_for() {
-    let planet = Planet::new().await;
-    let second = Bed::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), |config| {
-        config.id = "edge-2".parse().unwrap();
-        let address = upstream(planet.control.address);
-        config.control = Some(Follows { address, secret: None, lag_max: Duration::from_secs(1) });
-    });
-    planet.control.until(&[("edge", "ready"), ("edge-2", "ready"), ("shield", "ready")]).await;
-    tokio::task::spawn_blocking(move || drop(second)).await.unwrap();
+async fn nodes_of_other_sites_do_what_concerns_them_and_one_that_stops_is_not_waited_for() {
+    let planet = Planet::with(|config| config.sites[0].hosts = vec![HOST.parse().unwrap()]).await;
+    let address = upstream(planet.control.address);
+    let follows = |id: &str| {
+        let (id, address) = (id.parse().unwrap(), address.clone());
+        move |config: &mut Config| {
+            config.id = id;
+            config.sites[0].name = "shop".to_owned();
+            config.sites[0].hosts = vec!["shop.org".parse().unwrap()];
+            config.control = Some(Follows { address, secret: None, lag_max: Duration::from_secs(1) });
+        }
+    };
+    let shop = Bed::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), follows("shop"));
+    let all = [("edge", "ready"), ("shield", "ready"), ("shop", "ready")];
+    planet.control.until(&all).await;
+    planet.body("/a").await;
+    let fields = [("host", "shop.org")];
+    shop.get_with("/b?cc=max-age%3D600", &fields).await;
+    let order = json!({"urls": [format!("http://{HOST}/a"), "http://shop.org/b?cc=max-age%3D600"]});
+    let (status, receipt) = planet.control.purge(order).await;
+    assert_eq!((status, receipt["matched"].as_u64()), (200, Some(3)), "each what it knows: {receipt}");
+    let (status, problem) = planet.control.purge(json!({"urls": ["www.example.org/a"]})).await;
+    assert_eq!((status, problem["code"].as_str()), (422, Some("url")), "no node would understand it");
+    // Another of the same name is not taken for it.
+    let twin = Bed::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), follows("shop"));
+    twin.until_metric("nearside_purge_log_connected 0").await;
+    tokio::task::spawn_blocking(move || drop((twin, shop))).await.unwrap();
     planet.control.until(&BOTH).await;
     assert_eq!(planet.control.purge(json!({"all": true})).await.0, 200);
 }

@@ -32,9 +32,12 @@ pub(super) fn freshened(
     let vary = engine.rules(plan.site).vary(&fields);
     let mut variant = Vec::new();
     vary.variant_key(&plan.request, &mut variant);
-    // A 304 that says nothing of groups and tags leaves those that are known.
+    // A 304 that says nothing of groups and tags leaves those that are known. What it does say is more: edges have
+    // stripped the fields that it may not carry.
     let groups = if tags::speaks_of_tags(fresh) {
-        membership(engine, plan, &fields, sent)
+        let known = old.groups.names().map(<[u8]>::to_vec);
+        let names: BTreeSet<_> = names(engine, plan, &fields).into_iter().chain(known).collect();
+        engine.store.join_groups(names.iter().map(Vec::as_slice), sent)
     } else {
         old.groups.asked_again(sent)
     };
@@ -113,13 +116,18 @@ pub(super) fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<E
 /// What a response that was asked for in epoch `sent` belongs to: its site, its host, its tags, and the groups of RFC 9875,
 /// which belong to an origin (§2.1).
 pub(super) fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent: Epoch) -> Membership {
+    engine.store.join_groups(names(engine, plan, fields).iter().map(Vec::as_slice), sent)
+}
+
+/// The names of these.
+fn names(engine: &Engine, plan: &Plan, fields: &HeaderMap) -> Vec<Vec<u8>> {
     let mut names = vec![engine.site_group(plan.site), engine.host_group(plan.site, &plan.key.exact)];
     if tags::speaks_of_tags(fields) {
         names.extend(tags::tags(fields).iter().map(|tag| engine.tag_group(plan.site, tag)));
         let groups: BTreeSet<_> = groups::groups(fields).into_iter().collect();
         names.extend(groups.iter().map(|group| plan.key.group(group)));
     }
-    engine.store.join_groups(names.iter().map(Vec::as_slice), sent)
+    names
 }
 
 /// The answer to a HEAD tells of what is stored for GETs: it is freshened, or useless (RFC 9111 §4.3.5).
@@ -131,9 +139,10 @@ pub(super) fn freshen_by_head(
     fields: &HeaderMap,
     sent: Epoch,
 ) {
-    let Some(old) =
-        plan.stored.as_ref().filter(|old| asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK)
-    else {
+    let Some(old) = plan.stored.as_ref().filter(|old| {
+        let both = asked.head.status == StatusCode::OK && old.head.status == StatusCode::OK;
+        both && engine.has(&plan.key, old, engine.clock.now())
+    }) else {
         return;
     };
     if conditional::describes(fields, &old.head.fields) {

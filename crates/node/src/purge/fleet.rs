@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 use nearside_api::Order;
 use nearside_config::{Config, Follows, OnLag};
-use nearside_purge::{Applied, Applier, Leader, Member, Position, Site};
+use nearside_purge::{Applied, Applier, At, Leader, Member, Position, Site};
 
 use super::operator::understand;
 use super::{How, Target};
@@ -37,7 +37,9 @@ impl Engine {
     /// Whether what is stored of a site must be validated before it is served, because it is not known what was purged.
     pub(crate) fn lags(&self, site: usize) -> bool {
         let Some(following) = &self.following else { return false };
-        following.position.lags() && self.rules(site).on_lag == OnLag::Revalidate
+        let position = &following.position;
+        // A node that was never in touch is waited for by nobody.
+        position.is_new() || position.lags() && self.rules(site).on_lag == OnLag::Revalidate
     }
 
     /// Whether a request comes from a cache that has applied purges which are unknown here, also after a moment.
@@ -45,8 +47,7 @@ impl Engine {
         let Some(following) = self.following.as_ref().filter(|_| self.tier.serves_caches()) else { return false };
         let needed = fields.get(PURGES).and_then(|value| value.to_str().ok()?.split_once('/'));
         let Some((log, seq)) = needed.and_then(|(log, seq)| Some((log, seq.parse().ok()?))) else { return false };
-        let position = &following.position;
-        !position.reaches(seq, CATCH_UP).await || position.at().is_none_or(|at| at.log != log)
+        !following.position.reaches(&At { log: log.to_owned(), seq }, CATCH_UP).await
     }
 }
 
@@ -56,11 +57,10 @@ struct Purger {
 }
 
 impl Applier for Purger {
-    async fn apply(&self, order: &Order) -> Applied {
-        // What is not known here cannot be stored here.
-        let targets =
-            understand(&self.engine, order).map(|targets| targets.into_iter().map(|(_, target)| target).collect());
-        let targets: Vec<_> = targets.unwrap_or_default();
+    async fn apply(&self, order: &Order) -> Option<Applied> {
+        // One by one: what is not known here cannot be stored here, but what else is named can.
+        let understood = order.singly().filter_map(|one| understand(&self.engine, &one).ok());
+        let targets: Vec<_> = understood.flatten().map(|(_, target)| target).collect();
         self.purge(targets, How::of(order), order.dry_run).await
     }
 
@@ -71,11 +71,12 @@ impl Applier for Purger {
 }
 
 impl Purger {
-    async fn purge(&self, targets: Vec<Target>, how: How, dry_run: bool) -> Applied {
+    async fn purge(&self, targets: Vec<Target>, how: How, dry_run: bool) -> Option<Applied> {
         let engine = Arc::clone(&self.engine);
         let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, how, dry_run)).await;
-        let met = met.unwrap_or_default();
-        Applied { matched: met.matched as u64, fenced_fills: met.fenced_fills as u64 }
+        // It has panicked: then it is not known what was done.
+        let (met, _) = met.ok()?;
+        Some(Applied { matched: met.matched as u64, fenced_fills: met.fenced_fills as u64 })
     }
 }
 
@@ -87,12 +88,13 @@ pub(crate) async fn follow(engine: Arc<Engine>, stopped: impl Future<Output = ()
     let leader = Leader { address, secret, lag_max };
     let member = member(&engine.config);
     let id = member.id.clone();
+    let instance = ahash::RandomState::new().hash_one(instant());
     let purger = Arc::new(Purger { engine: Arc::clone(&engine) });
     tokio::select! {
-        () = nearside_purge::follow(leader.clone(), member, Arc::clone(&position), purger) => {}
+        () = nearside_purge::follow(leader.clone(), member, instance, Arc::clone(&position), purger) => {}
         () = stopped => {}
     }
-    nearside_purge::leave(&leader, &id, &position).await;
+    nearside_purge::leave(&leader, &id, instance, &position).await;
 }
 
 fn member(config: &Config) -> Member {

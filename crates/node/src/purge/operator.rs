@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::StatusCode;
 use nearside_api::foreign::order_of_method;
+use nearside_api::order::{Parts, beginning, whole};
 use nearside_api::{
     Access, Backend, Book, Events, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Receipt, State, carry_out,
 };
 use nearside_config::Config;
-use nearside_semantics::key::{Scheme, is_authority};
+use nearside_semantics::key::Scheme;
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 use serde_json::{Value, json};
 
-use super::{How, Met, Target};
+use super::{How, Met, Reclaiming, Target};
 use crate::clock::instant;
 use crate::request::{Answer, Engine, Request, respond};
 
@@ -31,8 +32,7 @@ pub(crate) struct Desk {
     pub(crate) purges: AtomicU64,
     pub(crate) objects: AtomicU64,
     pub(crate) fenced_fills: AtomicU64,
-    /// A walk that gives memory back is still to begin.
-    reclaiming: AtomicBool,
+    pub(crate) reclaiming: Reclaiming,
 }
 
 impl Desk {
@@ -46,24 +46,15 @@ impl Desk {
             purges: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             fenced_fills: AtomicU64::new(0),
-            reclaiming: AtomicBool::new(false),
+            reclaiming: Reclaiming::default(),
         }
     }
 
-    pub(crate) fn count(&self, met: Met) {
-        self.purges.fetch_add(1, Ordering::Relaxed);
+    /// Counts a purge; its number.
+    pub(crate) fn count(&self, met: Met) -> u64 {
         self.objects.fetch_add(met.matched as u64, Ordering::Relaxed);
         self.fenced_fills.fetch_add(met.fenced_fills as u64, Ordering::Relaxed);
-    }
-
-    /// Whether a walk that gives memory back is to begin; not if one is about to.
-    pub(crate) fn begins_to_reclaim(&self) -> bool {
-        !self.reclaiming.swap(true, Ordering::AcqRel)
-    }
-
-    /// It begins, or does not.
-    pub(crate) fn reclaims(&self) {
-        self.reclaiming.store(false, Ordering::Release);
+        self.purges.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -89,13 +80,14 @@ pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Reque
         order.site = engine.config.sites.get(site).map(|site| site.name.clone());
     }
     let from = Ordered { fields: &request.fields, client, action: "purge-method" };
-    let (status, reason, body) = match carry_out(&operator, &from, Ok(order)).await {
-        Ok((receipt, _)) => (StatusCode::OK, "purge", json!({ "status": "ok", "id": receipt.id })),
-        Err(problem) => {
-            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-            (status, problem.code, serde_json::to_value(&problem).unwrap_or_default())
-        }
-    };
+    let (status, reason, body) =
+        match carry_out(&operator, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
+            Ok(receipt) => (StatusCode::OK, "purge", json!({ "status": "ok", "id": receipt.id })),
+            Err(problem) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+                (status, problem.code, serde_json::to_value(&problem).unwrap_or_default())
+            }
+        };
     respond::json(status, reason, &body, site)
 }
 
@@ -128,9 +120,8 @@ impl Backend for Operator {
         // A prefix, and counting one, walks all that is stored.
         let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, how, dry_run)).await;
         let failed = |_panicked| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the purge has failed");
-        let met = met.map_err(failed)?;
+        let (met, number) = met.map_err(failed)?;
         let (matched, fenced_fills) = (met.matched as u64, met.fenced_fills as u64);
-        let number = self.engine.desk.purges.load(Ordering::Relaxed);
         let id = self.engine.config.id.to_string();
         let state = if dry_run { State::Counted } else { State::Applied };
         let ms = (begin.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
@@ -253,9 +244,6 @@ pub(super) fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, T
         }
     }
     for host in &order.hosts {
-        if !is_authority(host.as_bytes()) {
-            return Err(Problem::unprocessable("host", format!("{host:?} is no host")));
-        }
         let site = site_of(engine, host)?;
         own(engine, only, site, host)?;
         targets.push((site, Target::Host { site, key: engine.exact_key(site, Scheme::Http, host.as_bytes(), b"/") }));
@@ -296,40 +284,18 @@ type Keyed = (usize, Box<[u8]>);
 
 /// The site and the key of a URL.
 fn key_of(engine: &Engine, url: &str) -> Result<Keyed, Problem> {
-    let (scheme, authority, target) = parts(url)?;
-    let scheme = scheme.ok_or_else(|| Problem::unprocessable("url", format!("{url:?} is no http or https URL")))?;
+    let Parts { scheme, authority, target } = whole(url)?;
     let site = site_of(engine, authority)?;
     Ok((site, engine.exact_key(site, scheme, authority.as_bytes(), target.as_bytes())))
 }
 
 /// The site and what its keys begin with; two where no scheme is named.
 fn keys_of_prefix(engine: &Engine, prefix: &str) -> Result<Vec<Keyed>, Problem> {
-    let (scheme, authority, path) = parts(prefix)?;
-    if path.contains('?') {
-        let detail = format!("{prefix:?}: a prefix ends in the path, as queries may be stored in another order");
-        return Err(Problem::unprocessable("prefix", detail));
-    }
+    let Parts { scheme, authority, target: path } = beginning(prefix)?;
     let site = site_of(engine, authority)?;
     let key = |scheme| (site, engine.exact_key(site, scheme, authority.as_bytes(), path.as_bytes()));
     Ok(match scheme {
         Some(scheme) => vec![key(scheme)],
         None => vec![key(Scheme::Http), key(Scheme::Https)],
     })
-}
-
-/// Scheme, authority and the rest of a URL, or of one without its scheme.
-fn parts(url: &str) -> Result<(Option<Scheme>, &str, &str), Problem> {
-    let (scheme, rest) = match url.split_once("://") {
-        Some(("http", rest)) => (Some(Scheme::Http), rest),
-        Some(("https", rest)) => (Some(Scheme::Https), rest),
-        Some(_) => return Err(Problem::unprocessable("url", format!("{url:?} is no http or https URL"))),
-        None => (None, url),
-    };
-    let rest = rest.split('#').next().unwrap_or_default();
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, target) = rest.split_at(end);
-    if !is_authority(authority.as_bytes()) || !target.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Problem::unprocessable("url", format!("{url:?} is no http or https URL")));
-    }
-    Ok((scheme, authority, target))
 }
