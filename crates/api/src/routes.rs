@@ -329,10 +329,8 @@ async fn elsewhere<B: Backend>(
     uri: Uri,
     fields: HeaderMap,
 ) -> Response {
-    if method.as_str() == "PURGE" {
-        return foreign::by_method(backend, client, uri, fields).await;
-    }
-    Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path; see /docs").into_response()
+    let problem = Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path; see /docs");
+    purge_or(problem, backend, client, method, uri, fields).await
 }
 
 async fn other_method<B: Backend>(
@@ -342,10 +340,22 @@ async fn other_method<B: Backend>(
     uri: Uri,
     fields: HeaderMap,
 ) -> Response {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has another method; see /docs");
+    purge_or(problem, backend, client, method, uri, fields).await
+}
+
+/// `PURGE` is for any path.
+async fn purge_or<B: Backend>(
+    problem: Problem,
+    backend: State<Arc<B>>,
+    client: ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    fields: HeaderMap,
+) -> Response {
     if method.as_str() == "PURGE" {
         return foreign::by_method(backend, client, uri, fields).await;
     }
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has another method; see /docs");
     problem.into_response()
 }
 
