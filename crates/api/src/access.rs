@@ -186,6 +186,7 @@ impl Audit<'_> {
             mode = order.map_or("-", Order::mode),
             targets = order.map_or(0, Order::targets),
             dry_run = order.is_some_and(|order| order.dry_run),
+            "audit",
         );
     }
 }
