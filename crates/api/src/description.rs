@@ -79,7 +79,7 @@ enum Refused {
     /// Too often
     #[response(status = 429, content_type = "application/problem+json")]
     TooOften(#[to_schema] Problem),
-    /// A control process that no node follows, or that cannot write its log
+    /// A control process that no node follows, or that cannot write its log; for shapes of others, not all nodes have it yet
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] Problem),
 }
@@ -203,6 +203,7 @@ fn fastly_all() {}
     responses(
         (status = 200, description = "Purged", body = CloudflareDone),
         (status = "4XX", description = "Not purged", body = CloudflareDone),
+        (status = "5XX", description = "Not purged, or not on all nodes yet", body = CloudflareDone),
     )
 )]
 fn cloudflare() {}

@@ -100,6 +100,7 @@ impl FastlyDone {
 /// The body of Fastly's batch purge; `Surrogate-Key` may stand in its place.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FastlyKeys {
+    /// The tags.
     surrogate_keys: Vec<String>,
 }
 
@@ -147,10 +148,15 @@ async fn fastly_all<B: Backend>(
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Cloudflare {
+    /// URLs, or objects with a `url`: all variants go.
     files: Vec<CloudflareFile>,
+    /// Tags.
     tags: Vec<String>,
+    /// Hosts.
     hosts: Vec<String>,
+    /// What URLs begin with, without a scheme.
     prefixes: Vec<String>,
+    /// All of the site.
     purge_everything: bool,
 }
 

@@ -17,8 +17,7 @@ code,pre{background:#1e2530}td,th,h2{border-color:#2b3442}}";
 pub(crate) fn of(openapi: &OpenApi) -> String {
     let value = serde_json::to_value(openapi).unwrap_or_default();
     let mut page = String::new();
-    let text =
-        |value: &Value, pointer: &str| escape(value.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
+    let text = |value: &Value, pointer: &str| prose(value.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
     let _ = write!(
         page,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
@@ -28,7 +27,10 @@ pub(crate) fn of(openapi: &OpenApi) -> String {
         text(&value, "/info/description"),
         title = text(&value, "/info/title"),
     );
-    for (path, item) in value.get("paths").and_then(Value::as_object).into_iter().flatten() {
+    let mut paths: Vec<_> = value.get("paths").and_then(Value::as_object).into_iter().flatten().collect();
+    // Our own before those of others.
+    paths.sort_by_key(|(path, _)| !path.starts_with("/v1/"));
+    for (path, item) in paths {
         for (method, operation) in item.as_object().into_iter().flatten() {
             let _ = write!(
                 page,
@@ -53,7 +55,7 @@ pub(crate) fn of(openapi: &OpenApi) -> String {
 
 fn parameters(page: &mut String, operation: &Value) {
     for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten() {
-        let text = |key| escape(parameter.get(key).and_then(Value::as_str).unwrap_or_default());
+        let text = |key| prose(parameter.get(key).and_then(Value::as_str).unwrap_or_default());
         let _ = write!(page, "<p><code>{}</code> ({}): {}</p>", text("name"), text("in"), text("description"));
     }
 }
@@ -68,9 +70,16 @@ fn body(page: &mut String, operation: &Value, whole: &Value) {
     page.push_str("<table><tr><th>Member<th>Meaning");
     for (name, member) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let meaning = member.get("description").and_then(Value::as_str).unwrap_or_default();
-        let _ = write!(page, "<tr><td><code>{}</code><td>{}", escape(name), escape(meaning));
+        let _ = write!(page, "<tr><td><code>{}</code><td>{}", escape(name), prose(meaning));
     }
     page.push_str("</table><br>");
+}
+
+/// Text in which code stands between backticks.
+fn prose(text: &str) -> String {
+    let escaped = escape(text);
+    let parts = escaped.split('`').enumerate();
+    parts.map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() }).collect()
 }
 
 fn escape(text: &str) -> String {
