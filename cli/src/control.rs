@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use nearside_config::{ControlConfig, Keep, ListenAddress};
+use nearside_config::{ControlConfig, ListenAddress};
 use nearside_control::{Control, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,15 +53,7 @@ fn configure(args: &ControlArgs) -> anyhow::Result<ControlConfig> {
     };
     Ok(match file {
         Some(file) => ControlConfig { listen, log, ..file },
-        None => ControlConfig {
-            listen,
-            log,
-            keep: Keep::default(),
-            tokens: Vec::new(),
-            nodes: None,
-            webhooks: Vec::new(),
-            hooks: Vec::new(),
-        },
+        None => ControlConfig::new(listen, log),
     })
 }
 

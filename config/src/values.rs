@@ -248,6 +248,16 @@ impl HostPattern {
             Self::Exactly(name) => host == name,
         }
     }
+
+    /// Of two patterns that cover a host, the one with the greater number is meant.
+    #[must_use]
+    pub fn exactness(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Below(name) => name.len(),
+            Self::Exactly(_) => usize::MAX,
+        }
+    }
 }
 
 impl fmt::Display for HostPattern {

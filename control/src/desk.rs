@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use nearside_api::order::beginning;
 use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Receipt, Wait};
 use nearside_config::HostPattern;
 use nearside_purge::{Line, Record};
+use nearside_semantics::key::split_port;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
@@ -171,6 +173,12 @@ impl Backend for Desk {
     }
 }
 
+/// The host of an authority, as patterns are written.
+fn host_of(authority: &str) -> String {
+    let (host, _) = split_port(authority.as_bytes());
+    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
+}
+
 /// The sites that an order concerns, of those that nodes have told of.
 fn sites_of(known: &[(String, Vec<HostPattern>)], order: &Order) -> Result<Vec<String>, Problem> {
     if known.is_empty() {
@@ -184,19 +192,12 @@ fn sites_of(known: &[(String, Vec<HostPattern>)], order: &Order) -> Result<Vec<S
     }
     let mut sites = Vec::new();
     for what in order.urls.iter().chain(&order.prefixes).chain(&order.hosts) {
-        let rest = what.split_once("://").map_or(what.as_str(), |(_, rest)| rest);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = nearside_api::order::host_of(authority);
-        // The most exact pattern wins, as on the nodes.
-        let owner = known
-            .iter()
-            .flat_map(|(name, patterns)| patterns.iter().map(move |pattern| (name, pattern)))
-            .filter(|(_, pattern)| pattern.covers(host))
-            .max_by_key(|(_, pattern)| {
-                let pattern = pattern.to_string();
-                (!pattern.starts_with('*'), pattern.len())
-            })
-            .map(|(name, _)| name.clone());
+        // Of hosts, too, this is the beginning of their URLs.
+        let authority = beginning(what.split('?').next().unwrap_or_default())?.authority;
+        let host = host_of(authority);
+        let patterns = known.iter().flat_map(|(name, patterns)| patterns.iter().map(move |pattern| (name, pattern)));
+        let covering = patterns.filter(|(_, pattern)| pattern.covers(&host));
+        let owner = covering.max_by_key(|(_, pattern)| pattern.exactness()).map(|(name, _)| name.clone());
         let unknown =
             || Problem::unprocessable("unknown-host", format!("no site of any node answers for {authority:?}"));
         let owner = owner.ok_or_else(unknown)?;

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Problem, State};
+use nearside_api::{Problem, State, understood};
 use nearside_config::Scope;
 use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, Hello, Line};
 use serde_json::json;
@@ -26,6 +26,8 @@ use crate::log::Since;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// So often it is looked which nodes can be reached.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A node that has much to catch up with gets so many lines at once.
+const LINES_AT_ONCE: usize = 256;
 /// What a node may say at once.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
@@ -35,11 +37,6 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Router {
         .route(BEAT_PATH, post(beat))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(desk)
-}
-
-fn understood<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
-    body.map(|Json(value)| value)
-        .map_err(|rejection| Problem::new(rejection.status(), "malformed", rejection.body_text()))
 }
 
 async fn follow(
@@ -107,16 +104,10 @@ impl Stream {
             match self.guard.desk.log.since(&self.at) {
                 Since::Records(records) if records.is_empty() => {}
                 Since::Records(records) => {
-                    self.at.seq = records.last()?.seq;
-                    let lines = records.iter().map(|record| written(&Line::Purge((**record).clone())));
-                    return Some(
-                        lines
-                            .fold(Vec::new(), |mut all, line| {
-                                all.extend_from_slice(&line);
-                                all
-                            })
-                            .into(),
-                    );
+                    let next = records.get(..records.len().min(LINES_AT_ONCE))?;
+                    self.at.seq = next.last()?.seq;
+                    let lines = next.iter().map(|record| written(&Line::Purge((**record).clone())));
+                    return Some(lines.collect::<Vec<_>>().concat().into());
                 }
                 Since::Unknown => return None,
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{Request, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -18,6 +18,8 @@ use crate::signature::{now_secs, sign};
 
 /// Longer takes no answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// What is read of an answer.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// So often an event is sent; the pause between is doubled each time, up to a minute: some five minutes in all.
 const TRIES: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -78,8 +80,8 @@ where
     let exchange = async {
         let response = client.request(request).await.map_err(|error| format!("{error:#}"))?;
         let status = response.status();
-        // Read to its end, so that the connection can be used again.
-        let _ = response.into_body().collect().await;
+        // Read to its end, if that is near, so that the connection can be used again.
+        let _ = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         if status.is_success() { Ok(()) } else { Err(format!("status {status}")) }
     };
     timeout(ANSWER_MAX, exchange).await.unwrap_or_else(|_elapsed| Err("no answer in time".to_owned()))

@@ -104,10 +104,10 @@ async fn later(lab: &Lab, clients: usize) -> anyhow::Result<f64> {
     }
     // By then they have what had come before them.
     let since = Instant::now() + millis(200);
-    let mut others = others.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let others = others.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
     let first = first.await??;
     let mut spans = Vec::new();
-    for other in others.drain(..) {
+    for other in others {
         let both = first.iter().zip(other).filter(|(first, _)| **first > since);
         spans.extend(both.map(|(first, other)| {
             let ahead = first.saturating_duration_since(other).as_secs_f64();

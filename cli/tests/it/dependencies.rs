@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("store", &["semantics"]),
     ("api", &["config", "semantics"]),
     ("purge", &["config", "api"]),
-    ("control", &["config", "api", "purge"]),
+    ("control", &["semantics", "config", "api", "purge"]),
     ("node", &["semantics", "store", "config", "api", "purge"]),
     ("edge", &["node", "config"]),
     ("shield", &["node", "config"]),

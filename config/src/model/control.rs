@@ -27,6 +27,15 @@ pub struct ControlConfig {
     pub hooks: Vec<Hook>,
 }
 
+impl ControlConfig {
+    /// A control process at an address, with a log; all else by default.
+    #[must_use]
+    pub fn new(listen: SocketAddr, log: PathBuf) -> Self {
+        let (tokens, webhooks, hooks) = (Vec::new(), Vec::new(), Vec::new());
+        Self { listen, log, keep: Keep::default(), tokens, nodes: None, webhooks, hooks }
+    }
+}
+
 /// How much of the purge log is kept. A node that was away for longer makes stale all that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {

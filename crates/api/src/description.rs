@@ -22,7 +22,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         description = "Purges, and what there is to see of nodes and of what they store.",
         license(name = "Apache-2.0")
     ),
-    paths(purge, receipt, nodes, objects, events, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
+    paths(purge, receipt, nodes, objects, events, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
     components(schemas(
         Order, Receipt, Problem, Nodes, Objects, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
     )),
@@ -134,6 +134,21 @@ fn version() {}
     responses((status = 200, description = "The configuration", body = HashMap<String, serde_json::Value>), Kept)
 )]
 fn config() {}
+
+/// Purge what an event names (control processes with `[[hook]]` only)
+///
+/// The event is signed as the hook says: Standard Webhooks, or as GitHub does.
+#[utoipa::path(
+    post, path = "/v1/hooks/{name}", request_body = HashMap<String, serde_json::Value>,
+    params(("name" = String, Path, description = "The hook's name")),
+    responses(
+        (status = 200, description = "Every node has applied it", body = Receipt),
+        (status = 202, description = "Some nodes have not applied it yet", body = Receipt),
+        (status = 404, description = "No such hook", body = Problem, content_type = "application/problem+json"),
+        Refused,
+    )
+)]
+fn hook() {}
 
 /// What happens, as it happens
 ///

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -50,20 +50,14 @@ pub fn order_of_method(scheme: &str, host: &str, target: &str, fields: &HeaderMa
     Order { urls, tags, soft: is_soft(fields), ..Order::default() }
 }
 
-pub(crate) async fn by_method<B: Backend>(
-    State(backend): State<Arc<B>>,
-    ConnectInfo(client): ConnectInfo<SocketAddr>,
-    uri: Uri,
-    fields: HeaderMap,
-) -> Response {
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-method" };
-    let host = uri.authority().map(|authority| authority.as_str().to_owned());
-    let host = host.or_else(|| fields.get(header::HOST)?.to_str().ok().map(str::to_owned)).unwrap_or_default();
-    let scheme =
-        fields.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).filter(|scheme| *scheme == "https");
+pub(crate) async fn by_method<B: Backend>(backend: &B, client: SocketAddr, uri: &Uri, fields: &HeaderMap) -> Response {
+    let from = Ordered { fields, client: client.ip(), action: "purge-method" };
+    let field = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
+    let host = uri.authority().map(|authority| authority.as_str()).or_else(|| field(header::HOST)).unwrap_or_default();
+    let scheme = field(HeaderName::from_static("x-forwarded-proto")).filter(|scheme| *scheme == "https");
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let order = order_of_method(uri.scheme_str().or(scheme).unwrap_or("http"), &host, target, &fields);
-    match carry_out(&*backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
+    let order = order_of_method(uri.scheme_str().or(scheme).unwrap_or("http"), host, target, fields);
+    match carry_out(backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
         Ok(receipt) => FastlyDone::new(Some(receipt.id)).into_response(),
         Err(problem) => problem.into_response(),
     }

@@ -24,4 +24,4 @@ pub use events::{Event, Events};
 pub use order::{Order, Wait};
 pub use problem::Problem;
 pub use receipt::{NodeReceipt, Receipt, State};
-pub use routes::{Backend, NodeState, Object, Ordered, carry_out, carry_out_signed, routes};
+pub use routes::{Backend, NodeState, Object, Ordered, carry_out, carry_out_signed, routes, understood};

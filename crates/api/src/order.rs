@@ -252,15 +252,6 @@ fn parts(url: &str) -> Result<Parts<'_, Option<Scheme>>, Problem> {
     Ok(Parts { scheme, authority, target })
 }
 
-/// The host of an authority, without its port.
-#[must_use]
-pub fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

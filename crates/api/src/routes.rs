@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -222,8 +222,12 @@ fn idempotency_key(fields: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
-/// What axum could not read as JSON, as a problem.
-pub(crate) fn understood<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+/// What came as JSON.
+///
+/// # Errors
+///
+/// It is none, or of another shape, or too large.
+pub fn understood<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     body.map(|Json(value)| value).map_err(|rejection| {
         let code = match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => "too-large",
@@ -322,39 +326,29 @@ async fn objects<B: Backend>(
     Ok(Json(Objects { objects: backend.objects(&url)? }))
 }
 
-async fn elsewhere<B: Backend>(
-    backend: State<Arc<B>>,
-    client: ConnectInfo<SocketAddr>,
-    method: Method,
-    uri: Uri,
-    fields: HeaderMap,
-) -> Response {
+async fn elsewhere<B: Backend>(backend: State<Arc<B>>, client: ConnectInfo<SocketAddr>, request: Request) -> Response {
     let problem = Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path; see /docs");
-    purge_or(problem, backend, client, method, uri, fields).await
+    purge_or(problem, backend, client, request).await
 }
 
 async fn other_method<B: Backend>(
     backend: State<Arc<B>>,
     client: ConnectInfo<SocketAddr>,
-    method: Method,
-    uri: Uri,
-    fields: HeaderMap,
+    request: Request,
 ) -> Response {
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path has another method; see /docs");
-    purge_or(problem, backend, client, method, uri, fields).await
+    purge_or(problem, backend, client, request).await
 }
 
 /// `PURGE` is for any path.
 async fn purge_or<B: Backend>(
     problem: Problem,
-    backend: State<Arc<B>>,
-    client: ConnectInfo<SocketAddr>,
-    method: Method,
-    uri: Uri,
-    fields: HeaderMap,
+    State(backend): State<Arc<B>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
 ) -> Response {
-    if method.as_str() == "PURGE" {
-        return foreign::by_method(backend, client, uri, fields).await;
+    if request.method().as_str() == "PURGE" {
+        return foreign::by_method(&*backend, client, request.uri(), request.headers()).await;
     }
     problem.into_response()
 }
@@ -364,7 +358,7 @@ mod tests {
     use std::io::Write;
 
     use axum::body::Body;
-    use axum::http::Request;
+    use axum::http::Request as HttpRequest;
     use nearside_config::{Secret, Token};
     use parking_lot::Mutex;
     use tower::ServiceExt;
@@ -475,7 +469,7 @@ mod tests {
             ("writer", &big, 413, "outcome=\"too-large\""),
         ];
         for (name, body, status, says) in table {
-            let mut request = Request::post("/v1/purge").header("content-type", "application/json");
+            let mut request = HttpRequest::post("/v1/purge").header("content-type", "application/json");
             if !name.is_empty() {
                 request = request.header("authorization", format!("Bearer the-secret-of-{name}"));
             }

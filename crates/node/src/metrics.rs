@@ -272,12 +272,12 @@ impl NodeCollector {
         counter(encoder, "purge_objects", help, count(&desk.objects))?;
         let help = "Fills under way that store nothing because a purge has overtaken them";
         counter(encoder, "purge_fenced_fills", help, count(&desk.fenced_fills))?;
-        let Some(following) = &self.engine.following else { return Ok(()) };
-        let position = &following.position;
+        let Some(position) = &self.engine.position else { return Ok(()) };
+        let (applied, lag) = position.applied_and_lag();
         let help = "The number of the last purge of the log that was applied";
-        gauge(encoder, "purge_log_sequence", help, position.applied())?;
+        gauge(encoder, "purge_log_sequence", help, applied)?;
         let help = "Purges of the log that are known and not applied. Above 0 for long, look at the control process";
-        gauge(encoder, "purge_log_lag", help, position.lag())?;
+        gauge(encoder, "purge_log_lag", help, lag)?;
         let help = "Whether the purge log is being followed. Where it is 0, purges do not reach this node";
         gauge(encoder, "purge_log_connected", help, u64::from(position.is_connected()))
     }

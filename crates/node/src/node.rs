@@ -107,7 +107,7 @@ impl Node {
             let worker = Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), thread);
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
-        if engine.following.is_some() {
+        if engine.position.is_some() {
             node.start_following(Arc::clone(&engine), stopped.clone())?;
         }
         if let Some(listener) = admin_listener {

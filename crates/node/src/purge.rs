@@ -108,7 +108,7 @@ impl Engine {
     /// Purges, or only counts; what it met, and the number of the purge. Blocks as long as a walk takes.
     pub(crate) fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> (Met, u64) {
         if dry_run {
-            return (Met { matched: self.count(targets), fenced_fills: 0 }, 0);
+            return (Met { matched: self.count(targets), fenced_fills: 0 }, self.desk.count_dry_run());
         }
         let met = self.apply(targets, how);
         let is_walked = |target: &Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
+use nearside_purge::Position;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
 use nearside_store::{Entry, Head, Purge, Store};
@@ -33,7 +34,7 @@ use crate::fill::{Fill, Fills};
 use crate::hop::Hops;
 use crate::outcome::Outcome;
 use crate::purge::Met;
-use crate::purge::fleet::Following;
+use crate::purge::fleet;
 use crate::purge::operator::Desk;
 use crate::site::Rules;
 use crate::tier::Tier;
@@ -124,8 +125,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Clock,
     /// Orders to purge.
     pub(crate) desk: Desk,
-    /// The purge log.
-    pub(crate) following: Option<Following>,
+    /// The place in the purge log, of a node that follows one.
+    pub(crate) position: Option<Arc<Position>>,
     /// `edge-nrt (nearside)`
     pub(crate) via: String,
     pub(crate) received_by: ReceivedBy,
@@ -160,8 +161,7 @@ impl ReceivedBy {
 
 impl Engine {
     pub(crate) fn new(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Self {
-        let following = Following::new(&config);
-        let position = following.as_ref().map(|following| Arc::clone(&following.position));
+        let position = fleet::position(&config);
         let cache = config.cache;
         let limits = nearside_store::Limits {
             memory_bytes: cache.memory_bytes,
@@ -174,9 +174,9 @@ impl Engine {
             honours_requests: config.sites.iter().any(|site| site.honour_request_directives),
             store: Store::new(limits),
             fills: Fills::default(),
-            hops: Hops::new(&config, &*tier, position),
+            hops: Hops::new(&config, &*tier, position.clone()),
             desk: Desk::new(&config),
-            following,
+            position,
             clock,
             via: format!("{} (nearside)", config.id),
             received_by: ReceivedBy::new(config.id.as_str()),

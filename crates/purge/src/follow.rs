@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use nearside_api::Order;
-use nearside_config::{Secret, Upstream};
+use nearside_config::{Follows, Upstream};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -48,19 +48,8 @@ pub trait Applier: Send + Sync + 'static {
     /// Applies an order, or counts what it would meet; nothing if that has failed, and is to be tried again.
     fn apply(&self, order: &Order) -> impl Future<Output = Option<Applied>> + Send;
 
-    /// Makes all stale that is stored: what was purged meanwhile is not known.
-    fn reset(&self) -> impl Future<Output = ()> + Send;
-}
-
-/// Where the log is, and how it is followed.
-#[derive(Debug, Clone)]
-pub struct Leader {
-    /// The control process.
-    pub address: Upstream,
-    /// Shown to it.
-    pub secret: Option<Secret>,
-    /// So long a node may be behind before it lags.
-    pub lag_max: Duration,
+    /// Makes all stale that is stored, because it is not known what was purged meanwhile; whether that was done.
+    fn reset(&self) -> impl Future<Output = bool> + Send;
 }
 
 /// Why a connection to the log has ended.
@@ -88,7 +77,7 @@ enum Lost {
 
 /// Follows the log for ever. `instance` is another number for each process.
 pub async fn follow<A: Applier>(
-    leader: Leader,
+    leader: Follows,
     member: Member,
     instance: u64,
     position: Arc<Position>,
@@ -127,7 +116,7 @@ pub async fn follow<A: Applier>(
 }
 
 /// Says that a node will not come again, so that nobody waits for it.
-pub async fn leave(leader: &Leader, node: &str, instance: u64, position: &Position) {
+pub async fn leave(leader: &Follows, node: &str, instance: u64, position: &Position) {
     let Some(at) = position.at() else { return };
     let beat = Beat { node: node.to_owned(), instance, at, leaves: true, done: Vec::new() };
     let said = async {
@@ -148,7 +137,7 @@ async fn watch(position: Arc<Position>, lag_max: Duration) {
 
 /// One connection on which lines come.
 struct Session<'s, A> {
-    leader: &'s Leader,
+    leader: &'s Follows,
     member: &'s Member,
     instance: u64,
     position: &'s Position,
@@ -196,18 +185,19 @@ impl<A: Applier> Session<'_, A> {
                 }
                 // Before anything is stale: what is asked for from then on needs the new place.
                 self.position.expect(&at);
-                self.applier.reset().await;
+                if !self.applier.reset().await {
+                    return Err(Lost::Failed(at.seq));
+                }
                 self.position.start(&at, now());
-                self.position.hear(at.seq, now());
-            }
-            Line::Purge(record) if record.seq != self.position.applied() + 1 => {
-                return Err(Lost::Foreign(format!("purge {} after {}", record.seq, self.position.applied())));
             }
             Line::Purge(record) => {
+                let At { log, seq: before } = self.position.at().ok_or_else(|| Lost::Foreign("no start".to_owned()))?;
+                if record.seq != before + 1 {
+                    return Err(Lost::Foreign(format!("purge {} after {before}", record.seq)));
+                }
                 self.position.hear(record.seq, now());
                 let applied = self.applier.apply(&record.order).await.ok_or(Lost::Failed(record.seq))?;
                 let Applied { matched, fenced_fills } = applied;
-                let log = self.position.at().map(|at| at.log).unwrap_or_default();
                 // Before the place says that it was done. If there is no room, only the place does.
                 let _ = self.done.try_send(Done { log, number: record.seq, counted: false, matched, fenced_fills });
                 self.position.advance(record.seq, now());
@@ -226,7 +216,7 @@ impl<A: Applier> Session<'_, A> {
 
 /// The connection on which a node says what it has done.
 struct Beats {
-    leader: Leader,
+    leader: Follows,
     node: String,
     instance: u64,
     position: Arc<Position>,
@@ -289,7 +279,7 @@ async fn connect(address: &Upstream) -> Result<SendRequest<Full<Bytes>>, Lost> {
 
 async fn post<T: serde::Serialize>(
     sender: &mut SendRequest<Full<Bytes>>,
-    leader: &Leader,
+    leader: &Follows,
     path: &str,
     what: &T,
 ) -> Result<Incoming, Lost> {

@@ -13,7 +13,7 @@ mod position;
 use nearside_api::Order;
 use serde::{Deserialize, Serialize};
 
-pub use follow::{Applied, Applier, Leader, follow, leave};
+pub use follow::{Applied, Applier, follow, leave};
 pub use position::Position;
 
 /// Where nodes follow the log.

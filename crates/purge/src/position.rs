@@ -1,6 +1,6 @@
 //! How far a node is.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,84 +11,77 @@ use crate::At;
 /// How far a node is with the log that it follows.
 #[derive(Debug)]
 pub struct Position {
-    /// The last number that was applied. Written after what it stands for.
-    applied: AtomicU64,
-    /// The last number that there is known to be.
-    head: AtomicU64,
-    log: Mutex<Option<String>>,
-    /// Written before anything of it is applied.
-    needs: Mutex<Option<At>>,
+    state: Mutex<State>,
+    /// It was never in touch with a log. Beside the state, as the next: every hit asks.
     is_new: AtomicBool,
-    /// The control process does not know this node any more.
-    pub(crate) forgotten: Notify,
-    /// Since when it has not been known to be up to date; nothing if it is.
-    behind_since: Mutex<Option<Instant>>,
     /// It has been behind for too long.
     lags: AtomicBool,
-    connected: AtomicBool,
     moved: Notify,
+    /// The control process does not know this node any more.
+    pub(crate) forgotten: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What was applied. Moves after it was.
+    at: Option<At>,
+    /// What is known, applied or about to be. Moves before anything of it is applied.
+    needs: Option<At>,
+    is_connected: bool,
+    /// Since when it has not been known to be up to date; nothing if it is.
+    behind_since: Option<Instant>,
 }
 
 impl Position {
     /// A node that has not heard of a log yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
+        let state = State { at: None, needs: None, is_connected: false, behind_since: Some(now) };
         Self {
-            applied: AtomicU64::new(0),
-            head: AtomicU64::new(0),
-            log: Mutex::new(None),
-            needs: Mutex::new(None),
+            state: Mutex::new(state),
             is_new: AtomicBool::new(true),
-            forgotten: Notify::new(),
-            behind_since: Mutex::new(Some(now)),
-            lags: AtomicBool::new(true),
-            connected: AtomicBool::new(false),
+            lags: AtomicBool::new(false),
             moved: Notify::new(),
+            forgotten: Notify::new(),
         }
-    }
-
-    /// The last number that was applied.
-    #[must_use]
-    pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
-    }
-
-    /// How many orders there are known to be that were not applied.
-    #[must_use]
-    pub fn lag(&self) -> u64 {
-        self.head.load(Ordering::Relaxed).saturating_sub(self.applied())
     }
 
     /// Whether the log is being followed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
+        self.state.lock().is_connected
     }
 
-    /// Whether it has been out of touch, or behind, for longer than is allowed; or was in touch with no log yet.
+    /// Whether it has been out of touch, or behind, for longer than is allowed.
     #[must_use]
     pub fn lags(&self) -> bool {
         self.lags.load(Ordering::Relaxed)
-    }
-
-    /// The place, once there was one.
-    #[must_use]
-    pub fn at(&self) -> Option<At> {
-        let log = self.log.lock();
-        log.clone().map(|log| At { log, seq: self.applied() })
-    }
-
-    /// What must have been applied by whoever is to tell this node anything new: the last number that is known, applied here
-    /// or about to be.
-    #[must_use]
-    pub fn needs(&self) -> Option<At> {
-        self.needs.lock().clone()
     }
 
     /// Whether it was never in touch with a log.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.is_new.load(Ordering::Relaxed)
+    }
+
+    /// The place, once there was one.
+    #[must_use]
+    pub fn at(&self) -> Option<At> {
+        self.state.lock().at.clone()
+    }
+
+    /// The last number that was applied, and how many there are known to be that were not.
+    #[must_use]
+    pub fn applied_and_lag(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.applied(), state.lag())
+    }
+
+    /// What must have been applied by whoever is to tell this node anything new: the last number that is known, applied here
+    /// or about to be.
+    #[must_use]
+    pub fn needs(&self) -> Option<At> {
+        self.state.lock().needs.clone()
     }
 
     /// Waits until a place was reached, for `patience` at most; whether it was.
@@ -107,65 +100,143 @@ impl Position {
         tokio::time::timeout(patience, reached).await.is_ok()
     }
 
-    /// It will be where a log is.
+    /// It will be where a log is, as soon as it has made stale what it has.
     pub(crate) fn expect(&self, at: &At) {
-        *self.needs.lock() = Some(at.clone());
+        self.state.lock().needs = Some(at.clone());
     }
 
-    /// It is where a log is.
+    /// It is there.
     pub(crate) fn start(&self, at: &At, now: Instant) {
-        {
-            // A place is never that of one log with the name of another.
-            let mut log = self.log.lock();
-            *log = Some(at.log.clone());
-            self.head.store(at.seq, Ordering::Relaxed);
-            self.applied.store(at.seq, Ordering::Release);
-        }
+        self.change(now, |state| {
+            state.at = Some(at.clone());
+            state.is_connected = true;
+        });
         self.is_new.store(false, Ordering::Relaxed);
         self.moved.notify_waiters();
-        self.look(now);
     }
 
     /// All up to a number was applied.
     pub(crate) fn advance(&self, seq: u64, now: Instant) {
-        self.applied.store(seq, Ordering::Release);
+        self.change(now, |state| {
+            if let Some(at) = &mut state.at {
+                at.seq = seq;
+            }
+        });
         self.moved.notify_waiters();
-        self.look(now);
     }
 
     /// The log has this many.
     pub(crate) fn hear(&self, head: u64, now: Instant) {
-        self.connected.store(true, Ordering::Relaxed);
-        self.head.fetch_max(head, Ordering::Relaxed);
-        if let Some(needs) = &mut *self.needs.lock() {
-            needs.seq = needs.seq.max(head);
-        }
-        self.look(now);
+        self.change(now, |state| {
+            state.is_connected = true;
+            if let Some(needs) = &mut state.needs {
+                needs.seq = needs.seq.max(head);
+            }
+        });
     }
 
     /// It is out of touch.
     pub(crate) fn lose(&self, now: Instant) {
-        self.connected.store(false, Ordering::Relaxed);
-        self.look(now);
+        self.change(now, |state| state.is_connected = false);
     }
 
-    fn look(&self, now: Instant) {
-        let is_up_to_date = self.is_connected() && self.lag() == 0 && self.log.lock().is_some();
-        let mut behind = self.behind_since.lock();
-        if is_up_to_date {
-            *behind = None;
+    fn change(&self, now: Instant, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        if state.is_connected && state.at.is_some() && state.lag() == 0 {
+            state.behind_since = None;
+            // At once; that it begins to lag is seen by a tick.
             self.lags.store(false, Ordering::Relaxed);
-        } else if behind.is_none() {
-            *behind = Some(now);
+        } else if state.behind_since.is_none() {
+            state.behind_since = Some(now);
         }
     }
 
     /// Looks whether it has been behind for longer than `most`.
     pub(crate) fn tick(&self, now: Instant, most: Duration) {
-        let behind = *self.behind_since.lock();
-        let lags = behind.is_some_and(|since| now.saturating_duration_since(since) > most);
-        // A node that was never in touch lags from the first moment on.
-        let never = self.log.lock().is_none();
-        self.lags.store(lags || never, Ordering::Relaxed);
+        let state = self.state.lock();
+        let lags = state.behind_since.is_some_and(|since| now.saturating_duration_since(since) > most);
+        // Under the lock, so that it does not undo what came in between.
+        self.lags.store(lags, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn applied(&self) -> u64 {
+        self.at.as_ref().map_or(0, |at| at.seq)
+    }
+
+    fn lag(&self) -> u64 {
+        self.needs.as_ref().map_or(0, |needs| needs.seq.saturating_sub(self.applied()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "the moment from which the others are counted")]
+    fn begin() -> Instant {
+        Instant::now()
+    }
+
+    fn at(log: &str, seq: u64) -> At {
+        At { log: log.to_owned(), seq }
+    }
+
+    #[test]
+    fn what_is_needed_moves_before_what_was_applied_also_to_another_log() {
+        let now = begin();
+        let position = Position::new(now);
+        assert!(position.is_new() && position.needs().is_none() && position.at().is_none());
+        position.expect(&at("a", 5));
+        assert_eq!((position.needs(), position.at()), (Some(at("a", 5)), None));
+        position.start(&at("a", 5), now);
+        position.hear(6, now);
+        assert_eq!(
+            (position.needs(), position.at(), position.applied_and_lag()),
+            (Some(at("a", 6)), Some(at("a", 5)), (5, 1))
+        );
+        position.advance(6, now);
+        assert_eq!((position.at(), position.applied_and_lag()), (Some(at("a", 6)), (6, 0)));
+        // The numbers of another log begin anew.
+        position.expect(&at("b", 2));
+        assert_eq!((position.needs(), position.at()), (Some(at("b", 2)), Some(at("a", 6))));
+        position.start(&at("b", 2), now);
+        assert_eq!((position.needs(), position.at()), (Some(at("b", 2)), Some(at("b", 2))));
+    }
+
+    #[test]
+    fn it_lags_when_it_was_behind_or_out_of_touch_for_too_long() {
+        let (now, most) = (begin(), Duration::from_secs(5));
+        let later = |secs| now + Duration::from_secs(secs);
+        let position = Position::new(now);
+        let lags = |moment| {
+            position.tick(moment, most);
+            position.lags()
+        };
+        assert!(!lags(later(5)) && lags(later(6)), "it has never been in touch");
+        position.expect(&at("a", 1));
+        position.start(&at("a", 1), later(7));
+        assert!(!lags(later(60)));
+        position.lose(later(60));
+        assert!(!lags(later(65)) && lags(later(66)));
+        position.hear(2, later(70));
+        assert!(lags(later(70)), "in touch again, but not up to date");
+        position.advance(2, later(71));
+        assert!(!position.lags(), "at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_reached_in_its_own_log_only() {
+        let now = begin();
+        let position = Position::new(now);
+        position.start(&at("a", 5), now);
+        let patience = Duration::from_millis(500);
+        assert!(position.reaches(&at("a", 5), patience).await);
+        assert!(!position.reaches(&at("b", 1), patience).await);
+        let needed = at("a", 6);
+        let (reached, ()) = tokio::join!(position.reaches(&needed, patience), async { position.advance(6, now) });
+        assert!(reached);
     }
 }

@@ -303,7 +303,7 @@ impl Store {
     pub fn purge_key(&self, key: &[u8], purge: Purge, now: Timestamp) -> usize {
         match purge {
             Purge::Hard => self.remove(key, now),
-            Purge::Soft { now: moment } => self.purge_before(key, Epoch::END, Purge::Soft { now: moment }, now),
+            Purge::Soft { .. } => self.purge_before(key, Epoch::END, purge, now),
         }
     }
 

@@ -244,6 +244,40 @@ async fn tags_are_for_caches_and_stay_when_a_304_says_nothing_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_head_brings_tags_too() {
+    let script = |head: &str| {
+        let fields = "etag: \"a\"\r\ncache-control: max-age=60\r\ncontent-length: 4\r\nconnection: close\r\n";
+        if head.starts_with("head") {
+            format!("HTTP/1.1 200 X\r\n{fields}cache-tag: new\r\n\r\n")
+        } else {
+            format!("HTTP/1.1 200 X\r\n{fields}surrogate-key: old\r\n\r\npage")
+        }
+    };
+    for tag in ["new", "old"] {
+        let mut bed = Bed::scripted(script, |_| {}).await;
+        bed.get("/page").await;
+        bed.advance(100);
+        let mut head = get("/page");
+        *head.method_mut() = Method::HEAD;
+        assert_eq!(bed.ask(Speech::H1, head).await.status, 200);
+        assert!(is_hit(&bed.get("/page").await), "it was freshened");
+        assert_eq!(bed.order(json!({"tags": [tag]})).await["matched"], 1, "{tag}");
+        assert!(!is_hit(&bed.get("/page").await), "{tag}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erase_of_a_url_gives_back_its_blocks() {
+    let bed = Bed::with(|config| config.sites[0].slice = true).await;
+    let path = "/large?cc=max-age%3D600&etag=a&size=3000000";
+    bed.get(path).await;
+    bed.until_idle().await;
+    bed.order(json!({"urls": [format!("http://{HOST}{path}")], "erase": true})).await;
+    let metrics = String::from_utf8(bed.admin(Method::GET, "/metrics", "").await.body.to_vec()).unwrap();
+    assert!(metrics.contains("\nnearside_cache_objects 0\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn erase_gives_the_memory_back_before_it_is_acknowledged() {
     let bed = Bed::new().await;
     for n in 0..20 {
@@ -356,6 +390,7 @@ async fn purge_as_a_method_needs_a_token_or_an_address_and_never_reaches_the_ori
         ] {
             let reply = ask(&bed, speech, path, fields).await;
             assert_eq!((reply.status.as_u16(), reply.field("content-type")), (status, "application/problem+json"));
+            assert_eq!(reply.field("www-authenticate"), if status == 401 { "Bearer" } else { "" });
         }
         assert!(is_hit(&bed.ask(speech, get(path)).await), "nothing was purged");
         let reply = ask(&bed, speech, path, &right).await;

@@ -123,15 +123,8 @@ impl Fills {
                 but.purges_near.fetch_add(1, Ordering::AcqRel);
             }
         }
-        let mut fenced = 0;
-        shard.retain(|_, fill| {
-            let concerned = *fill.key == *key && but.is_none_or(|but| !Arc::ptr_eq(but, fill));
-            if concerned {
-                fill.fenced.store(true, Ordering::Relaxed);
-                fenced += 1;
-            }
-            !concerned
-        });
+        let concerns = |fill: &Arc<Fill>| *fill.key == *key && but.is_none_or(|but| !Arc::ptr_eq(but, fill));
+        let fenced = fence_in(&mut shard, concerns);
         (purge(), fenced)
     }
 
@@ -143,14 +136,7 @@ impl Fills {
             // What belongs under another key than the one it was entered with looks at these.
             self.purges.fetch_add(1, Ordering::AcqRel);
             near.fetch_add(1, Ordering::AcqRel);
-            shard.retain(|_, fill| {
-                let concerned = concerns(fill);
-                if concerned {
-                    fill.fenced.store(true, Ordering::Relaxed);
-                    fenced += 1;
-                }
-                !concerned
-            });
+            fenced += fence_in(&mut shard, |fill| concerns(fill));
         }
         fenced
     }
@@ -189,6 +175,19 @@ impl Fills {
     fn place(&self, key: &[u8]) -> usize {
         self.hasher.hash_one(key) as usize % SHARDS
     }
+}
+
+/// Fences those of a shard that are concerned, and takes them out; how many there were.
+fn fence_in(shard: &mut Shard, concerns: impl Fn(&Arc<Fill>) -> bool) -> usize {
+    let before = shard.len();
+    shard.retain(|_, fill| {
+        let stays = !concerns(fill);
+        if !stays {
+            fill.fenced.store(true, Ordering::Relaxed);
+        }
+        stays
+    });
+    before - shard.len()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use nearside_api::Order;
-use nearside_config::{Config, Follows, OnLag};
-use nearside_purge::{Applied, Applier, At, Leader, Member, Position, Site};
+use nearside_config::{Config, OnLag};
+use nearside_purge::{Applied, Applier, At, Member, Position, Site};
 
 use super::operator::understand;
 use super::{How, Target};
@@ -21,33 +21,25 @@ pub(crate) const PURGES: HeaderName = HeaderName::from_static("nearside-purges")
 /// So long a shield waits for what an edge has applied already.
 const CATCH_UP: Duration = Duration::from_millis(500);
 
-/// What a node knows of the purge log; of a node alone, nothing.
-#[derive(Debug)]
-pub(crate) struct Following {
-    pub(crate) position: Arc<Position>,
-}
-
-impl Following {
-    pub(crate) fn new(config: &Config) -> Option<Self> {
-        config.control.as_ref().map(|_| Self { position: Arc::new(Position::new(instant())) })
-    }
+/// The place of a node in the purge log that it is to follow; of a node alone, nothing.
+pub(crate) fn position(config: &Config) -> Option<Arc<Position>> {
+    config.control.as_ref().map(|_| Arc::new(Position::new(instant())))
 }
 
 impl Engine {
     /// Whether what is stored of a site must be validated before it is served, because it is not known what was purged.
     pub(crate) fn lags(&self, site: usize) -> bool {
-        let Some(following) = &self.following else { return false };
-        let position = &following.position;
+        let Some(position) = &self.position else { return false };
         // A node that was never in touch is waited for by nobody.
         position.is_new() || position.lags() && self.rules(site).on_lag == OnLag::Revalidate
     }
 
     /// Whether a request comes from a cache that has applied purges which are unknown here, also after a moment.
     pub(crate) async fn is_behind(&self, fields: &HeaderMap) -> bool {
-        let Some(following) = self.following.as_ref().filter(|_| self.tier.serves_caches()) else { return false };
+        let Some(position) = self.position.as_ref().filter(|_| self.tier.serves_caches()) else { return false };
         let needed = fields.get(PURGES).and_then(|value| value.to_str().ok()?.split_once('/'));
         let Some((log, seq)) = needed.and_then(|(log, seq)| Some((log, seq.parse().ok()?))) else { return false };
-        !following.position.reaches(&At { log: log.to_owned(), seq }, CATCH_UP).await
+        !position.reaches(&At { log: log.to_owned(), seq }, CATCH_UP).await
     }
 }
 
@@ -64,9 +56,9 @@ impl Applier for Purger {
         self.purge(targets, How::of(order), order.dry_run).await
     }
 
-    async fn reset(&self) {
+    async fn reset(&self) -> bool {
         let sites = (0..self.engine.config.sites.len()).map(Target::Site).collect();
-        self.purge(sites, How::Soft, false).await;
+        self.purge(sites, How::Soft, false).await.is_some()
     }
 }
 
@@ -82,19 +74,16 @@ impl Purger {
 
 /// Follows the log until `stopped` ends, and then says that this node leaves.
 pub(crate) async fn follow(engine: Arc<Engine>, stopped: impl Future<Output = ()>) {
-    let (Some(following), Some(follows)) = (&engine.following, engine.config.control.clone()) else { return };
-    let position = Arc::clone(&following.position);
-    let Follows { address, secret, lag_max } = follows;
-    let leader = Leader { address, secret, lag_max };
+    let (Some(position), Some(follows)) = (engine.position.clone(), engine.config.control.clone()) else { return };
     let member = member(&engine.config);
     let id = member.id.clone();
     let instance = ahash::RandomState::new().hash_one(instant());
     let purger = Arc::new(Purger { engine: Arc::clone(&engine) });
     tokio::select! {
-        () = nearside_purge::follow(leader.clone(), member, instance, Arc::clone(&position), purger) => {}
+        () = nearside_purge::follow(follows.clone(), member, instance, Arc::clone(&position), purger) => {}
         () = stopped => {}
     }
-    nearside_purge::leave(&leader, &id, instance, &position).await;
+    nearside_purge::leave(&follows, &id, instance, &position).await;
 }
 
 fn member(config: &Config) -> Member {

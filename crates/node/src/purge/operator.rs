@@ -30,6 +30,7 @@ pub(crate) struct Desk {
     book: Book,
     events: Events,
     pub(crate) purges: AtomicU64,
+    dry_runs: AtomicU64,
     pub(crate) objects: AtomicU64,
     pub(crate) fenced_fills: AtomicU64,
     pub(crate) reclaiming: Reclaiming,
@@ -44,10 +45,16 @@ impl Desk {
             book: Book::default(),
             events: Events::new(format!("{}-{:016x}", config.id, ahash::RandomState::new().hash_one(0_u8))),
             purges: AtomicU64::new(0),
+            dry_runs: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             fenced_fills: AtomicU64::new(0),
             reclaiming: Reclaiming::default(),
         }
+    }
+
+    /// Counts what is only counted; its number.
+    pub(crate) fn count_dry_run(&self) -> u64 {
+        self.dry_runs.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Counts a purge; its number.
@@ -126,8 +133,7 @@ impl Backend for Operator {
         let state = if dry_run { State::Counted } else { State::Applied };
         let ms = (begin.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
         let node = NodeReceipt { id: id.clone(), state, matched, fenced_fills, ms };
-        // A dry run changes nothing, also not the numbers.
-        let id = if dry_run { format!("{id}-dry-run") } else { format!("{id}-{number}") };
+        let id = if dry_run { format!("{id}-dry-run-{number}") } else { format!("{id}-{number}") };
         let receipt = Receipt::of(id, None, dry_run, vec![node]);
         if !dry_run {
             self.events().tell("purge", json!({ "id": receipt.id, "order": order }));
@@ -174,7 +180,7 @@ impl Backend for Operator {
 
     fn nodes(&self) -> Vec<NodeState> {
         let config = &self.engine.config;
-        let position = self.engine.following.as_ref().map(|following| &following.position);
+        let place = self.engine.position.as_ref().map(|position| position.applied_and_lag());
         vec![NodeState {
             id: config.id.to_string(),
             role: config.role.name().to_owned(),
@@ -182,8 +188,8 @@ impl Backend for Operator {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: if self.draining.load(Ordering::Acquire) { "stopping" } else { "ready" }.to_owned(),
             sites: config.sites.iter().map(|site| site.name.clone()).collect(),
-            applied: position.map(|position| position.applied()),
-            lag: position.map(|position| position.lag()),
+            applied: place.map(|(applied, _)| applied),
+            lag: place.map(|(_, lag)| lag),
         }]
     }
 

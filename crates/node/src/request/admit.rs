@@ -41,7 +41,7 @@ impl Sites {
                 }
             }
         }
-        below.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.to_string().len()));
+        below.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.exactness()));
         Self { exact, below, any }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER,
+    CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
@@ -299,6 +299,10 @@ pub(crate) fn json(status: StatusCode, reason: &'static str, value: &serde_json:
     if let AnswerHead::Own(fields) = &mut answer.head {
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §15.5.2
+            fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
     }
     answer.body = AnswerBody::Bytes(Bytes::from(text));
     answer
