@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use nearside_config::{ControlConfig, ListenAddress};
+use nearside_config::{ControlConfig, ListenAddress, PurgeLog};
 use nearside_control::{Control, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,9 +21,9 @@ pub(crate) struct ControlArgs {
     /// Listen for operators and nodes; without tokens and a secret for nodes, keep it on the loopback
     #[arg(long, value_name = "ADDR")]
     listen: Option<ListenAddress>,
-    /// The purge log
-    #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
+    /// The purge log: a file, or nats://HOST:PORT of a NATS server with JetStream, which several control processes share
+    #[arg(long, value_name = "FILE|URL")]
+    log: Option<PurgeLog>,
 }
 
 pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
@@ -33,7 +33,7 @@ pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let log = config.log.display().to_string();
+        let log = config.log.to_string();
         let control = Control::start(config).await.map_err(explain)?;
         tracing::info!(role = "control", log, "serving http://{}", control.address());
         tokio::select! {

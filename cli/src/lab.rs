@@ -80,8 +80,8 @@ const ORIGIN: &str = "origin-sim";
 pub(crate) struct Lab {
     fleet: Fleet,
     origin: u16,
-    /// The port of the control process, where there is one.
-    control: Option<u16>,
+    /// The ports of the control processes.
+    controls: Vec<u16>,
     shields: Vec<Node>,
     edges: Vec<Node>,
 }
@@ -98,8 +98,9 @@ struct Node {
 struct Settings<'s> {
     shields: usize,
     edges: usize,
-    /// A control process that all nodes follow.
-    control: bool,
+    /// Control processes; each node prefers another of them. Several need NATS.
+    controls: usize,
+    nats: Option<&'s str>,
     /// Tables of the shields and edges, before the site.
     shield: &'s str,
     edge: &'s str,
@@ -109,7 +110,7 @@ struct Settings<'s> {
 
 impl Lab {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { fleet: Fleet::new("lab")?, origin: 0, control: None, shields: Vec::new(), edges: Vec::new() })
+        Ok(Self { fleet: Fleet::new("lab")?, origin: 0, controls: Vec::new(), shields: Vec::new(), edges: Vec::new() })
     }
 
     /// Starts an origin, shields and edges.
@@ -122,14 +123,15 @@ impl Lab {
             ready_url: format!("http://127.0.0.1:{origin}/readyz"),
         };
         self.fleet.start(member).await?;
-        if settings.control {
+        for number in 1..=settings.controls {
             let [control] = free_ports()?;
-            let log = self.fleet.folder().join("purges.log").display().to_string();
+            let file = self.fleet.folder().join("purges.log").display().to_string();
+            let log = settings.nats.unwrap_or(&file);
             let args =
-                ["control", "--listen", &format!("127.0.0.1:{control}"), "--log", &log].map(str::to_owned).to_vec();
+                ["control", "--listen", &format!("127.0.0.1:{control}"), "--log", log].map(str::to_owned).to_vec();
             let ready_url = format!("http://127.0.0.1:{control}/readyz");
-            self.fleet.start(Member { name: "control".to_owned(), args, ready_url }).await?;
-            self.control = Some(control);
+            self.fleet.start(Member { name: format!("control-{number}"), args, ready_url }).await?;
+            self.controls.push(control);
         }
         for number in 1..=settings.shields {
             let tables = format!("[edges]\nsecret = \"${{NEARSIDE_SHIELD_SECRET}}\"\n{}", settings.shield);
@@ -151,7 +153,7 @@ impl Lab {
 
     /// Waits until all nodes follow the purge log, if there is one.
     async fn until_all_follow(&self) -> anyhow::Result<()> {
-        let Some(control) = self.control else { return Ok(()) };
+        let Some(control) = self.controls.first() else { return Ok(()) };
         for _ in 0..100 {
             let reply = send(Method::GET, &format!("http://127.0.0.1:{control}/v1/nodes"), None).await?;
             let page: Value = serde_json::from_slice(&reply.body)?;
@@ -173,7 +175,7 @@ impl Lab {
             "role = \"{role}\"\nid = \"{name}\"\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\n\
              {tables}\n{}[access_log]\nformat = \"off\"\n[[site]]\nname = \"lab\"\nhosts = [\"*\"]\n\
              canonical_host = \"lab.test\"\norigins = [\"http://127.0.0.1:{}\"]\n{site}\n",
-            self.control.map_or_else(String::new, |port| format!("[control]\naddress = \"http://127.0.0.1:{port}\"\n")),
+            self.follows(number),
             self.origin
         );
         let path = self.fleet.configure(&name, &config)?;
@@ -181,6 +183,17 @@ impl Lab {
         let ready_url = format!("http://127.0.0.1:{admin}/readyz");
         self.fleet.start(Member { name: name.clone(), args, ready_url }).await?;
         Ok(Node { name, port, admin })
+    }
+
+    /// Whose log a node follows; every other one begins with another control process.
+    fn follows(&self, number: usize) -> String {
+        let mut addresses: Vec<_> = self.controls.iter().map(|port| format!("\"http://127.0.0.1:{port}\"")).collect();
+        if addresses.is_empty() {
+            return String::new();
+        }
+        let first = number % addresses.len();
+        addresses.rotate_left(first);
+        format!("[control]\naddress = [{}]\n", addresses.join(", "))
     }
 
     /// A path at every edge.

@@ -38,9 +38,10 @@ struct NodeArgs {
     /// Listen for operators: health, metrics, admin API; without tokens, keep it on the loopback
     #[arg(long, value_name = "ADDR")]
     admin: Option<ListenAddress>,
-    /// The control process whose purge log is followed; then every node needs an id of its own
+    /// The control process whose purge log is followed; then every node needs an id of its own. May be repeated where
+    /// several share one log: the node follows one that answers
     #[arg(long, value_name = "URL")]
-    control: Option<Upstream>,
+    control: Vec<Upstream>,
     /// Threads that serve clients
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -184,13 +185,13 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
         config.access_log = AccessLog { format, sink: LogSink::Stdout };
     }
     config.admin = args.admin.map(|ListenAddress(address)| address).or(config.admin);
-    if let Some(address) = args.control {
-        if address.tls {
+    if !args.control.is_empty() {
+        if let Some(address) = args.control.iter().find(|address| address.tls) {
             bail!("--control {address}: the control process is spoken to in clear: http://");
         }
         let known = config.control.take();
         let secret = known.and_then(|known| known.secret);
-        config.control = Some(Follows { address, secret, lag_max: Follows::LAG_MAX });
+        config.control = Some(Follows { addresses: args.control, secret, lag_max: Follows::LAG_MAX });
     }
     config.threads = args.threads.map_or(config.threads, usize::from);
     config.city = args.city.or(config.city);

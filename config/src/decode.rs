@@ -17,6 +17,7 @@ mod hook;
 mod site;
 mod token;
 
+pub(crate) use control::LogKind;
 pub use control::{is_control, load_control};
 
 /// Reads and checks a file.

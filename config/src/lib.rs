@@ -15,11 +15,11 @@ mod values;
 pub use decode::{is_control, load, load_control, parse};
 pub use model::{
     AccessLog, Cache, Config, ControlConfig, EventType, Fallback, Follows, Hook, Keep, Key, Languages, Limits,
-    LogFormat, LogSink, Normalise, OnLag, OriginLimits, Part, Role, Scope, SetCookie, Signature, Site, Template,
-    Timeouts, TlsListener, Token, Webhook, default_id,
+    LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, PurgeLog, Role, Scope, SetCookie,
+    Signature, Site, Template, Timeouts, TlsListener, Token, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{
-    ByteSize, CookieName, FieldName, Fraction, HostPattern, ListenAddress, NodeId, ParameterName, Secret, Span,
-    Upstream, ValueError,
+    ByteSize, CookieName, FieldName, Fraction, HostPattern, ListenAddress, NatsUrl, NodeId, ParameterName, Secret,
+    Span, StreamName, Upstream, ValueError,
 };

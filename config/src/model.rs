@@ -12,7 +12,7 @@ mod hook;
 mod site;
 mod token;
 
-pub use control::{ControlConfig, Follows, Keep, OnLag};
+pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog};
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
 pub use token::{Scope, Token};

@@ -220,6 +220,8 @@ from_text!(
     crate::values::Upstream,
     crate::values::HostPattern,
     crate::values::NodeId,
+    crate::values::NatsUrl,
+    crate::values::StreamName,
     crate::values::FieldName,
     crate::values::CookieName,
     crate::values::ParameterName,
@@ -232,6 +234,7 @@ from_text!(
     crate::model::Template,
     crate::model::SetCookie,
     crate::model::LogFormat,
+    crate::decode::LogKind,
     crate::decode::RoleName
 );
 

@@ -2,24 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use nearside_api::order::beginning;
 use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Receipt, Wait};
 use nearside_config::HostPattern;
-use nearside_purge::{Line, Record};
+use nearside_purge::Line;
 use nearside_semantics::key::split_port;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, broadcast};
 
-use crate::log::Log;
-use crate::registry::Registry;
-use crate::roll::Roll;
-
-/// Lines for all nodes that may wait to be sent; a node that is further behind is sent none of them.
-const LINES_MAX: usize = 1024;
+use crate::engine::Engine;
+use crate::known::{Known, instant};
+use crate::log::LogError;
 
 /// So often it is looked whether those that are waited for can still be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -31,46 +26,26 @@ pub(crate) struct Desk {
     /// The door for nodes.
     pub(crate) nodes: Access,
     book: Book,
-    pub(crate) events: Arc<Events>,
-    pub(crate) log: Arc<Log>,
-    pub(crate) registry: Arc<Mutex<Registry>>,
-    pub(crate) roll: Roll,
-    /// A node has said something.
-    pub(crate) heard: Notify,
-    /// What goes to all nodes beside the log.
-    pub(crate) lines: broadcast::Sender<Arc<Line>>,
+    pub(crate) known: Arc<Known>,
+    pub(crate) engine: Engine,
     tickets: AtomicU64,
-    pub(crate) purges: AtomicU64,
 }
 
 impl Desk {
-    pub(crate) fn new(access: Access, nodes: Access, log: Log, roll: Roll) -> Self {
-        let mut registry = Registry::default();
-        registry.remember(roll.members(), now());
-        Self {
-            access,
-            nodes,
-            book: Book::default(),
-            events: Arc::new(Events::new(log.new_origin())),
-            log: Arc::new(log),
-            registry: Arc::new(Mutex::new(registry)),
-            roll,
-            heard: Notify::new(),
-            lines: broadcast::Sender::new(LINES_MAX),
-            // No number of another process.
-            tickets: AtomicU64::new(ahash::RandomState::new().hash_one(0_u8) >> 1),
-            purges: AtomicU64::new(0),
-        }
+    pub(crate) fn new(access: Access, nodes: Access, known: Arc<Known>, engine: Engine) -> Self {
+        // No number of another process.
+        let tickets = AtomicU64::new(ahash::RandomState::new().hash_one(0_u8) >> 1);
+        Self { access, nodes, book: Book::default(), known, engine, tickets }
     }
 
     /// Waits until all nodes that can be reached have done it, for as long as the order says.
     async fn settled(&self, id: &str, order: &Order) {
         let settled = async {
             loop {
-                let heard = self.heard.notified();
+                let heard = self.known.heard.notified();
                 tokio::pin!(heard);
                 heard.as_mut().enable();
-                if self.registry.lock().is_settled(id, now()) {
+                if self.known.registry.lock().is_settled(id, instant()) {
                     return;
                 }
                 // Also when nobody says anything any more: then they cannot be reached.
@@ -93,11 +68,11 @@ impl Backend for Desk {
     }
 
     fn events(&self) -> &Events {
-        &self.events
+        &self.known.events
     }
 
     fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
-        let registry = self.registry.lock();
+        let registry = self.known.registry.lock();
         let mut known: Vec<(String, Vec<HostPattern>)> = Vec::new();
         for site in registry.nodes().flat_map(|node| &node.member.sites) {
             let hosts = site.hosts.iter().filter_map(|host| host.parse().ok());
@@ -114,43 +89,34 @@ impl Backend for Desk {
         let id = if order.dry_run {
             let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
             let id = format!("dry-run-{ticket}");
-            self.registry.lock().gives(ticket, true, id.clone(), now());
-            // Nobody listens: then nobody is waited for.
-            let _ = self.lines.send(Arc::new(Line::Count { ticket, order: order.clone() }));
+            self.known.registry.lock().gives(None, ticket, id.clone(), instant());
+            self.engine.says(Line::Count { ticket, order: order.clone() });
             id
         } else {
-            let accepted = now();
-            let failed =
-                |error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log", format!("nothing was purged: {error}"));
-            let registry = Arc::clone(&self.registry);
-            let given = move |record: &Record| registry.lock().gives(record.seq, false, record.id.clone(), accepted);
-            let record = self.log.append(order.clone(), given).await.map_err(failed)?;
-            self.purges.fetch_add(1, Ordering::Relaxed);
-            self.events.tell("purge", json!({ "id": record.id, "seq": record.seq, "order": order }));
-            record.id.clone()
+            self.engine.append(order.clone()).await.map_err(refused)?
         };
         self.settled(&id, &order).await;
         let forgotten = || {
             let detail = format!("the order {id} was accepted, but there are so many that its receipt is forgotten");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "receipt-forgotten", detail)
         };
-        self.registry.lock().receipt(&id, now()).ok_or_else(forgotten)
+        self.known.registry.lock().receipt(&id, instant()).ok_or_else(forgotten)
     }
 
     fn receipt(&self, id: &str) -> Option<Receipt> {
-        self.registry.lock().receipt(id, now()).or_else(|| self.book.receipt(id))
+        self.known.registry.lock().receipt(id, instant()).or_else(|| self.book.receipt(id))
     }
 
     fn about(&self) -> (&'static str, String) {
-        ("control", self.log.at().log)
+        ("control", self.known.recent.at().log)
     }
 
     fn config(&self) -> Value {
-        json!({ "role": "control", "log": self.log.at().log })
+        json!({ "role": "control", "log": self.known.recent.at().log })
     }
 
     fn nodes(&self) -> Vec<NodeState> {
-        let (registry, head, now) = (self.registry.lock(), self.log.at(), now());
+        let (registry, head, now) = (self.known.registry.lock(), self.known.recent.at(), instant());
         let state = |node: &crate::registry::Node| {
             let applied = node.at.as_ref().filter(|at| at.log == head.log).map(|at| at.seq);
             NodeState {
@@ -171,6 +137,15 @@ impl Backend for Desk {
         let detail = "nothing is stored here: ask a node's own admin listener";
         Err(Problem::new(StatusCode::NOT_FOUND, "no-store", detail))
     }
+}
+
+/// Why there is no receipt.
+fn refused(error: LogError) -> Problem {
+    let (code, detail) = match error {
+        LogError::Unknown => ("log-unknown", error.to_string()),
+        error => ("log", format!("nothing was purged: {error}")),
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
 }
 
 /// The host of an authority, as patterns are written.
@@ -216,9 +191,4 @@ fn sites_of(known: &[(String, Vec<HostPattern>)], order: &Order) -> Result<Vec<S
     sites.sort_unstable();
     sites.dedup();
     Ok(sites)
-}
-
-#[expect(clippy::disallowed_methods, reason = "receipts tell real time")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }

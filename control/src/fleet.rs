@@ -13,13 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Problem, State, understood};
+use nearside_api::{Problem, understood};
 use nearside_config::Scope;
 use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, Hello, Line};
-use serde_json::json;
 use tokio::sync::{broadcast, watch};
 
-use crate::desk::{Desk, now};
+use crate::desk::Desk;
+use crate::known::Known;
 use crate::log::Since;
 
 /// A node hears something this often at least.
@@ -48,20 +48,26 @@ async fn follow(
     desk.nodes.admit(&fields, Scope::Admin)?;
     let hello = understood(body)?;
     let id = hello.member.id.clone();
+    let known = Arc::clone(&desk.known);
     // Before it is looked where it is: what is added after that is watched for.
-    let (head, lines) = (desk.log.watch(), desk.lines.subscribe());
+    let (changed, lines) = (known.recent.watch(), known.lines.subscribe());
+    let unknown = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log", detail);
+    if !known.recent.is_live() {
+        return Err(unknown(
+            "the purge log cannot be read here for now: try again, or another control process".to_owned(),
+        ));
+    }
     // First of all: it is waited for from here on, and what is in the log by now comes before that.
-    if !desk.registry.lock().joins(hello.member, hello.instance, hello.at.clone(), now()) {
+    if !desk.engine.joins(&hello).await.map_err(|error| unknown(error.to_string()))? {
         let detail = format!("another node is called {id:?}: each needs an id of its own");
         return Err(Problem::new(StatusCode::CONFLICT, "id-in-use", detail));
     }
-    desk.roll.write(|| desk.registry.lock().members());
-    let guard = Guard { desk: Arc::clone(&desk), id: id.clone() };
-    let end = desk.log.end();
-    let known = hello.at.as_ref().filter(|at| matches!(desk.log.since(at), Since::Records(_))).cloned();
-    let start = Line::Start { at: end.clone(), continues: known.is_some() };
-    tracing::info!(node = id, %client, at = known.as_ref().map(|at| at.seq), head = end.seq, "a node follows");
-    let stream = Stream { at: known.unwrap_or(end), first: Some(start), head, lines, guard };
+    let guard = Guard { desk: Arc::clone(&desk), id: id.clone(), instance: hello.instance };
+    let (end, last) = known.recent.end();
+    let reached = hello.at.filter(|at| matches!(known.recent.since(at, &hello.last), Since::Records(_)));
+    let start = Line::Start { at: end.clone(), last, continues: reached.is_some() };
+    tracing::info!(node = id, %client, at = reached.as_ref().map(|at| at.seq), head = end.seq, "a node follows");
+    let stream = Stream { at: reached.unwrap_or(end), first: Some(start), known, changed, lines, _guard: guard };
     let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async {
         let bytes = stream.next().await?;
         Some((Ok::<_, Infallible>(bytes), stream))
@@ -74,21 +80,23 @@ struct Stream {
     /// What it was sent.
     at: At,
     first: Option<Line>,
-    head: watch::Receiver<u64>,
+    known: Arc<Known>,
+    changed: watch::Receiver<()>,
     lines: broadcast::Receiver<Arc<Line>>,
-    guard: Guard,
+    _guard: Guard,
 }
 
 /// While this lives, the node follows.
 struct Guard {
     desk: Arc<Desk>,
     id: String,
+    instance: u64,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.desk.registry.lock().parts(&self.id);
-        self.desk.heard.notify_waiters();
+        self.desk.engine.parts(&self.id, self.instance);
+        self.desk.known.heard.notify_waiters();
         tracing::info!(node = self.id, "a node does not follow any more");
     }
 }
@@ -100,8 +108,10 @@ impl Stream {
             return Some(written(&line));
         }
         loop {
-            self.head.borrow_and_update();
-            match self.guard.desk.log.since(&self.at) {
+            self.changed.borrow_and_update();
+            // What it was sent is of this log, as long as it has that name.
+            match self.known.recent.since(&self.at, "") {
+                _ if !self.known.recent.is_live() => return None,
                 Since::Records(records) if records.is_empty() => {}
                 Since::Records(records) => {
                     let next = records.get(..records.len().min(LINES_AT_ONCE))?;
@@ -112,7 +122,7 @@ impl Stream {
                 Since::Unknown => return None,
             }
             tokio::select! {
-                changed = self.head.changed() => changed.ok()?,
+                changed = self.changed.changed() => changed.ok()?,
                 line = self.lines.recv() => match line {
                     Ok(line) => return Some(written(&line)),
                     // Those that were missed are not waited for for ever.
@@ -125,16 +135,11 @@ impl Stream {
     }
 }
 
-/// Tells of nodes that come and go, as long as it runs.
+/// Looks which nodes come and go, as long as it runs.
 pub(crate) async fn watch_nodes(desk: Arc<Desk>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let turned = desk.registry.lock().turned(now());
-        for (member, is_alive) in turned {
-            let (kind, why) = if is_alive { ("node-up", "follows") } else { ("node-down", "unreachable") };
-            let version = member.version;
-            desk.events.tell(kind, json!({ "id": member.id, "why": why, "role": member.role, "version": version }));
-        }
+        desk.known.looks();
     }
 }
 
@@ -150,18 +155,7 @@ async fn beat(
     body: Result<Json<Beat>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     desk.nodes.admit(&fields, Scope::Admin)?;
-    let beat = understood(body)?;
-    let log = desk.log.at().log;
-    let told = desk.registry.lock().beats(&beat, &log, now());
-    desk.heard.notify_waiters();
-    if let Some(told) = told {
-        for (id, receipt) in told.into_iter().filter(|(_, receipt)| receipt.state == State::Applied) {
-            desk.events.tell("receipt", json!({ "id": id, "node": receipt }));
-        }
-        if beat.leaves {
-            desk.roll.write(|| desk.registry.lock().members());
-            desk.events.tell("node-down", json!({ "id": beat.node, "why": "stopped" }));
-        }
+    if desk.engine.hears(&understood(body)?) {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(StatusCode::CONFLICT, "unknown-node", "this node does not follow the log: follow it first"))

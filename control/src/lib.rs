@@ -1,16 +1,21 @@
 //! The control process: it numbers purges, writes them to a log, carries them to all nodes, and says what became of them.
 //!
-//! [`log`] is the log, [`registry`] the nodes and what they have done, [`fleet`] the paths on which they follow, [`desk`] what
-//! stands behind the admin API.
+//! [`engine`] is what the log is kept on: files ([`log::file`]), or [`nats`]. [`known`] is what is known of it here: the end of the
+//! log ([`log`]), the nodes and what they have done ([`registry`]). [`fleet`] has the paths on which nodes follow, [`desk`] stands
+//! behind the admin API.
 //!
-//! **Invariant:** an order is on the disk before any node sees it, and before it is acknowledged. Nodes serve without this
-//! process; purges fail clearly then.
+//! **Invariant:** an order is kept before any node sees it, and before it is acknowledged; it is not acknowledged before every
+//! node that was there is waited for. Nodes serve without this process; purges fail clearly then.
 
 mod desk;
+mod engine;
 mod fleet;
 mod hooks;
-pub mod log;
+mod known;
+mod log;
 mod metrics;
+#[cfg(feature = "nats")]
+mod nats;
 mod registry;
 mod roll;
 mod signature;
@@ -21,6 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use nearside_api::Access;
 use nearside_config::ControlConfig;
@@ -28,8 +34,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use desk::Desk;
-use log::{Log, LogError};
-use roll::Roll;
+use engine::Engine;
+use known::Known;
+pub use log::LogError;
 
 /// Why the control process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -64,21 +71,20 @@ impl Control {
         let refused = |cause| StartError::Listen { address: config.listen, cause };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let log = Log::open(&config.log, config.keep)?;
+        let known = Arc::new(Known::new(config.keep));
+        let (engine, mut running) = Engine::start(config.log, config.keep, &known).await?;
         let access = Access::new(config.tokens, address);
         let nodes = Access::new(config.nodes.into_iter().collect(), address);
-        let roll = Roll::open(&config.log)
-            .map_err(|cause| LogError::Io { path: config.log.with_extension("nodes"), cause })?;
-        let desk = Arc::new(Desk::new(access, nodes, log, roll));
-        let mut running = vec![tokio::spawn(fleet::watch_nodes(Arc::clone(&desk)))];
+        let desk = Arc::new(Desk::new(access, nodes, Arc::clone(&known), engine));
+        running.push(tokio::spawn(fleet::watch_nodes(Arc::clone(&desk))));
         for webhook in config.webhooks {
             // From the first event on.
-            let (_, events) = desk.events.listen(None);
+            let (_, events) = known.events.listen(None);
             running.push(tokio::spawn(webhooks::tell(webhook, events)));
         }
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(|| async { "ready\n" }))
+            .route("/readyz", get(move || readyz(Arc::clone(&known))))
             .merge(metrics::routes(Arc::clone(&desk)))
             .merge(fleet::routes(Arc::clone(&desk)))
             .merge(hooks::routes(Arc::clone(&desk), config.hooks))
@@ -96,6 +102,14 @@ impl Control {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+async fn readyz(known: Arc<Known>) -> (StatusCode, &'static str) {
+    if known.recent.is_live() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the purge log cannot be read\n")
     }
 }
 

@@ -10,7 +10,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::desk::{Desk, now};
+use crate::desk::Desk;
+use crate::known::instant;
 
 pub(crate) fn routes(desk: Arc<Desk>) -> Router {
     Router::new().route("/metrics", get(metrics)).with_state(desk)
@@ -24,12 +25,12 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
             let _ = writeln!(text, "{name}{rest} {value}");
         }
     };
-    let purges = desk.purges.load(Ordering::Relaxed);
+    let purges = desk.known.purges.load(Ordering::Relaxed);
     family("nearside_purges", "counter", "Purges written to the log", &[("_total", purges)]);
-    family("nearside_purge_log_sequence", "gauge", "The number of the last purge", &[("", desk.log.at().seq)]);
-    let now = now();
+    family("nearside_purge_log_sequence", "gauge", "The number of the last purge", &[("", desk.known.recent.at().seq)]);
+    let now = instant();
     let (alive, dead): (Vec<_>, Vec<_>) =
-        desk.registry.lock().nodes().map(|node| node.is_alive(now)).partition(|alive| *alive);
+        desk.known.registry.lock().nodes().map(|node| node.is_alive(now)).partition(|alive| *alive);
     let states = [("{state=\"ready\"}", alive.len() as u64), ("{state=\"unreachable\"}", dead.len() as u64)];
     family("nearside_nodes", "gauge", "Nodes that follow the log, or did", &states);
     text.push_str("# EOF\n");

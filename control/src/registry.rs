@@ -14,6 +14,8 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const ORDERS_MAX: usize = 1000;
 /// Of such as may still be waited for.
 const ORDERS_MOST: usize = 100_000;
+/// Of what nodes have done before it is known here, so much is remembered.
+const EARLY_MAX: usize = 1000;
 /// Longer is no order waited for.
 const WAITED_MAX: Duration = Duration::from_secs(61);
 
@@ -25,24 +27,27 @@ pub(crate) struct Node {
     instance: u64,
     pub(crate) at: Option<At>,
     pub(crate) heard: Instant,
-    /// Connections on which it follows.
+    /// Connections on which it follows here.
     streams: usize,
+    /// The other control process that it follows.
+    elsewhere: Option<String>,
     /// Whether it was alive when it was looked last.
     was_alive: bool,
 }
 
 impl Node {
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        self.streams > 0 && now.saturating_duration_since(self.heard) < SILENT
+        (self.streams > 0 || self.elsewhere.is_some()) && now.saturating_duration_since(self.heard) < SILENT
     }
 }
 
 /// An order, and who has done it.
 #[derive(Debug)]
 struct Given {
+    /// Its place in the log; nothing if it is only counted.
+    place: Option<At>,
+    /// Its number, there or among those that are counted.
     number: u64,
-    /// It is only counted.
-    counts: bool,
     id: String,
     accepted: Instant,
     /// Nothing: not yet.
@@ -54,15 +59,36 @@ struct Given {
 pub(crate) struct Registry {
     nodes: BTreeMap<String, Node>,
     given: VecDeque<Given>,
+    /// What nodes have done that is not known here yet: another control process was faster.
+    early: VecDeque<(String, Done)>,
 }
 
 impl Registry {
     /// The nodes that there were before this process was started: none of them is reached before it comes back.
     pub(crate) fn remember(&mut self, members: Vec<Member>, now: Instant) {
         for member in members {
-            let node = Node { member, instance: 0, at: None, heard: now, streams: 0, was_alive: false };
-            self.nodes.insert(node.member.id.clone(), node);
+            self.learns(member, 0, None, now);
         }
+    }
+
+    /// There is a node, which follows the control process `by`, or none that is known.
+    pub(crate) fn learns(&mut self, member: Member, instance: u64, by: Option<&str>, now: Instant) {
+        match self.nodes.get_mut(&member.id) {
+            // It is the same: of that more is known here.
+            Some(node) if node.instance == instance => node.member = member,
+            known => {
+                let was_alive = known.is_some_and(|node| node.was_alive);
+                let elsewhere = by.map(str::to_owned);
+                let node = Node { member, instance, at: None, heard: now, streams: 0, elsewhere, was_alive };
+                self.nodes.insert(node.member.id.clone(), node);
+            }
+        }
+    }
+
+    /// There is a node no more.
+    pub(crate) fn loses(&mut self, id: &str) {
+        self.nodes.remove(id);
+        self.given.iter_mut().for_each(|given| given.nodes.retain(|other, done| *other != id || done.is_some()));
     }
 
     /// The nodes that are waited for.
@@ -70,23 +96,37 @@ impl Registry {
         self.nodes.values().map(|node| node.member.clone()).collect()
     }
 
-    /// A node begins to follow; not if another of the same name does: of two that share a receipt, one would not be heard.
-    pub(crate) fn joins(&mut self, member: Member, instance: u64, at: Option<At>, now: Instant) -> bool {
-        let known = self.nodes.get(&member.id);
-        if known.is_some_and(|node| node.instance != instance && node.is_alive(now)) {
+    /// Whether another node of that name follows: of two that share a receipt, one would not be heard.
+    pub(crate) fn is_taken(&self, id: &str, instance: u64, now: Instant) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.instance != instance && node.is_alive(now))
+    }
+
+    /// A node begins to follow here; not if the name is taken.
+    pub(crate) fn joins(&mut self, member: &Member, instance: u64, at: Option<At>, now: Instant) -> bool {
+        if self.is_taken(&member.id, instance, now) {
             return false;
         }
-        let (streams, was_alive) = known.map_or((0, false), |node| (node.streams, node.was_alive));
-        self.nodes
-            .insert(member.id.clone(), Node { member, instance, at, heard: now, streams: streams + 1, was_alive });
+        self.learns(member.clone(), instance, None, now);
+        if let Some(node) = self.nodes.get_mut(&member.id) {
+            (node.at, node.heard) = (at, now);
+            node.streams += 1;
+        }
         true
     }
 
-    /// A connection on which a node followed has ended.
-    pub(crate) fn parts(&mut self, id: &str) {
-        if let Some(node) = self.nodes.get_mut(id) {
+    /// A connection on which a node followed here has ended.
+    pub(crate) fn parts(&mut self, id: &str, instance: u64) {
+        if let Some(node) = self.nodes.get_mut(id).filter(|node| node.instance == instance) {
             node.streams = node.streams.saturating_sub(1);
         }
+    }
+
+    /// Loses the nodes of which nothing was heard for too long: their names.
+    pub(crate) fn forgets(&mut self, now: Instant) -> Vec<String> {
+        let is_gone = |node: &&Node| node.streams == 0 && now.saturating_duration_since(node.heard) >= FORGOTTEN;
+        let gone: Vec<_> = self.nodes.values().filter(is_gone).map(|node| node.member.id.clone()).collect();
+        gone.iter().for_each(|id| self.loses(id));
+        gone
     }
 
     /// The nodes that can be reached now and could not when this was asked last, and the other way round.
@@ -99,28 +139,30 @@ impl Registry {
         self.nodes.values_mut().filter_map(turned).collect()
     }
 
-    /// A node says how far it is; of each order that it has done since it said so last, the name and the receipt. Nothing if it
-    /// is not known.
-    pub(crate) fn beats(&mut self, beat: &Beat, log: &str, now: Instant) -> Option<Vec<(String, NodeReceipt)>> {
+    /// A node says how far it is, here or to the control process `by`; of each order that it has done since it said so last,
+    /// the name and the receipt. Nothing if it is not known.
+    pub(crate) fn beats(
+        &mut self,
+        beat: &Beat,
+        log: &str,
+        by: Option<&str>,
+        now: Instant,
+    ) -> Option<Vec<(String, NodeReceipt)>> {
         // Of one that had the name before, it says nothing.
         let node = self.nodes.get_mut(&beat.node).filter(|node| node.instance == beat.instance)?;
         if beat.leaves {
-            self.nodes.remove(&beat.node);
-            self.given.iter_mut().for_each(|given| given.nodes.retain(|id, done| *id != beat.node || done.is_some()));
+            self.loses(&beat.node);
             return Some(Vec::new());
         }
         node.heard = now;
+        if by.is_some() {
+            node.elsewhere = by.map(str::to_owned);
+        }
         node.at = Some(beat.at.clone());
-        let mut told: Vec<_> = beat
-            .done
-            .iter()
-            .filter(|done| done.counted || done.log == log)
-            .filter_map(|done| self.done(&beat.node, done, now))
-            .collect();
-        // What it has not told in so many words, the place tells.
-        for given in
-            self.given.iter_mut().filter(|given| !given.counts && beat.at.log == log && given.number <= beat.at.seq)
-        {
+        let mut told: Vec<_> = beat.done.iter().filter_map(|done| self.done(&beat.node, done, now)).collect();
+        // What it has not told in so many words, the place tells. Of a log that is no more: it has made stale all that it had.
+        let is_done = |place: &At| beat.at.log == log && (place.log != log || place.seq <= beat.at.seq);
+        for given in self.given.iter_mut().filter(|given| given.place.as_ref().is_some_and(is_done)) {
             let ms = given.ms(now);
             if let Some(none @ None) = given.nodes.get_mut(&beat.node) {
                 let receipt = none.insert(receipt(&beat.node, State::Applied, ms, &Done::nothing(given.number)));
@@ -131,8 +173,19 @@ impl Registry {
     }
 
     fn done(&mut self, node: &str, done: &Done, now: Instant) -> Option<(String, NodeReceipt)> {
-        let is_it = |given: &&mut Given| given.number == done.number && given.counts == done.counted;
-        let given = self.given.iter_mut().find(is_it)?;
+        let is_it = |given: &&mut Given| {
+            let log = given.place.as_ref().map(|place| &place.log);
+            given.number == done.number && log == (!done.counted).then_some(&done.log)
+        };
+        let Some(given) = self.given.iter_mut().rev().find(is_it) else {
+            if !done.counted {
+                self.early.push_back((node.to_owned(), done.clone()));
+                if self.early.len() > EARLY_MAX {
+                    self.early.pop_front();
+                }
+            }
+            return None;
+        };
         let (ms, state) = (given.ms(now), if done.counted { State::Counted } else { State::Applied });
         match given.nodes.get_mut(node) {
             Some(none @ None) => Some((given.id.clone(), none.insert(receipt(node, state, ms, done)).clone())),
@@ -140,11 +193,12 @@ impl Registry {
         }
     }
 
-    /// An order is given to all nodes that there are.
-    pub(crate) fn gives(&mut self, number: u64, counts: bool, id: String, now: Instant) {
-        self.nodes.retain(|_, node| node.streams > 0 || now.saturating_duration_since(node.heard) < FORGOTTEN);
+    /// An order is given to all nodes that there are: it has a place in a log, or is only counted. The receipts of those that have
+    /// done it already.
+    pub(crate) fn gives(&mut self, place: Option<At>, number: u64, id: String, now: Instant) -> Vec<NodeReceipt> {
         let nodes = self.nodes.keys().map(|id| (id.clone(), None)).collect();
-        self.given.push_back(Given { number, counts, id, accepted: now, nodes });
+        let log = place.as_ref().map(|place| place.log.clone());
+        self.given.push_back(Given { place, number, id, accepted: now, nodes });
         // Not what somebody still waits for, unless there is far too much of that.
         let is_old = |given: &Given| now.saturating_duration_since(given.accepted) > WAITED_MAX;
         while self.given.len() > ORDERS_MAX
@@ -152,6 +206,10 @@ impl Registry {
         {
             self.given.pop_front();
         }
+        let is_it = |(_, done): &(String, Done)| done.number == number && log.as_ref() == Some(&done.log);
+        let (early, later) = std::mem::take(&mut self.early).into_iter().partition::<Vec<_>, _>(is_it);
+        self.early = later.into();
+        early.into_iter().filter_map(|(node, done)| self.done(&node, &done, now)).map(|(_, receipt)| receipt).collect()
     }
 
     /// Whether all that can be reached have done it; no more is to come from the others for now.
@@ -170,12 +228,53 @@ impl Registry {
             receipt(id, state, given.ms(now), &Done::nothing(given.number))
         };
         let nodes = given.nodes.iter().map(|(id, done)| done.clone().unwrap_or_else(|| waiting(id))).collect();
-        let seq = (!given.counts).then_some(given.number);
-        Some(Receipt::of(given.id.clone(), seq, given.counts, nodes))
+        let seq = given.place.as_ref().map(|place| place.seq);
+        Some(Receipt::of(given.id.clone(), seq, given.place.is_none(), nodes))
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
+    }
+}
+
+/// What matters where several control processes share a fleet.
+#[cfg(feature = "nats")]
+impl Registry {
+    /// Whether the process is known, and was heard of lately.
+    pub(crate) fn is_known(&self, member: &Member, instance: u64, now: Instant) -> bool {
+        let is_it = |node: &Node| node.member == *member && node.instance == instance && node.is_alive(now);
+        self.nodes.get(&member.id).is_some_and(is_it)
+    }
+
+    /// A node does not follow the control process `by` any more.
+    pub(crate) fn parts_elsewhere(&mut self, id: &str, instance: u64, by: &str) {
+        if let Some(node) = self.nodes.get_mut(id).filter(|node| node.instance == instance)
+            && node.elsewhere.as_deref() == Some(by)
+        {
+            node.elsewhere = None;
+        }
+    }
+
+    /// The nodes that follow here, and their processes.
+    pub(crate) fn followers(&self) -> Vec<(Member, u64)> {
+        let here = self.nodes.values().filter(|node| node.streams > 0);
+        here.map(|node| (node.member.clone(), node.instance)).collect()
+    }
+
+    /// An order is given also to the nodes that have become known since it was; to all, if it came here as one that was given before.
+    pub(crate) fn gives_also(&mut self, place: At, id: String, accepted: Instant) {
+        match self.given.iter_mut().rev().find(|given| given.id == id) {
+            Some(given) => {
+                given.accepted = accepted;
+                for id in self.nodes.keys() {
+                    given.nodes.entry(id.clone()).or_default();
+                }
+            }
+            None => {
+                let seq = place.seq;
+                self.gives(Some(place), seq, id, accepted);
+            }
+        }
     }
 }
 
@@ -202,10 +301,14 @@ mod tests {
         Member { id: id.to_owned(), role: "edge".to_owned(), city: None, version: String::new(), sites: Vec::new() }
     }
 
+    fn place(seq: u64) -> At {
+        At { log: "l".to_owned(), seq }
+    }
+
     fn beat(node: &str, seq: u64, numbers: &[u64]) -> Beat {
         let done = |number: &u64| Done { log: "l".to_owned(), matched: 7, ..Done::nothing(*number) };
         let done = numbers.iter().map(done).collect();
-        Beat { node: node.to_owned(), instance: 1, at: At { log: "l".to_owned(), seq }, leaves: false, done }
+        Beat { node: node.to_owned(), instance: 1, at: place(seq), leaves: false, done }
     }
 
     fn states(registry: &Registry, id: &str, now: Instant) -> Vec<(State, u64)> {
@@ -215,24 +318,24 @@ mod tests {
     #[test]
     fn a_receipt_tells_the_truth_of_each_node() {
         let (mut registry, now) = (Registry::default(), begin());
-        registry.joins(member("a"), 1, None, now);
-        registry.joins(member("b"), 1, None, now);
-        registry.gives(1, false, "one".to_owned(), now);
+        registry.joins(&member("a"), 1, None, now);
+        registry.joins(&member("b"), 1, None, now);
+        registry.gives(Some(place(1)), 1, "one".to_owned(), now);
         assert!(!registry.is_settled("one", now));
-        let told = registry.beats(&beat("a", 1, &[1]), "l", now).unwrap();
+        let told = registry.beats(&beat("a", 1, &[1]), "l", None, now).unwrap();
         assert_eq!(told.iter().map(|(id, receipt)| (&**id, receipt.matched)).collect::<Vec<_>>(), [("one", 7)]);
-        assert_eq!(registry.beats(&beat("a", 1, &[1]), "l", now), Some(Vec::new()), "it is told once");
+        assert_eq!(registry.beats(&beat("a", 1, &[1]), "l", None, now), Some(Vec::new()), "it is told once");
         assert_eq!(states(&registry, "one", now), [(State::Applied, 7), (State::Pending, 0)]);
         // The other is not heard of any more; then it comes back.
         let later = now + SILENT;
         assert_eq!(states(&registry, "one", later), [(State::Applied, 7), (State::Unreachable, 0)]);
         assert!(registry.is_settled("one", later));
-        registry.joins(member("b"), 1, None, later);
+        registry.joins(&member("b"), 1, None, later);
         assert_eq!(states(&registry, "one", later), [(State::Applied, 7), (State::Pending, 0)]);
-        registry.beats(&beat("b", 0, &[]), "l", later);
-        registry.beats(&beat("b", 9, &[]), "other", later);
+        registry.beats(&beat("b", 0, &[]), "l", None, later);
+        registry.beats(&beat("b", 9, &[]), "other", None, later);
         assert_eq!(states(&registry, "one", later)[1].0, State::Pending, "a place in another log says nothing");
-        registry.beats(&beat("b", 2, &[]), "l", later);
+        registry.beats(&beat("b", 2, &[]), "l", None, later);
         assert_eq!(states(&registry, "one", later)[1], (State::Applied, 0));
         assert!(registry.receipt("one", later).unwrap().is_complete());
     }
@@ -241,19 +344,19 @@ mod tests {
     fn a_node_whose_connection_is_gone_is_not_reached_and_one_that_leaves_is_not_waited_for() {
         let (mut registry, now) = (Registry::default(), begin());
         for id in ["a", "b"] {
-            registry.joins(member(id), 1, None, now);
+            registry.joins(&member(id), 1, None, now);
         }
-        registry.gives(1, false, "one".to_owned(), now);
-        registry.parts("a");
+        registry.gives(Some(place(1)), 1, "one".to_owned(), now);
+        registry.parts("a", 1);
         assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0), (State::Pending, 0)]);
         let before = Beat { instance: 9, leaves: true, ..beat("b", 0, &[]) };
-        assert_eq!(registry.beats(&before, "l", now), None, "one that had its name before");
+        assert_eq!(registry.beats(&before, "l", None, now), None, "one that had its name before");
         let of_another_log = Done { log: "other".to_owned(), ..Done::nothing(1) };
-        registry.beats(&Beat { done: vec![of_another_log], ..beat("b", 0, &[]) }, "l", now);
+        registry.beats(&Beat { done: vec![of_another_log], ..beat("b", 0, &[]) }, "l", None, now);
         assert_eq!(states(&registry, "one", now)[1].0, State::Pending);
-        registry.beats(&Beat { leaves: true, ..beat("b", 0, &[]) }, "l", now);
+        registry.beats(&Beat { leaves: true, ..beat("b", 0, &[]) }, "l", None, now);
         assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0)]);
-        assert_eq!(registry.beats(&beat("unknown", 0, &[]), "l", now), None);
+        assert_eq!(registry.beats(&beat("unknown", 0, &[]), "l", None, now), None);
     }
 
     #[test]
@@ -262,36 +365,50 @@ mod tests {
         let turned = |registry: &mut Registry, now| {
             registry.turned(now).iter().map(|(member, alive)| (member.id.clone(), *alive)).collect::<Vec<_>>()
         };
-        registry.joins(member("a"), 1, None, now);
+        registry.joins(&member("a"), 1, None, now);
         assert_eq!(turned(&mut registry, now), [("a".to_owned(), true)]);
         assert_eq!(turned(&mut registry, now), []);
         assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), false)]);
-        registry.joins(member("a"), 1, None, now + SILENT);
+        registry.joins(&member("a"), 1, None, now + SILENT);
         assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), true)]);
-        registry.parts("a");
-        registry.parts("a");
+        registry.parts("a", 1);
+        registry.parts("a", 1);
         assert_eq!(turned(&mut registry, now + SILENT), [("a".to_owned(), false)]);
     }
 
     #[test]
     fn two_nodes_of_one_name_are_not_taken_for_one() {
         let (mut registry, now) = (Registry::default(), begin());
-        assert!(registry.joins(member("a"), 1, None, now));
-        assert!(!registry.joins(member("a"), 2, None, now), "another process of the same name");
-        assert!(registry.joins(member("a"), 1, None, now), "the same, on a new connection");
-        assert!(registry.joins(member("a"), 2, None, now + SILENT), "in the place of one that is gone");
+        assert!(registry.joins(&member("a"), 1, None, now));
+        assert!(!registry.joins(&member("a"), 2, None, now), "another process of the same name");
+        assert!(registry.joins(&member("a"), 1, None, now), "the same, on a new connection");
+        assert!(registry.joins(&member("a"), 2, None, now + SILENT), "in the place of one that is gone");
+    }
+
+    #[test]
+    fn what_a_node_has_done_before_it_is_known_here_is_not_forgotten() {
+        let (mut registry, now) = (Registry::default(), begin());
+        registry.joins(&member("a"), 1, None, now);
+        assert_eq!(registry.beats(&beat("a", 1, &[1]), "l", Some("other"), now), Some(Vec::new()));
+        let told = registry.gives(Some(place(1)), 1, "one".to_owned(), now);
+        assert_eq!(told.iter().map(|receipt| (&*receipt.id, receipt.matched)).collect::<Vec<_>>(), [("a", 7)]);
+        assert_eq!(states(&registry, "one", now), [(State::Applied, 7)]);
+        // As many as there may be; the others are told by the place.
+        let all: Vec<_> = (2..2000).collect();
+        registry.beats(&beat("a", 2000, &all), "l", Some("other"), now);
+        assert!(registry.early.len() <= EARLY_MAX);
     }
 
     #[test]
     fn what_is_counted_is_no_purge_of_that_number() {
         let (mut registry, now) = (Registry::default(), begin());
-        registry.joins(member("a"), 1, None, now);
-        registry.gives(1, true, "count".to_owned(), now);
-        registry.gives(1, false, "purge".to_owned(), now);
-        registry.beats(&beat("a", 1, &[]), "l", now);
+        registry.joins(&member("a"), 1, None, now);
+        registry.gives(None, 1, "count".to_owned(), now);
+        registry.gives(Some(place(1)), 1, "purge".to_owned(), now);
+        registry.beats(&beat("a", 1, &[]), "l", None, now);
         assert_eq!(states(&registry, "count", now)[0].0, State::Pending);
         let counted = Done { counted: true, matched: 3, ..Done::nothing(1) };
-        registry.beats(&Beat { done: vec![counted], ..beat("a", 1, &[]) }, "l", now);
+        registry.beats(&Beat { done: vec![counted], ..beat("a", 1, &[]) }, "l", None, now);
         assert_eq!(states(&registry, "count", now), [(State::Counted, 3)]);
         assert_eq!(registry.receipt("count", now).unwrap().seq, None);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nearside_purge::Member;
 use parking_lot::Mutex;
 
-use crate::log::sync_folder;
+use crate::log::file::sync_folder;
 
 /// The file.
 #[derive(Debug)]

@@ -30,6 +30,10 @@ pub(crate) struct PurgeRaceArgs {
     /// Meanwhile an edge and the control process are killed and started again, and a shield stands still for some seconds
     #[arg(long, conflicts_with = "targets")]
     faults: bool,
+    /// Two control processes that share a log on this NATS server with JetStream, in place of one with a file: start it with
+    /// `nats-server -js -sd FOLDER`
+    #[arg(long, value_name = "URL", conflicts_with = "targets")]
+    nats: Option<String>,
     /// In place of a fleet: a cache before `nearside origin-sim`, purged by the method PURGE; may repeat
     #[arg(long = "target", value_name = "URL", requires = "origin")]
     targets: Vec<String>,
@@ -47,7 +51,8 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
     let (targets, origin) = match &args.origin {
         Some(origin) => (args.targets.clone(), origin.trim_end_matches('/').to_owned()),
         None => {
-            lab.start(&Settings { shields: 2, edges: args.edges, control: true, ..Settings::default() }).await?;
+            let (controls, nats) = (if args.nats.is_some() { 2 } else { 1 }, args.nats.as_deref());
+            lab.start(&Settings { shields: 2, edges: args.edges, controls, nats, ..Settings::default() }).await?;
             (lab.urls(""), format!("http://127.0.0.1:{}", lab.origin))
         }
     };
@@ -58,11 +63,12 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
         bytes.len() as u64 == BODY_BYTES && body::differs(SEED.wrapping_add(version << 32), 0, bytes).is_none()
     });
     let race = Race::new(&urls, args.clients, check)?;
-    let (origin, urls, control, has_faults) = (&origin, &urls, lab.control, args.faults);
+    let (origin, urls, has_faults) = (&origin, &urls, args.faults);
+    let controls = &lab.controls.clone();
     let racing = race.run(args.purges, |raised: Raised| async move {
         let version = raise(origin, raised.key).await?;
-        match control {
-            Some(control) => match through_control(control, raised, version).await {
+        match controls.get(raised.number.checked_rem(controls.len()).unwrap_or_default()) {
+            Some(&control) => match through_control(control, raised, version).await {
                 // It is just being killed, or started again.
                 Err(_) if has_faults => {
                     sleep(millis(20)).await;
@@ -85,7 +91,7 @@ async fn faults(lab: &mut Lab) -> anyhow::Result<()> {
     sleep(secs(1)).await;
     lab.fleet.kill_and_start("edge-1").await?;
     sleep(secs(1)).await;
-    lab.fleet.kill_and_start("control").await?;
+    lab.fleet.kill_and_start("control-1").await?;
     sleep(secs(1)).await;
     lab.fleet.signal("shield-1", Signal::STOP);
     sleep(secs(5)).await;

@@ -5,6 +5,7 @@ use toml::de::DeValue;
 
 use super::*;
 use crate::model::{Key, LogFormat, SetCookie, Site};
+use crate::model::{Nats, PurgeLog};
 
 const EDGE: &str = include_str!("../../reference/edge.toml");
 const SHIELD: &str = include_str!("../../reference/shield.toml");
@@ -21,7 +22,7 @@ fn keys(table: &DeTable<'_>, path: &str, found: &mut BTreeSet<String>) {
         found.insert(full.clone());
         match value.get_ref() {
             // Tables that are values of their own, not sections.
-            DeValue::Table(_) if full.ends_with("secret") => {}
+            DeValue::Table(_) if full.ends_with("secret") || full.ends_with("password") => {}
             DeValue::Table(inner) => keys(inner, &full, found),
             DeValue::Array(members) => {
                 for inner in members.iter().filter_map(|m| m.get_ref().as_table()) {
@@ -48,6 +49,7 @@ fn with_secret(text: &str) -> (String, tempfile::TempDir) {
     let path = |name| folder.path().join(name).display().to_string();
     let text = text.replace("/etc/nearside/shield-secret", &path("secret"));
     let text = text.replace("/etc/nearside/nodes-secret", &path("secret"));
+    let text = text.replace("/etc/nearside/nats-password", &path("secret"));
     let text = text.replace("/etc/nearside/webhook-secret", &path("secret"));
     let text = text.replace("/etc/nearside/hook-secret", &path("secret"));
     (text.replace("/etc/nearside/token-deploy", &path("token")), folder)
@@ -198,15 +200,54 @@ fn a_key_cannot_hang_on_what_nodes_write_themselves() {
 
 #[test]
 fn the_reference_of_the_control_process_is_whole_and_states_the_defaults() {
-    let (text, _folder) = with_secret(&in_force(include_str!("../../reference/control.toml")));
-    let findings = Findings::default();
-    let control = decode_with(&text, &findings, control::control).unwrap();
-    assert_eq!(findings.problems.into_inner(), Vec::new());
-    assert_eq!(control.keep, crate::model::Keep::default());
-    let known: BTreeSet<String> = findings.known.into_inner().into_iter().collect();
-    let mut written = BTreeSet::new();
-    keys(DeTable::parse(&text).unwrap().get_ref(), "", &mut written);
+    let (mut known, mut written) = (BTreeSet::new(), BTreeSet::new());
+    for reference in [include_str!("../../reference/control.toml"), include_str!("../../reference/control-nats.toml")] {
+        let (text, _folder) = with_secret(&in_force(reference));
+        let findings = Findings::default();
+        let control = decode_with(&text, &findings, control::control).unwrap();
+        assert_eq!(findings.problems.into_inner(), Vec::new());
+        assert_eq!(control.keep, crate::model::Keep::default());
+        if let PurgeLog::Nats(nats) = control.log {
+            let of_the_server = Nats::new(nats.servers.clone());
+            assert_eq!((nats.stream, nats.replicas), (of_the_server.stream, of_the_server.replicas));
+        }
+        known.extend(findings.known.into_inner());
+        keys(DeTable::parse(&text).unwrap().get_ref(), "", &mut written);
+    }
+    // What stands in the place of others, and is told of there.
+    written.extend(["purge_log.token", "purge_log.credentials"].map(str::to_owned));
     assert_eq!(written, known);
+}
+
+#[test]
+fn a_purge_log_is_of_one_kind_and_a_process_has_one_name_on_nats() {
+    let problems = |log: &str| {
+        let text = format!("role = \"control\"\nlisten = \":7080\"\n[purge_log]\n{log}");
+        let findings = Findings::default();
+        decode_with(&text, &findings, control::control);
+        findings.problems.into_inner().iter().map(|problem| format!("{problem:?}")).collect::<String>()
+    };
+    let nats = "kind = \"nats\"\nservers = \"nats://n\"\n";
+    assert_eq!(problems("file = \"/f\""), "");
+    assert_eq!(problems(nats), "");
+    assert_eq!(problems(&format!("{nats}credentials = \"/c\"")), "");
+    for (bad, says) in [
+        ("", "`file` is missing in purge_log"),
+        ("kind = \"kafka\"", "\\\"file\\\" or \\\"nats\\\""),
+        ("kind = \"nats\"", "it is not said where NATS is"),
+        ("kind = \"nats\"\nservers = [\"http://n\"]", "nats://HOST:PORT"),
+        ("kind = \"nats\"\nservers = [\"nats://u:p@n\"]", "without a user"),
+        ("file = \"/f\"\nservers = [\"nats://n\"]", "`servers` means nothing"),
+        (&format!("{nats}file = \"/f\""), "`file` means nothing"),
+        (&format!("{nats}stream = \"a.b\""), "letters, digits, '-' and '_'"),
+        (&format!("{nats}user = \"u\""), "it is not clear who this process is"),
+        (&format!("{nats}user = \"u\"\ncredentials = \"/c\""), "it is not clear who this process is"),
+        (&format!("{nats}password = \"secret\""), "a secret does not stand in the file"),
+        (&format!("{nats}replicas = 6"), "from 1 to 5"),
+    ] {
+        let said = problems(bad);
+        assert!(said.contains(says), "{bad}: {said}");
+    }
 }
 
 #[test]

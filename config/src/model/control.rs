@@ -1,20 +1,21 @@
 //! The control process, and what nodes know of it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Hook, Token, Webhook};
-use crate::values::{Secret, Upstream, ValueError};
+use crate::values::{NatsUrl, Secret, StreamName, Upstream, ValueError};
 
 /// Everything that a control process is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlConfig {
     /// Where operators and nodes reach it.
     pub listen: SocketAddr,
-    /// The purge log.
-    pub log: PathBuf,
+    /// Where the purge log is.
+    pub log: PurgeLog,
     /// How much of it is kept.
     pub keep: Keep,
     /// What operators must show. Without any, whoever reaches the listener may do everything, if it is on the loopback.
@@ -30,10 +31,80 @@ pub struct ControlConfig {
 impl ControlConfig {
     /// A control process at an address, with a log; all else by default.
     #[must_use]
-    pub fn new(listen: SocketAddr, log: PathBuf) -> Self {
+    pub fn new(listen: SocketAddr, log: PurgeLog) -> Self {
         let (tokens, webhooks, hooks) = (Vec::new(), Vec::new(), Vec::new());
         Self { listen, log, keep: Keep::default(), tokens, nodes: None, webhooks, hooks }
     }
+}
+
+/// Where the purge log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PurgeLog {
+    /// In a file of this control process alone.
+    File(PathBuf),
+    /// On NATS JetStream, where several control processes share it.
+    Nats(Nats),
+}
+
+impl FromStr for PurgeLog {
+    type Err = ValueError;
+
+    /// As it is written on the command line: a file, or `nats://HOST:PORT`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !text.contains("://") {
+            return Ok(Self::File(text.into()));
+        }
+        Ok(Self::Nats(Nats::new(vec![text.parse()?])))
+    }
+}
+
+impl fmt::Display for PurgeLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Nats(Nats { servers, stream, .. }) => {
+                let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+                write!(f, "{} on {}", stream.as_str(), servers.join(", "))
+            }
+        }
+    }
+}
+
+/// A NATS server or cluster with JetStream, and what is kept there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nats {
+    /// Servers of one cluster; the others are learned from the first that answers.
+    pub servers: Vec<NatsUrl>,
+    /// The name of the stream, and the beginning of all subjects.
+    pub stream: StreamName,
+    /// Servers that keep a copy.
+    pub replicas: usize,
+    /// Who this process is, for the server.
+    pub login: NatsLogin,
+    /// Whose certificates are believed, beside those of the system.
+    pub ca: Option<PathBuf>,
+}
+
+impl Nats {
+    /// Servers that ask for nothing; all else by default.
+    #[must_use]
+    pub fn new(servers: Vec<NatsUrl>) -> Self {
+        let stream = StreamName::default();
+        Self { servers, stream, replicas: 1, login: NatsLogin::None, ca: None }
+    }
+}
+
+/// Who a process is, for a NATS server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NatsLogin {
+    /// It is not asked.
+    None,
+    /// A user and a password.
+    User(String, Secret),
+    /// A token.
+    Token(Secret),
+    /// A `.creds` file: a JWT and the seed of its key.
+    Credentials(PathBuf),
 }
 
 /// How much of the purge log is kept. A node that was away for longer makes stale all that it has.
@@ -54,8 +125,8 @@ impl Default for Keep {
 /// The control process, as a node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Follows {
-    /// Where it listens.
-    pub address: Upstream,
+    /// Where control processes of one log listen; any of them will do.
+    pub addresses: Vec<Upstream>,
     /// Shown to it.
     pub secret: Option<Secret>,
     /// So long a node may be out of touch, or behind, before it lags.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -85,15 +86,21 @@ pub async fn follow<A: Applier>(
 ) {
     let (done, doing) = mpsc::channel(DONE_MAX);
     let node = member.id.clone();
-    let beats = Beats { leader: leader.clone(), node, instance, position: Arc::clone(&position), doing };
+    // Which of the control processes is followed: what this node has done is said to the same.
+    let followed = Arc::new(AtomicUsize::new(0));
+    let (position_of_beats, of_beats) = (Arc::clone(&position), Arc::clone(&followed));
+    let beats =
+        Beats { leader: leader.clone(), followed: of_beats, node, instance, position: position_of_beats, doing };
     tokio::spawn(beats.run());
     tokio::spawn(watch(Arc::clone(&position), leader.lag_max));
     let mut backoff = BACKOFF_MIN;
     let mut said = false;
     loop {
         let began = now();
+        let Some(address) = addressed(&leader, &followed) else { return };
         let session = Session {
             leader: &leader,
+            address,
             member: &member,
             instance,
             position: &position,
@@ -103,8 +110,10 @@ pub async fn follow<A: Applier>(
         let Err(lost) = session.run().await;
         position.lose(now());
         if !said {
-            tracing::warn!(control = %leader.address, error = %lost, "the purge log cannot be followed; trying again");
+            tracing::warn!(control = %address, error = %lost, "the purge log cannot be followed; trying again");
         }
+        // Another one may do.
+        followed.fetch_add(1, Ordering::Relaxed);
         // Once it worked for a while, it is news again when it fails.
         said = began.elapsed() < SILENCE_MAX;
         if !said {
@@ -115,16 +124,25 @@ pub async fn follow<A: Applier>(
     }
 }
 
+/// The control process that is followed, or is to be tried next.
+fn addressed<'l>(leader: &'l Follows, followed: &AtomicUsize) -> Option<&'l Upstream> {
+    let number = followed.load(Ordering::Relaxed);
+    leader.addresses.get(number.checked_rem(leader.addresses.len())?)
+}
+
 /// Says that a node will not come again, so that nobody waits for it.
 pub async fn leave(leader: &Follows, node: &str, instance: u64, position: &Position) {
     let Some(at) = position.at() else { return };
     let beat = Beat { node: node.to_owned(), instance, at, leaves: true, done: Vec::new() };
-    let said = async {
-        let mut sender = connect(&leader.address).await?;
-        post(&mut sender, leader, BEAT_PATH, &beat).await
-    };
-    if let Err(error) = said.await {
-        tracing::debug!(%error, "the control process does not hear that this node leaves");
+    for address in &leader.addresses {
+        let said = async {
+            let mut sender = connect(address).await?;
+            post(&mut sender, address, leader, BEAT_PATH, &beat).await
+        };
+        match said.await {
+            Ok(_) => return,
+            Err(error) => tracing::debug!(control = %address, %error, "nobody hears that this node leaves"),
+        }
     }
 }
 
@@ -138,6 +156,7 @@ async fn watch(position: Arc<Position>, lag_max: Duration) {
 /// One connection on which lines come.
 struct Session<'s, A> {
     leader: &'s Follows,
+    address: &'s Upstream,
     member: &'s Member,
     instance: u64,
     position: &'s Position,
@@ -147,9 +166,10 @@ struct Session<'s, A> {
 
 impl<A: Applier> Session<'_, A> {
     async fn run(&self) -> Result<std::convert::Infallible, Lost> {
-        let hello = Hello { member: self.member.clone(), instance: self.instance, at: self.position.at() };
-        let mut sender = connect(&self.leader.address).await?;
-        let mut body = post(&mut sender, self.leader, FOLLOW_PATH, &hello).await?;
+        let (at, last) = self.position.place();
+        let hello = Hello { member: self.member.clone(), instance: self.instance, at, last };
+        let mut sender = connect(self.address).await?;
+        let mut body = post(&mut sender, self.address, self.leader, FOLLOW_PATH, &hello).await?;
         let mut buffer = BytesMut::new();
         loop {
             let frame = tokio::select! {
@@ -172,8 +192,8 @@ impl<A: Applier> Session<'_, A> {
 
     async fn obey(&self, line: Line, was: Option<&At>) -> Result<(), Lost> {
         match line {
-            Line::Start { at, continues } => {
-                tracing::info!(control = %self.leader.address, log = at.log, head = at.seq, continues, "following the purge log");
+            Line::Start { at, last, continues } => {
+                tracing::info!(control = %self.address, log = at.log, head = at.seq, continues, "following the purge log");
                 if continues {
                     self.position.hear(at.seq, now());
                     return Ok(());
@@ -188,7 +208,7 @@ impl<A: Applier> Session<'_, A> {
                 if !self.applier.reset().await {
                     return Err(Lost::Failed(at.seq));
                 }
-                self.position.start(&at, now());
+                self.position.start(&at, last, now());
             }
             Line::Purge(record) => {
                 let At { log, seq: before } = self.position.at().ok_or_else(|| Lost::Foreign("no start".to_owned()))?;
@@ -200,7 +220,7 @@ impl<A: Applier> Session<'_, A> {
                 let Applied { matched, fenced_fills } = applied;
                 // Before the place says that it was done. If there is no room, only the place does.
                 let _ = self.done.try_send(Done { log, number: record.seq, counted: false, matched, fenced_fills });
-                self.position.advance(record.seq, now());
+                self.position.advance(record.seq, record.id, now());
             }
             Line::Count { ticket, order } => {
                 let Applied { matched, fenced_fills } =
@@ -217,6 +237,8 @@ impl<A: Applier> Session<'_, A> {
 /// The connection on which a node says what it has done.
 struct Beats {
     leader: Follows,
+    /// Which of the control processes is followed.
+    followed: Arc<AtomicUsize>,
     node: String,
     instance: u64,
     position: Arc<Position>,
@@ -225,7 +247,8 @@ struct Beats {
 
 impl Beats {
     async fn run(mut self) {
-        let mut sender = None;
+        // With the address that it is to.
+        let mut sender: Option<(Upstream, SendRequest<Full<Bytes>>)> = None;
         let mut done = Vec::new();
         loop {
             let more = timeout(BEAT_EVERY, self.doing.recv()).await;
@@ -254,12 +277,13 @@ impl Beats {
         }
     }
 
-    async fn say(&self, sender: &mut Option<SendRequest<Full<Bytes>>>, beat: &Beat) -> Result<(), Lost> {
-        let sender = match sender {
-            Some(sender) if !sender.is_closed() => sender,
-            none => none.insert(connect(&self.leader.address).await?),
+    async fn say(&self, sender: &mut Option<(Upstream, SendRequest<Full<Bytes>>)>, beat: &Beat) -> Result<(), Lost> {
+        let address = addressed(&self.leader, &self.followed).ok_or(Lost::Closed)?;
+        let (_, sender) = match sender {
+            Some(known) if known.0 == *address && !known.1.is_closed() => known,
+            none => none.insert((address.clone(), connect(address).await?)),
         };
-        let body = post(sender, &self.leader, BEAT_PATH, beat).await?;
+        let body = post(sender, address, &self.leader, BEAT_PATH, beat).await?;
         timeout(ANSWER_MAX, body.collect()).await.map_err(|_elapsed| Lost::Silent)??;
         Ok(())
     }
@@ -279,14 +303,14 @@ async fn connect(address: &Upstream) -> Result<SendRequest<Full<Bytes>>, Lost> {
 
 async fn post<T: serde::Serialize>(
     sender: &mut SendRequest<Full<Bytes>>,
+    address: &Upstream,
     leader: &Follows,
     path: &str,
     what: &T,
 ) -> Result<Incoming, Lost> {
     let body = serde_json::to_vec(what).map_err(|error| Lost::Foreign(error.to_string()))?;
-    let mut request = Request::post(path)
-        .header(header::HOST, leader.address.authority())
-        .header(header::CONTENT_TYPE, "application/json");
+    let mut request =
+        Request::post(path).header(header::HOST, address.authority()).header(header::CONTENT_TYPE, "application/json");
     if let Some(secret) = &leader.secret {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.reveal()));
     }

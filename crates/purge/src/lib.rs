@@ -67,6 +67,8 @@ pub struct Hello {
     pub instance: u64,
     /// The log that it was with, and how far; nothing if it was with none since it was started.
     pub at: Option<At>,
+    /// The name of the order with that number, empty if it is not known: a log that was set back and went on has another one there.
+    pub last: String,
 }
 
 /// A place in a log.
@@ -87,6 +89,8 @@ pub enum Line {
     Start {
         /// The place.
         at: At,
+        /// The name of the order there; empty if it is not known.
+        last: String,
         /// Whether the lines after this one are all that came since.
         continues: bool,
     },

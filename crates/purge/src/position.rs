@@ -25,6 +25,8 @@ pub struct Position {
 struct State {
     /// What was applied. Moves after it was.
     at: Option<At>,
+    /// The name of the order that was applied last; empty if it is not known.
+    last: String,
     /// What is known, applied or about to be. Moves before anything of it is applied.
     needs: Option<At>,
     is_connected: bool,
@@ -36,7 +38,7 @@ impl Position {
     /// A node that has not heard of a log yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let state = State { at: None, needs: None, is_connected: false, behind_since: Some(now) };
+        let state = State { at: None, last: String::new(), needs: None, is_connected: false, behind_since: Some(now) };
         Self {
             state: Mutex::new(state),
             is_new: AtomicBool::new(true),
@@ -68,6 +70,12 @@ impl Position {
     #[must_use]
     pub fn at(&self) -> Option<At> {
         self.state.lock().at.clone()
+    }
+
+    /// The place, and the name of the order that was applied last.
+    pub(crate) fn place(&self) -> (Option<At>, String) {
+        let state = self.state.lock();
+        (state.at.clone(), state.last.clone())
     }
 
     /// The last number that was applied, and how many there are known to be that were not.
@@ -106,18 +114,20 @@ impl Position {
     }
 
     /// It is there.
-    pub(crate) fn start(&self, at: &At, now: Instant) {
+    pub(crate) fn start(&self, at: &At, last: String, now: Instant) {
         self.change(now, |state| {
             state.at = Some(at.clone());
+            state.last = last;
             state.is_connected = true;
         });
         self.is_new.store(false, Ordering::Relaxed);
         self.moved.notify_waiters();
     }
 
-    /// All up to a number was applied.
-    pub(crate) fn advance(&self, seq: u64, now: Instant) {
+    /// All up to a number was applied; `last` is the name of the order with that number.
+    pub(crate) fn advance(&self, seq: u64, last: String, now: Instant) {
         self.change(now, |state| {
+            state.last = last;
             if let Some(at) = &mut state.at {
                 at.seq = seq;
             }
@@ -191,18 +201,18 @@ mod tests {
         assert!(position.is_new() && position.needs().is_none() && position.at().is_none());
         position.expect(&at("a", 5));
         assert_eq!((position.needs(), position.at()), (Some(at("a", 5)), None));
-        position.start(&at("a", 5), now);
+        position.start(&at("a", 5), String::new(), now);
         position.hear(6, now);
         assert_eq!(
             (position.needs(), position.at(), position.applied_and_lag()),
             (Some(at("a", 6)), Some(at("a", 5)), (5, 1))
         );
-        position.advance(6, now);
+        position.advance(6, String::new(), now);
         assert_eq!((position.at(), position.applied_and_lag()), (Some(at("a", 6)), (6, 0)));
         // The numbers of another log begin anew.
         position.expect(&at("b", 2));
         assert_eq!((position.needs(), position.at()), (Some(at("b", 2)), Some(at("a", 6))));
-        position.start(&at("b", 2), now);
+        position.start(&at("b", 2), String::new(), now);
         assert_eq!((position.needs(), position.at()), (Some(at("b", 2)), Some(at("b", 2))));
     }
 
@@ -217,13 +227,13 @@ mod tests {
         };
         assert!(!lags(later(5)) && lags(later(6)), "it has never been in touch");
         position.expect(&at("a", 1));
-        position.start(&at("a", 1), later(7));
+        position.start(&at("a", 1), String::new(), later(7));
         assert!(!lags(later(60)));
         position.lose(later(60));
         assert!(!lags(later(65)) && lags(later(66)));
         position.hear(2, later(70));
         assert!(lags(later(70)), "in touch again, but not up to date");
-        position.advance(2, later(71));
+        position.advance(2, String::new(), later(71));
         assert!(!position.lags(), "at once");
     }
 
@@ -231,12 +241,13 @@ mod tests {
     async fn a_place_is_reached_in_its_own_log_only() {
         let now = begin();
         let position = Position::new(now);
-        position.start(&at("a", 5), now);
+        position.start(&at("a", 5), String::new(), now);
         let patience = Duration::from_millis(500);
         assert!(position.reaches(&at("a", 5), patience).await);
         assert!(!position.reaches(&at("b", 1), patience).await);
         let needed = at("a", 6);
-        let (reached, ()) = tokio::join!(position.reaches(&needed, patience), async { position.advance(6, now) });
+        let (reached, ()) =
+            tokio::join!(position.reaches(&needed, patience), async { position.advance(6, String::new(), now) });
         assert!(reached);
     }
 }

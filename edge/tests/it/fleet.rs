@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::{Method, Request};
 use http_body_util::Full;
 use nearside_config::{
-    Cache, Config, ControlConfig, EventType, Fallback, Follows, Hook, OnLag, Role, Scope, Secret, Signature, Token,
-    Webhook,
+    Cache, Config, ControlConfig, EventType, Fallback, Follows, Hook, OnLag, PurgeLog, Role, Scope, Secret, Signature,
+    Token, Webhook,
 };
 use nearside_control::Control;
 use nearside_node::{Clock, Node};
@@ -22,17 +22,17 @@ use tokio::time::Instant;
 use crate::bed::{Bed, HOST, Link, Reply, answer, config, loopback, read, scripted, secret, send_h1, upstream};
 
 /// A control process, on threads of its own so that it can be stopped at once.
-struct Controller {
-    runtime: Option<Runtime>,
-    address: SocketAddr,
+pub(crate) struct Controller {
+    pub(crate) runtime: Option<Runtime>,
+    pub(crate) address: SocketAddr,
     config: ControlConfig,
     _folder: Arc<tempfile::TempDir>,
 }
 
 impl Controller {
-    fn new(change: impl FnOnce(&mut ControlConfig)) -> Self {
+    pub(crate) fn new(change: impl FnOnce(&mut ControlConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("purges.log");
+        let log = PurgeLog::File(folder.path().join("purges.log"));
         let mut config = ControlConfig::new(loopback(), log);
         change(&mut config);
         let mut controller = Self { runtime: None, address: loopback(), config, _folder: Arc::new(folder) };
@@ -42,7 +42,7 @@ impl Controller {
         controller
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = self.config.clone();
         let (sender, started) = std::sync::mpsc::channel();
@@ -65,11 +65,17 @@ impl Controller {
     }
 
     /// At once, with all that it was doing.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.runtime.take().unwrap().shutdown_background();
     }
 
-    async fn ask(&self, method: Method, path: &str, body: &Value, fields: &[(&str, &str)]) -> Option<(u16, Value)> {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        fields: &[(&str, &str)],
+    ) -> Option<(u16, Value)> {
         let socket = TcpStream::connect(self.address).await.ok()?;
         let mut request = Request::builder().method(method).uri(path).header("host", "control");
         request = request.header("content-type", "application/json");
@@ -82,16 +88,16 @@ impl Controller {
     }
 
     /// Gives an order; the status, and the receipt.
-    async fn purge(&self, order: Value) -> (u16, Value) {
+    pub(crate) async fn purge(&self, order: Value) -> (u16, Value) {
         self.ask(Method::POST, "/v1/purge", &order, &[]).await.expect("it listens")
     }
 
-    async fn receipt(&self, id: &Value) -> Value {
+    pub(crate) async fn receipt(&self, id: &Value) -> Value {
         self.ask(Method::GET, &format!("/v1/purge/{}", id.as_str().unwrap()), &Value::Null, &[]).await.unwrap().1
     }
 
     /// Waits until the nodes have these states.
-    async fn until(&self, states: &[(&str, &str)]) {
+    pub(crate) async fn until(&self, states: &[(&str, &str)]) {
         let mut last = Value::Null;
         for _ in 0..1000 {
             if let Some((_, page)) = self.ask(Method::GET, "/v1/nodes", &Value::Null, &[]).await {
@@ -109,7 +115,7 @@ impl Controller {
     }
 
     /// Waits until a receipt says so of a node.
-    async fn until_state(&self, id: &Value, node: &str, state: &str) {
+    pub(crate) async fn until_state(&self, id: &Value, node: &str, state: &str) {
         let mut last = Value::Null;
         for _ in 0..1000 {
             last = self.receipt(id).await;
@@ -130,35 +136,46 @@ impl Drop for Controller {
     }
 }
 
-fn state_of<'r>(receipt: &'r Value, node: &str) -> &'r str {
+pub(crate) fn state_of<'r>(receipt: &'r Value, node: &str) -> &'r str {
     let nodes = receipt["nodes"].as_array().unwrap();
     nodes.iter().find(|one| one["id"] == node).map_or("", |one| one["state"].as_str().unwrap())
 }
 
 /// An edge before a shield before an origin, each of the two with a link of its own to the control process.
-struct Planet {
-    control: Controller,
+pub(crate) struct Planet {
+    pub(crate) control: Controller,
     _shield: Node,
-    bed: Bed,
-    to_edge: Link,
-    to_shield: Link,
-    version: Arc<AtomicU64>,
-    asked: Arc<AtomicU64>,
+    pub(crate) bed: Bed,
+    pub(crate) to_edge: Link,
+    pub(crate) to_shield: Link,
+    pub(crate) version: Arc<AtomicU64>,
+    pub(crate) asked: Arc<AtomicU64>,
 }
 
-const BOTH: [(&str, &str); 2] = [("edge", "ready"), ("shield", "ready")];
+pub(crate) const BOTH: [(&str, &str); 2] = [("edge", "ready"), ("shield", "ready")];
 
 impl Planet {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl Fn(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl Fn(&mut Config)) -> Self {
         Self::under(Controller::new(|_| {}), change).await
     }
 
-    async fn under(control: Controller, change: impl Fn(&mut Config)) -> Self {
-        let (to_edge, to_shield) = (Link::to(control.address).await, Link::to(control.address).await);
+    pub(crate) async fn under(control: Controller, change: impl Fn(&mut Config)) -> Self {
+        let address = control.address;
+        Self::between(control, address, address, change).await
+    }
+
+    /// Nodes that follow one control process each.
+    pub(crate) async fn between(
+        control: Controller,
+        of_edge: SocketAddr,
+        of_shield: SocketAddr,
+        change: impl Fn(&mut Config),
+    ) -> Self {
+        let (to_edge, to_shield) = (Link::to(of_edge).await, Link::to(of_shield).await);
         let (version, asked) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(0)));
         let (now, count) = (Arc::clone(&version), Arc::clone(&asked));
         let origin = scripted(Duration::ZERO, move |_| {
@@ -171,7 +188,7 @@ impl Planet {
         .await;
         let clock = Clock::manual();
         let follows = |link: &Link| {
-            Some(Follows { address: upstream(link.address), secret: None, lag_max: Duration::from_secs(1) })
+            Some(Follows { addresses: vec![upstream(link.address)], secret: None, lag_max: Duration::from_secs(1) })
         };
         let mut config = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin)]);
         config.id = "shield".parse().unwrap();
@@ -190,13 +207,13 @@ impl Planet {
         Self { control, _shield: shield, bed, to_edge, to_shield, version, asked }
     }
 
-    async fn body(&self, path: &str) -> String {
+    pub(crate) async fn body(&self, path: &str) -> String {
         let reply = self.bed.get(path).await;
         assert_eq!(reply.status, 200, "{}", reply.cache());
         String::from_utf8(reply.body.to_vec()).unwrap()
     }
 
-    fn publish(&self) -> String {
+    pub(crate) fn publish(&self) -> String {
         format!("v{}", self.version.fetch_add(1, Ordering::SeqCst) + 1)
     }
 }
@@ -308,8 +325,9 @@ async fn a_node_that_cannot_catch_up_makes_stale_all_that_it_has() {
     planet.control.purge(json!({"tags": ["other"]})).await;
     planet.control.kill();
     // Its log is gone, and with it whatever was in it.
-    std::fs::remove_file(&planet.control.config.log).unwrap();
-    std::fs::remove_file(planet.control.config.log.with_extension("nodes")).unwrap();
+    let PurgeLog::File(log) = &planet.control.config.log else { panic!("it is in a file") };
+    std::fs::remove_file(log).unwrap();
+    std::fs::remove_file(log.with_extension("nodes")).unwrap();
     planet.control.start();
     planet.control.until(&BOTH).await;
     let fresh = planet.publish();
@@ -399,7 +417,7 @@ async fn nodes_of_other_sites_do_what_concerns_them_and_one_that_stops_is_not_wa
             config.id = id;
             config.sites[0].name = "shop".to_owned();
             config.sites[0].hosts = vec!["shop.org".parse().unwrap()];
-            config.control = Some(Follows { address, secret: None, lag_max: Duration::from_secs(1) });
+            config.control = Some(Follows { addresses: vec![address], secret: None, lag_max: Duration::from_secs(1) });
         }
     };
     let shop = Bed::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), follows("shop"));

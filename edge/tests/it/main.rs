@@ -23,6 +23,7 @@ mod keys;
 mod lanes;
 mod law;
 mod life;
+mod nats;
 mod pass;
 mod protection;
 mod purge;

@@ -172,7 +172,7 @@ impl Backend for Operator {
             "listen_tls": text(&mut config.listen_tls.iter().map(|listener| listener.address.to_string())),
             "memory": config.cache.memory_bytes,
             "shields": shields,
-            "control": config.control.as_ref().map(|control| control.address.to_string()),
+            "control": config.control.iter().flat_map(|control| &control.addresses).map(ToString::to_string).collect::<Vec<_>>(),
             "tokens": text(&mut config.tokens.iter().map(|token| token.name.clone())),
             "sites": config.sites.iter().map(site).collect::<Vec<_>>(),
         })

@@ -1,0 +1,94 @@
+//! What is known here: the end of the log, the nodes, what they have done; and who listens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use nearside_api::{Events, NodeReceipt, State};
+use nearside_config::Keep;
+use nearside_purge::{At, Beat, Line, Record};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::{Notify, broadcast};
+
+use crate::log::{Recent, new_name};
+use crate::registry::Registry;
+
+/// Lines for all nodes that may wait to be sent; a node that is further behind is sent none of them.
+const LINES_MAX: usize = 1024;
+
+/// What is known of the log and of the fleet.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) recent: Recent,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) events: Events,
+    /// A node has said something.
+    pub(crate) heard: Notify,
+    /// What goes beside the log to all nodes that follow here.
+    pub(crate) lines: broadcast::Sender<Arc<Line>>,
+    pub(crate) purges: AtomicU64,
+}
+
+impl Known {
+    pub(crate) fn new(keep: Keep) -> Self {
+        Self {
+            recent: Recent::new(keep),
+            registry: Mutex::default(),
+            events: Events::new(new_name()),
+            heard: Notify::new(),
+            lines: broadcast::Sender::new(LINES_MAX),
+            purges: AtomicU64::new(0),
+        }
+    }
+
+    /// An order is in the log.
+    pub(crate) fn takes(&self, record: Arc<Record>, accepted: Instant) {
+        let told = json!({ "id": record.id, "seq": record.seq, "order": record.order });
+        let (place, id) = (At { log: self.recent.at().log, seq: record.seq }, record.id.clone());
+        let seq = record.seq;
+        self.purges.fetch_add(1, Ordering::Relaxed);
+        // Before any node can see it: first it is told that it was given, and then that it was done.
+        self.recent.add(record, || {
+            let done = self.registry.lock().gives(Some(place), seq, id.clone(), accepted);
+            self.events.tell("purge", told);
+            done.iter().for_each(|receipt| self.tell_receipt(&id, receipt));
+        });
+        self.heard.notify_waiters();
+    }
+
+    fn tell_receipt(&self, id: &str, receipt: &NodeReceipt) {
+        self.events.tell("receipt", json!({ "id": id, "node": receipt }));
+    }
+
+    /// A node says how far it is, here or to the control process `by`; whether it is known.
+    pub(crate) fn hears(&self, beat: &Beat, by: Option<&str>) -> bool {
+        let log = self.recent.at().log;
+        let told = self.registry.lock().beats(beat, &log, by, instant());
+        self.heard.notify_waiters();
+        let Some(told) = told else { return false };
+        let applied = |(_, receipt): &(String, NodeReceipt)| receipt.state == State::Applied;
+        for (id, receipt) in told.into_iter().filter(applied) {
+            self.tell_receipt(&id, &receipt);
+        }
+        if beat.leaves {
+            self.events.tell("node-down", json!({ "id": beat.node, "why": "stopped" }));
+        }
+        true
+    }
+
+    /// Tells of nodes that come and go.
+    pub(crate) fn looks(&self) {
+        let turned = self.registry.lock().turned(instant());
+        for (member, is_alive) in turned {
+            let (kind, why) = if is_alive { ("node-up", "follows") } else { ("node-down", "unreachable") };
+            let (id, role, version) = (member.id, member.role, member.version);
+            self.events.tell(kind, json!({ "id": id, "why": why, "role": role, "version": version }));
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "receipts tell real time")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
+}
