@@ -7,8 +7,9 @@ use anyhow::{Context, bail};
 use clap::Args;
 use nearside_config::{
     AccessLog, ByteSize, Cache, Config, Fallback, Follows, Limits, ListenAddress, LogFormat, LogSink, NodeId,
-    OriginLimits, Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
+    OriginLimits, Public, Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
 };
+use nearside_geo::City;
 use nearside_node::{Clock, Node, StartError, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -158,6 +159,9 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             tokens: Vec::new(),
             control: None,
             purge_from: Vec::new(),
+            shield_names: Vec::new(),
+            place: None,
+            public: Public::default(),
             cache: Cache::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -194,7 +198,10 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
         config.control = Some(Follows { addresses: args.control, secret, lag_max: Follows::LAG_MAX });
     }
     config.threads = args.threads.map_or(config.threads, usize::from);
-    config.city = args.city.or(config.city);
+    if let Some(city) = args.city {
+        config.place = nearside_geo::city(&city).map(City::place).or(config.place);
+        config.city = Some(city);
+    }
     config.id = args.id.unwrap_or(config.id);
     config.timeouts.drain = args.drain.map_or(config.timeouts.drain, |Span(span)| span);
     Ok(config)
@@ -250,10 +257,10 @@ fn explain(error: StartError) -> anyhow::Error {
 /// Events of the process on standard error; `NEARSIDE_LOG` filters them, as in `NEARSIDE_LOG=debug`.
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
-    let filter =
-        std::env::var("NEARSIDE_LOG").unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error".to_owned());
+    let filter = std::env::var("NEARSIDE_LOG")
+        .unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error,async_nats=warn".to_owned());
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // pingora and rustls log through `log`; what rustls warns of is what any client can send.
+    // pingora and rustls log through `log`; what rustls warns of is what any client can send, and what NATS does is told by control.
     let _ = tracing_log::LogTracer::init();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))

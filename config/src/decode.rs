@@ -3,18 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nearside_geo::City;
 use toml::de::DeTable;
 
 use crate::model::{
-    AccessLog, Cache, Config, Fallback, Limits, LogSink, OriginLimits, Role, Timeouts, TlsListener, default_id,
+    AccessLog, Cache, Config, Fallback, Limits, LogSink, OriginLimits, Public, Role, Timeouts, TlsListener, default_id,
 };
 use crate::problem::{ConfigError, Problem};
 use crate::section::{Findings, Section};
-use crate::values::{ByteSize, ListenAddress, Secret, Span, ValueError};
+use crate::values::{ByteSize, ListenAddress, Secret, Span, Upstream, ValueError};
 
 mod control;
 mod hook;
 mod site;
+mod steering;
 mod token;
 
 pub(crate) use control::LogKind;
@@ -88,7 +90,7 @@ impl FromStr for RoleName {
 
 fn config(root: &Section<'_>) -> Option<Config> {
     let name: Option<RoleName> = root.required("role", "write role = \"edge\" or role = \"shield\"");
-    let role = role(root, name);
+    let (role, shield_names) = role(root, name);
     let id = root.get("id").unwrap_or_else(|| default_id(role.name()));
     let listen = root.list("listen").into_iter().map(|ListenAddress(address)| address).collect::<Vec<_>>();
     let listen_tls: Vec<_> = root.sections("listen_tls").iter().filter_map(tls_listener).collect();
@@ -102,10 +104,13 @@ fn config(root: &Section<'_>) -> Option<Config> {
     }
     let sites = site::sites(root);
     let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
+    let city: Option<String> = root.get("city");
     let config = Config {
         role,
         id,
-        city: root.get("city"),
+        place: root.get("coordinates").or_else(|| city.as_deref().and_then(nearside_geo::city).map(City::place)),
+        city,
+        public: if name == Some(RoleName::Edge) { public(root) } else { Public::default() },
         threads: small(root.number("threads", 1, 1..=256)),
         listen,
         listen_tls,
@@ -113,6 +118,7 @@ fn config(root: &Section<'_>) -> Option<Config> {
         tokens: token::tokens(root, Some(&names)),
         control: control::follows(root),
         purge_from: root.list("purge_from"),
+        shield_names,
         cache: cache(&root.section("cache")),
         limits: limits(&root.section("limits")),
         timeouts: timeouts(&root.section("timeouts")),
@@ -123,7 +129,38 @@ fn config(root: &Section<'_>) -> Option<Config> {
     name.map(|_| config)
 }
 
-fn role(root: &Section<'_>, name: Option<RoleName>) -> Role {
+/// How clients reach an edge; a shield is reached by none.
+fn public(root: &Section<'_>) -> Public {
+    let section = root.section("public");
+    let capacity = section.get("capacity");
+    if capacity == Some(0) {
+        section.object(
+            "capacity",
+            "an edge without capacity takes nobody",
+            "not above 0",
+            "leave it out: no limit is known",
+        );
+    }
+    Public { url: section.get("url"), addresses: section.list("addresses"), capacity }
+}
+
+/// The names of shields, if they have any beside their addresses.
+fn shield_names(section: &Section<'_>, shields: &[Upstream]) -> Vec<String> {
+    let names: Vec<String> = section.list("names");
+    let has_twins =
+        names.iter().enumerate().any(|(place, name)| names.iter().skip(place + 1).any(|other| other == name));
+    if !names.is_empty() && (names.len() != shields.len() || has_twins) {
+        section.object(
+            "names",
+            "each shield needs a name of its own",
+            "not one for each address",
+            "write as many as there are addresses, in their order",
+        );
+    }
+    names
+}
+
+fn role(root: &Section<'_>, name: Option<RoleName>) -> (Role, Vec<String>) {
     match name {
         Some(RoleName::Shield) => {
             let edges = root.section("edges");
@@ -138,12 +175,13 @@ fn role(root: &Section<'_>, name: Option<RoleName>) -> Role {
                      to serve anyone who can reach it",
                 );
             }
-            Role::Shield { secret: secret.filter(|_| !open) }
+            (Role::Shield { secret: secret.filter(|_| !open) }, Vec::new())
         }
         _ => {
             let shields = root.section("shields");
             let (addresses, secret) = (shields.list("addresses"), shields.get("secret"));
-            Role::Edge { shields: addresses, secret, fallback: shields.or("fallback", Fallback::default()) }
+            let names = shield_names(&shields, &addresses);
+            (Role::Edge { shields: addresses, secret, fallback: shields.or("fallback", Fallback::default()) }, names)
         }
     }
 }

@@ -14,9 +14,10 @@ mod values;
 
 pub use decode::{is_control, load, load_control, parse};
 pub use model::{
-    AccessLog, Cache, Config, ControlConfig, EventType, Fallback, Follows, Hook, Keep, Key, Languages, Limits,
-    LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, PurgeLog, Role, Scope, SetCookie,
-    Signature, Site, Template, Timeouts, TlsListener, Token, Webhook, default_id,
+    AccessLog, Answer, Cache, Config, ControlConfig, Dns, EventType, Fallback, Follows, Hook, Keep, Key, Languages,
+    Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy, Public, PublicUrl,
+    PurgeLog, Role, Scope, SetCookie, Signature, Site, Steering, Template, Timeouts, TlsListener, Token, Webhook,
+    default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

@@ -5,16 +5,22 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use nearside_geo::Place;
+
 use crate::values::{NodeId, Secret, Upstream, ValueError};
 
 mod control;
 mod hook;
+mod public;
 mod site;
+mod steering;
 mod token;
 
 pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog};
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
+pub use public::{Public, PublicUrl};
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
+pub use steering::{Answer, Dns, Policy, Steering};
 pub use token::{Scope, Token};
 
 /// Everything that an edge or a shield is told.
@@ -24,8 +30,12 @@ pub struct Config {
     pub role: Role,
     /// Its name in `Cache-Status`, `Via` and logs.
     pub id: NodeId,
-    /// Where it stands, as people know it; for the eye only.
+    /// Where it stands, as people know it.
     pub city: Option<String>,
+    /// Where that is.
+    pub place: Option<Place>,
+    /// How clients reach an edge.
+    pub public: Public,
     /// Threads that serve clients, each with its own listening socket.
     pub threads: usize,
     /// Where clients reach it in clear.
@@ -40,6 +50,8 @@ pub struct Config {
     pub control: Option<Follows>,
     /// From where `PURGE` is obeyed on the listeners for clients without a token.
     pub purge_from: Vec<IpAddr>,
+    /// How the shields are called, in the order of their addresses; empty: by these.
+    pub shield_names: Vec<String>,
     /// The memory tier.
     pub cache: Cache,
     /// What a client may take.

@@ -234,6 +234,9 @@ from_text!(
     crate::model::Template,
     crate::model::SetCookie,
     crate::model::LogFormat,
+    crate::model::Answer,
+    crate::model::Policy,
+    crate::model::PublicUrl,
     crate::decode::LogKind,
     crate::decode::RoleName
 );
@@ -242,6 +245,20 @@ impl Value for std::net::IpAddr {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let text = value.as_str().and_then(|text| text.parse().ok());
         text.ok_or_else(|| "an IP address, as in \"127.0.0.1\" or \"::1\"".to_owned())
+    }
+}
+
+impl Value for nearside_geo::Place {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let degrees = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let members: Option<Vec<f64>> = value.as_array().and_then(|members| members.iter().map(degrees).collect());
+        let place = members
+            .and_then(|members| Self::new(*members.first()?, *members.get(1).filter(|_| members.len() == 2)?).ok());
+        place.ok_or_else(|| format!("[latitude, longitude]: {}", nearside_geo::NoPlace))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What stands behind the admin API of the control process: orders go into the log, and receipts come from the registry.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::known::{Known, instant};
 use crate::log::LogError;
+use crate::registry::What;
+use crate::steering::Steering;
 
 /// So often it is looked whether those that are waited for can still be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -28,14 +31,21 @@ pub(crate) struct Desk {
     book: Book,
     pub(crate) known: Arc<Known>,
     pub(crate) engine: Engine,
+    steering: Option<Arc<Steering>>,
     tickets: AtomicU64,
 }
 
 impl Desk {
-    pub(crate) fn new(access: Access, nodes: Access, known: Arc<Known>, engine: Engine) -> Self {
+    pub(crate) fn new(
+        access: Access,
+        nodes: Access,
+        known: Arc<Known>,
+        engine: Engine,
+        steering: Option<Arc<Steering>>,
+    ) -> Self {
         // No number of another process.
         let tickets = AtomicU64::new(ahash::RandomState::new().hash_one(0_u8) >> 1);
-        Self { access, nodes, book: Book::default(), known, engine, tickets }
+        Self { access, nodes, book: Book::default(), known, engine, steering, tickets }
     }
 
     /// Waits until all nodes that can be reached have done it, for as long as the order says.
@@ -89,7 +99,7 @@ impl Backend for Desk {
         let id = if order.dry_run {
             let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
             let id = format!("dry-run-{ticket}");
-            self.known.registry.lock().gives(None, ticket, id.clone(), instant());
+            self.known.registry.lock().gives(What::Count(ticket), id.clone(), instant());
             self.engine.says(Line::Count { ticket, order: order.clone() });
             id
         } else {
@@ -116,21 +126,12 @@ impl Backend for Desk {
     }
 
     fn nodes(&self) -> Vec<NodeState> {
-        let (registry, head, now) = (self.known.registry.lock(), self.known.recent.at(), instant());
-        let state = |node: &crate::registry::Node| {
-            let applied = node.at.as_ref().filter(|at| at.log == head.log).map(|at| at.seq);
-            NodeState {
-                id: node.member.id.clone(),
-                role: node.member.role.clone(),
-                city: node.member.city.clone(),
-                version: node.member.version.clone(),
-                state: if node.is_alive(now) { "ready" } else { "unreachable" }.to_owned(),
-                sites: node.member.sites.iter().map(|site| site.name.clone()).collect(),
-                applied,
-                lag: applied.map(|applied| head.seq.saturating_sub(applied)),
-            }
-        };
-        registry.nodes().map(state).collect()
+        self.known.nodes()
+    }
+
+    fn route(&self, client: IpAddr, host: &str) -> Result<Value, Problem> {
+        let none = || Problem::new(StatusCode::NOT_FOUND, "no-steering", "nobody is sent anywhere: add [steering]");
+        Ok(self.steering.as_ref().ok_or_else(none)?.explain(client, host))
     }
 
     fn objects(&self, _: &str) -> Result<Vec<Object>, Problem> {
@@ -142,7 +143,7 @@ impl Backend for Desk {
 /// Why there is no receipt.
 fn refused(error: LogError) -> Problem {
     let (code, detail) = match error {
-        LogError::Unknown => ("log-unknown", error.to_string()),
+        LogError::Unknown | LogError::Accepted(_) => ("log-unknown", error.to_string()),
         error => ("log", format!("nothing was purged: {error}")),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)

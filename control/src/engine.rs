@@ -19,13 +19,42 @@ use crate::roll::Roll;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// A purge log, and who is of the fleet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Engine {
     /// Files of this process alone.
     Alone(Arc<Alone>),
     /// NATS, with other control processes.
     #[cfg(feature = "nats")]
     Shared(Arc<Shared>),
+}
+
+/// While this lives, a node follows here.
+#[derive(Debug)]
+pub(crate) struct Following {
+    engine: Engine,
+    id: String,
+    instance: u64,
+}
+
+impl Following {
+    /// Of a node that has just joined.
+    pub(crate) fn new(engine: Engine, hello: &Hello) -> Self {
+        Self { engine, id: hello.member.id.clone(), instance: hello.instance }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        match &self.engine {
+            Engine::Alone(alone) => {
+                alone.known.registry.lock().parts(&self.id, self.instance);
+                alone.known.heard.notify_waiters();
+            }
+            #[cfg(feature = "nats")]
+            Engine::Shared(shared) => shared.parts(&self.id, self.instance),
+        }
+        tracing::info!(node = self.id, "a node does not follow any more");
+    }
 }
 
 /// A log in a file.
@@ -97,34 +126,26 @@ impl Engine {
         }
     }
 
-    /// A node begins to follow here; whether it may: not if another of the same name does. When this returns, it is waited for by
-    /// all orders that are not yet in what is known of the log.
+    /// A node begins to follow here; nothing if another of the same name does. When this returns, it is waited for by all orders that
+    /// are not yet in what is known of the log.
     ///
     /// # Errors
     ///
     /// It is not known who else there is, or where the log is.
-    pub(crate) async fn joins(&self, hello: &Hello) -> Result<bool, LogError> {
+    pub(crate) async fn joins(&self, hello: &Hello) -> Result<Option<Following>, LogError> {
         match self {
             Self::Alone(alone) => {
                 let mut registry = alone.known.registry.lock();
                 let joined = registry.joins(&hello.member, hello.instance, hello.at.clone(), instant());
                 drop(registry);
+                let following = joined.then(|| Following::new(self.clone(), hello));
                 if joined {
                     alone.write();
                 }
-                Ok(joined)
+                Ok(following)
             }
             #[cfg(feature = "nats")]
             Self::Shared(shared) => shared.joins(hello).await,
-        }
-    }
-
-    /// A connection on which a node followed here has ended.
-    pub(crate) fn parts(&self, id: &str, instance: u64) {
-        match self {
-            Self::Alone(alone) => alone.known.registry.lock().parts(id, instance),
-            #[cfg(feature = "nats")]
-            Self::Shared(shared) => shared.parts(id, instance),
         }
     }
 

@@ -19,6 +19,7 @@ use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, Hello, Line};
 use tokio::sync::{broadcast, watch};
 
 use crate::desk::Desk;
+use crate::engine::Following;
 use crate::known::Known;
 use crate::log::Since;
 
@@ -58,16 +59,17 @@ async fn follow(
         ));
     }
     // First of all: it is waited for from here on, and what is in the log by now comes before that.
-    if !desk.engine.joins(&hello).await.map_err(|error| unknown(error.to_string()))? {
+    let following = desk.engine.joins(&hello).await.map_err(|error| unknown(error.to_string()))?;
+    let following = following.ok_or_else(|| {
         let detail = format!("another node is called {id:?}: each needs an id of its own");
-        return Err(Problem::new(StatusCode::CONFLICT, "id-in-use", detail));
-    }
-    let guard = Guard { desk: Arc::clone(&desk), id: id.clone(), instance: hello.instance };
+        Problem::new(StatusCode::CONFLICT, "id-in-use", detail)
+    })?;
     let (end, last) = known.recent.end();
-    let reached = hello.at.filter(|at| matches!(known.recent.since(at, &hello.last), Since::Records(_)));
-    let start = Line::Start { at: end.clone(), last, continues: reached.is_some() };
+    let reached = hello.at.filter(|at| known.recent.knows(at, &hello.last));
+    let start = Line::Start { at: end.clone(), last: last.clone(), continues: reached.is_some() };
     tracing::info!(node = id, %client, at = reached.as_ref().map(|at| at.seq), head = end.seq, "a node follows");
-    let stream = Stream { at: reached.unwrap_or(end), first: Some(start), known, changed, lines, _guard: guard };
+    let (at, last) = reached.map_or((end, last), |at| (at, hello.last));
+    let stream = Stream { at, last, first: Some(start), known, changed, lines, _following: following };
     let body = Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async {
         let bytes = stream.next().await?;
         Some((Ok::<_, Infallible>(bytes), stream))
@@ -77,28 +79,14 @@ async fn follow(
 
 /// A connection on which a node follows.
 struct Stream {
-    /// What it was sent.
+    /// What it was sent, and the name of the last order of that.
     at: At,
+    last: String,
     first: Option<Line>,
     known: Arc<Known>,
     changed: watch::Receiver<()>,
     lines: broadcast::Receiver<Arc<Line>>,
-    _guard: Guard,
-}
-
-/// While this lives, the node follows.
-struct Guard {
-    desk: Arc<Desk>,
-    id: String,
-    instance: u64,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.desk.engine.parts(&self.id, self.instance);
-        self.desk.known.heard.notify_waiters();
-        tracing::info!(node = self.id, "a node does not follow any more");
-    }
+    _following: Following,
 }
 
 impl Stream {
@@ -109,13 +97,13 @@ impl Stream {
         }
         loop {
             self.changed.borrow_and_update();
-            // What it was sent is of this log, as long as it has that name.
-            match self.known.recent.since(&self.at, "") {
+            match self.known.recent.since(&self.at, &self.last) {
                 _ if !self.known.recent.is_live() => return None,
                 Since::Records(records) if records.is_empty() => {}
                 Since::Records(records) => {
                     let next = records.get(..records.len().min(LINES_AT_ONCE))?;
-                    self.at.seq = next.last()?.seq;
+                    let last = next.last()?;
+                    (self.at.seq, self.last) = (last.seq, last.id.clone());
                     let lines = next.iter().map(|record| written(&Line::Purge((**record).clone())));
                     return Some(lines.collect::<Vec<_>>().concat().into());
                 }

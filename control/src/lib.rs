@@ -19,6 +19,7 @@ mod nats;
 mod registry;
 mod roll;
 mod signature;
+mod steering;
 mod webhooks;
 
 use std::io;
@@ -37,6 +38,8 @@ use desk::Desk;
 use engine::Engine;
 use known::Known;
 pub use log::LogError;
+use steering::Steering;
+pub use steering::{SteeringError, WorldError};
 
 /// Why the control process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +55,17 @@ pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Clients cannot be steered.
+    #[error(transparent)]
+    Steering(#[from] SteeringError),
 }
 
 /// A control process that serves.
 #[derive(Debug)]
 pub struct Control {
     address: SocketAddr,
+    router: Option<SocketAddr>,
+    dns: Option<SocketAddr>,
     running: Vec<JoinHandle<()>>,
 }
 
@@ -75,7 +83,15 @@ impl Control {
         let (engine, mut running) = Engine::start(config.log, config.keep, &known).await?;
         let access = Access::new(config.tokens, address);
         let nodes = Access::new(config.nodes.into_iter().collect(), address);
-        let desk = Arc::new(Desk::new(access, nodes, Arc::clone(&known), engine));
+        let mut steering = None;
+        let (mut router, mut dns) = (None, None);
+        if let Some(config) = config.steering {
+            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known)).await?;
+            steering = Some(started);
+            (router, dns) = (listens.router, listens.dns);
+            running.extend(tasks);
+        }
+        let desk = Arc::new(Desk::new(access, nodes, Arc::clone(&known), engine, steering));
         running.push(tokio::spawn(fleet::watch_nodes(Arc::clone(&desk))));
         for webhook in config.webhooks {
             // From the first event on.
@@ -95,13 +111,25 @@ impl Control {
                 tracing::error!(%error, "the listener has ended");
             }
         }));
-        Ok(Self { address, running })
+        Ok(Self { address, router, dns, running })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients ask which edge is theirs.
+    #[must_use]
+    pub fn router(&self) -> Option<SocketAddr> {
+        self.router
+    }
+
+    /// Where resolvers ask.
+    #[must_use]
+    pub fn dns(&self) -> Option<SocketAddr> {
+        self.dns
     }
 }
 

@@ -52,6 +52,9 @@ pub enum LogError {
         "NATS has not answered in time: it is not known whether the order is in the log. Give it again; twice does no harm"
     )]
     Unknown,
+    /// NATS has the order; the nodes that have to obey it are not known.
+    #[error("the order {0} is in the log, but it is not known here which nodes there are: look at /v1/purge/{0}")]
+    Accepted(String),
     /// This program cannot do it.
     #[error("this program was built without NATS: build it with the feature `nats`, or use a log in a file")]
     WithoutNats,
@@ -147,6 +150,13 @@ impl Recent {
         self.until(|kept| kept.last >= seq).await;
     }
 
+    /// Waits until an order is known under its number.
+    #[cfg(feature = "nats")]
+    pub(crate) async fn has(&self, seq: u64, id: &str) {
+        let is_it = |record: &Arc<Record>| record.seq == seq && record.id == id;
+        self.until(|kept| kept.records.iter().rev().take_while(|record| record.seq >= seq).any(is_it)).await;
+    }
+
     /// Waits until it is known what is in the log.
     #[cfg(feature = "nats")]
     pub(crate) async fn lives(&self) {
@@ -172,20 +182,15 @@ impl Recent {
     /// What came after a place, at which the order of the name `last` was. Nobody can tell that of an order that is not kept.
     pub(crate) fn since(&self, at: &At, last: &str) -> Since {
         let kept = self.kept.lock();
-        let first = kept.records.front().map_or(kept.last + 1, |record| record.seq);
-        if at.log != kept.log || at.seq > kept.last || at.seq + 1 < first {
-            return Since::Unknown;
+        match kept.skip(at, last) {
+            Some(skip) => Since::Records(kept.records.iter().skip(skip).cloned().collect()),
+            None => Since::Unknown,
         }
-        let skip = usize::try_from(at.seq + 1 - first).unwrap_or(usize::MAX);
-        let there = match skip.checked_sub(1) {
-            Some(place) => kept.records.get(place).map_or("", |record| &record.id),
-            None if at.seq == kept.last => &kept.last_id,
-            None => "",
-        };
-        if !there.is_empty() && !last.is_empty() && there != last {
-            return Since::Unknown;
-        }
-        Since::Records(kept.records.iter().skip(skip).cloned().collect())
+    }
+
+    /// Whether there is such a place.
+    pub(crate) fn knows(&self, at: &At, last: &str) -> bool {
+        self.kept.lock().skip(at, last).is_some()
     }
 
     fn len(&self) -> usize {
@@ -196,6 +201,23 @@ impl Recent {
     fn records(&self) -> (Vec<Arc<Record>>, u64) {
         let kept = self.kept.lock();
         (kept.records.iter().cloned().collect(), kept.last)
+    }
+}
+
+impl Kept {
+    /// How many of those that are kept are not after a place; nothing if there is no such place.
+    fn skip(&self, at: &At, last: &str) -> Option<usize> {
+        let first = self.records.front().map_or(self.last + 1, |record| record.seq);
+        if at.log != self.log || at.seq > self.last || at.seq + 1 < first {
+            return None;
+        }
+        let skip = usize::try_from(at.seq + 1 - first).ok()?;
+        let there = match skip.checked_sub(1) {
+            Some(place) => self.records.get(place).map_or("", |record| &record.id),
+            None if at.seq == self.last => &self.last_id,
+            None => "",
+        };
+        (there.is_empty() || last.is_empty() || there == last).then_some(skip)
     }
 }
 

@@ -15,22 +15,25 @@ mod read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
 use async_nats::jetstream::{Context, context::ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use nearside_api::Order;
 use nearside_config::{Keep, Nats, NatsLogin};
 use nearside_purge::{At, Beat, Hello, Line, Member, Record};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::engine::{Engine, Following};
 use crate::known::{Known, instant};
 use crate::log::{LogError, new_name, now};
 use read::{Nodes, Purges, read};
@@ -49,6 +52,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// An order that is given again within this time is the same.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Nodes that live have said so after this time: once a second.
+const BEATS_AFTER: Duration = Duration::from_millis(1200);
+/// A node that follows is written down anew this often, and what was written is kept for so long.
+const WRITE_EVERY: Duration = Duration::from_secs(12 * 3600);
+const WRITTEN_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Nodes that can be written down.
 const NODES_MAX: i64 = 100_000;
 /// What is passed on and not sent yet; more is lost, and said again.
@@ -70,6 +78,9 @@ pub(crate) struct Shared {
     /// What stands in the stream of nodes.
     nodes: Arc<Nodes>,
     telling: mpsc::Sender<Told>,
+    /// Nodes that are gone, and are still written down.
+    leaving: Mutex<Vec<(String, u64)>>,
+    to_tend: Notify,
 }
 
 /// How things are called on NATS.
@@ -155,16 +166,29 @@ impl Shared {
             description: Some("The nodes that follow the purge log of Nearside".to_owned()),
             max_messages: NODES_MAX,
             max_messages_per_subject: 1,
+            // Those that follow are written down anew before this; the others are gone by then.
+            max_age: WRITTEN_MAX,
             discard: DiscardPolicy::Old,
             num_replicas: nats.replicas,
             ..Config::default()
         };
         // So that it is said at once what cannot work.
         for config in [&of_purges, &of_nodes] {
-            read::opened(&context, config).await.map_err(|error| LogError::Nats(error.to_string()))?;
+            read::limited(&context, config).await.map_err(|error| LogError::Nats(error.to_string()))?;
         }
         let purges = Arc::new(Purges::new(Arc::clone(&known)));
-        let shared = Arc::new(Self { known, name, names, client, context, connected, nodes, telling });
+        let shared = Arc::new(Self {
+            known,
+            name,
+            names,
+            client,
+            context,
+            connected,
+            nodes,
+            telling,
+            leaving: Mutex::default(),
+            to_tend: Notify::new(),
+        });
         let running = vec![
             tokio::spawn(Arc::clone(&shared).keep_reading(of_nodes, Arc::clone(&shared.nodes))),
             tokio::spawn(Arc::clone(&shared).keep_reading(of_purges, purges)),
@@ -172,14 +196,18 @@ impl Shared {
             tokio::spawn(Arc::clone(&shared).listen()),
             tokio::spawn(Arc::clone(&shared).tend()),
         ];
+        // Whoever asks first should find all nodes, and those that live to have said so. A log may be longer than that takes.
         let read = async {
             shared.known.recent.lives().await;
-            shared.sync_nodes().await
+            while shared.sync_nodes().await.is_err() {
+                sleep(PAUSE).await;
+            }
+            if shared.known.registry.lock().nodes().next().is_some() {
+                sleep(BEATS_AFTER).await;
+            }
         };
-        let read = timeout(CONNECT_MAX, read).await.unwrap_or_else(|_elapsed| Err(silent()));
-        if let Err(error) = read {
-            running.iter().for_each(JoinHandle::abort);
-            return Err(error);
+        if timeout(CONNECT_MAX, read).await.is_err() {
+            tracing::warn!("the purge log has not been read yet: until it is, nothing can be purged here");
         }
         Ok((shared, running))
     }
@@ -200,12 +228,12 @@ impl Shared {
         let seq = self.publish_until(instant() + APPEND_MAX, fields, payload).await?.sequence;
         // It is in the log. From here on nobody may say that it is not.
         let read = async {
-            self.known.recent.reaches(seq).await;
+            self.known.recent.has(seq, &record.id).await;
             while self.sync_nodes().await.is_err() {
                 sleep(PAUSE).await;
             }
         };
-        timeout(APPEND_MAX, read).await.map_err(|_elapsed| LogError::Unknown)?;
+        timeout(APPEND_MAX, read).await.map_err(|_elapsed| LogError::Accepted(record.id.clone()))?;
         let place = At { log: self.known.recent.at().log, seq };
         self.known.registry.lock().gives_also(place, record.id.clone(), accepted);
         Ok(record.id)
@@ -232,7 +260,7 @@ impl Shared {
                 PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::Other => {
                     may_be_there = true;
                 }
-                PublishErrorKind::MaxPayloadExceeded => {
+                PublishErrorKind::MaxPayloadExceeded if !may_be_there => {
                     let most = self.client.server_info().max_payload;
                     let size = payload.len();
                     let what = format!("the order has {size} bytes, and its max_payload is {most}: give it in parts");
@@ -249,12 +277,12 @@ impl Shared {
     }
 
     /// A node begins to follow here.
-    pub(crate) async fn joins(&self, hello: &Hello) -> Result<bool, LogError> {
+    pub(crate) async fn joins(self: &Arc<Self>, hello: &Hello) -> Result<Option<Following>, LogError> {
         let Hello { member, instance, at, .. } = hello;
         for _ in 0..WRITES_MAX {
             self.sync_nodes().await?;
             if self.known.registry.lock().is_taken(&member.id, *instance, instant()) {
-                return Ok(false);
+                return Ok(None);
             }
             let is_known = self.known.registry.lock().is_known(member, *instance, instant());
             if !(is_known && self.nodes.has(member, *instance)) {
@@ -264,30 +292,31 @@ impl Shared {
                 self.sync_nodes().await?;
             }
             if !self.known.registry.lock().joins(member, *instance, at.clone(), instant()) {
-                return Ok(false);
+                return Ok(None);
             }
+            let following = Following::new(Engine::Shared(Arc::clone(self)), hello);
             // What is in the log by now comes before it.
-            if let Err(error) = self.sync_purges().await {
-                self.parts(&member.id, *instance);
-                return Err(error);
-            }
-            return Ok(true);
+            self.sync_purges().await?;
+            return Ok(Some(following));
         }
         Err(LogError::Nats(format!("the node {:?} is being written down by others all the time", member.id)))
     }
 
+    /// A connection on which a node followed here has ended.
     pub(crate) fn parts(&self, id: &str, instance: u64) {
-        self.known.registry.lock().parts(id, instance);
-        self.pass_on(What::Parted { id: id.to_owned(), instance });
+        if self.known.registry.lock().parts(id, instance) {
+            self.pass_on(What::Parted { id: id.to_owned(), instance });
+        }
+        self.known.heard.notify_waiters();
     }
 
     /// A node that follows here says how far it is.
-    pub(crate) fn hears(self: &Arc<Self>, beat: &Beat) -> bool {
+    pub(crate) fn hears(&self, beat: &Beat) -> bool {
         let is_known = self.known.hears(beat, None);
         if is_known {
             if beat.leaves {
-                let (shared, id) = (Arc::clone(self), beat.node.clone());
-                tokio::spawn(async move { shared.strike(&id).await });
+                self.leaving.lock().push((beat.node.clone(), beat.instance));
+                self.to_tend.notify_one();
             }
             self.pass_on(What::Beat(beat.clone()));
         }
@@ -310,6 +339,10 @@ impl Shared {
     /// Passes on what is to be passed on, as long as it runs.
     async fn tell(self: Arc<Self>, mut told: mpsc::Receiver<Told>) {
         while let Some(told) = told.recv().await {
+            if self.client.connection_state() != State::Connected {
+                // What would be told later than it was true.
+                continue;
+            }
             let Ok(text) = serde_json::to_vec(&told) else { continue };
             if let Err(error) = self.client.publish(self.names.told_subject.clone(), text.into()).await {
                 tracing::debug!(%error, "nothing can be passed on to the other control processes");
@@ -350,8 +383,9 @@ impl Shared {
 
     /// Looks after what is written down, as long as it runs.
     async fn tend(self: Arc<Self>) {
+        let mut written = instant();
         loop {
-            sleep(TEND_EVERY).await;
+            let _ = timeout(TEND_EVERY, self.to_tend.notified()).await;
             if !self.known.recent.is_live() || self.sync_nodes().await.is_err() {
                 continue;
             }
@@ -359,12 +393,15 @@ impl Shared {
                 let mut registry = self.known.registry.lock();
                 (registry.forgets(instant()), registry.followers())
             };
-            for id in gone {
-                self.strike(&id).await;
+            self.leaving.lock().extend(gone);
+            self.strike().await;
+            // The stream may have been lost; and what is in it is not kept for ever.
+            let is_old = instant().saturating_duration_since(written) >= WRITE_EVERY;
+            if is_old {
+                written = instant();
             }
-            // The stream may have been lost.
             for (member, instance) in here {
-                if !self.nodes.has(&member, instance)
+                if (is_old || !self.nodes.has(&member, instance))
                     && let Err(error) = self.write(&member, instance).await
                 {
                     tracing::warn!(node = member.id, %error, "a node that follows cannot be written down");
@@ -376,23 +413,34 @@ impl Shared {
     /// Writes a node down; whether nobody else has written it meanwhile.
     async fn write(&self, member: &Member, instance: u64) -> Result<bool, LogError> {
         let node = Written { member: member.clone(), instance, by: self.name.clone() };
-        self.replace(&member.id, written(&node)?).await
+        self.replace(&member.id, self.nodes.place(&member.id), written(&node)?).await
     }
 
-    /// A node is of the fleet no more, unless it was written down again.
-    async fn strike(&self, id: &str) {
-        if let Err(error) = self.replace(id, Bytes::new()).await {
-            tracing::warn!(node = id, %error, "it cannot be written down that a node is gone");
+    /// Nodes that are gone are of the fleet no more, unless they have come again; tried until it is done.
+    async fn strike(&self) {
+        let leaving = std::mem::take(&mut *self.leaving.lock());
+        for (id, instance) in leaving {
+            let Some(place) = self.nodes.place_of(&id, instance) else { continue };
+            let done = self.replace(&id, place, Bytes::new()).await;
+            if !matches!(done, Ok(true)) {
+                tracing::debug!(node = id, ?done, "it cannot be written down yet that a node is gone");
+                self.leaving.lock().push((id, instance));
+            }
         }
     }
 
-    async fn replace(&self, id: &str, payload: Bytes) -> Result<bool, LogError> {
+    /// Writes something of a node in the place of what was written under the number `place`; whether that was still the last.
+    async fn replace(&self, id: &str, place: u64, payload: Bytes) -> Result<bool, LogError> {
         let mut fields = HeaderMap::new();
-        fields.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, self.nodes.place(id).to_string().as_str());
+        fields.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, place.to_string().as_str());
         let published = self.context.publish_with_headers(self.names.node(id), fields, payload);
         match async { published.await?.await }.await {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                // Unless somebody else was faster, what was written of it is not kept any more.
+                self.nodes.is_outdated(id, place);
+                Ok(false)
+            }
             Err(error) => Err(LogError::Nats(error.to_string())),
         }
     }
@@ -416,8 +464,13 @@ impl Shared {
     async fn info(&self, stream: &str) -> Result<Info, LogError> {
         let unknown = |error: &dyn std::error::Error| LogError::Nats(error.to_string());
         let stream = self.context.get_stream_no_info(stream).await.map_err(|error| unknown(&error))?;
-        stream.get_info().await.map_err(|error| unknown(&error))
+        read::info(&stream).await.map_err(|error| unknown(&error))
     }
+}
+
+/// Whether trying again would help.
+fn may_pass(kind: ConnectErrorKind) -> bool {
+    matches!(kind, ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
 }
 
 fn silent() -> LogError {
@@ -441,6 +494,8 @@ async fn connect(nats: &Nats) -> Result<(Client, watch::Receiver<()>), LogError>
         let mut options = ConnectOptions::new()
             .name("nearside control")
             .no_echo()
+            // Also of servers that are learned from others: what these say of TLS is not what was asked for.
+            .require_tls(nats.servers.iter().any(|server| server.tls))
             .connection_timeout(ANSWER_MAX)
             .ping_interval(ANSWER_MAX)
             .reconnect_delay_callback(|attempts| PAUSE * u32::try_from(attempts.min(5)).unwrap_or(5))
@@ -467,7 +522,7 @@ async fn connect(nats: &Nats) -> Result<(Client, watch::Receiver<()>), LogError>
         }
         match options.connect(&servers[..]).await {
             Ok(client) => return Ok((client, connected)),
-            Err(error) if instant() >= deadline || error.kind() != async_nats::ConnectErrorKind::Io => {
+            Err(error) if instant() >= deadline || !may_pass(error.kind()) => {
                 let names: Vec<_> = nats.servers.iter().map(ToString::to_string).collect();
                 return Err(refused(format!("cannot connect to {}: {error}", names.join(", "))));
             }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use nearside_api::{NodeReceipt, Receipt, State};
-use nearside_purge::{At, Beat, Done, Member};
+use nearside_config::HostPattern;
+use nearside_purge::{At, Beat, Done, Member, Totals};
+use serde::Serialize;
 
 /// A node from which nothing was heard for so long cannot be reached.
 pub(crate) const SILENT: Duration = Duration::from_secs(3);
@@ -14,6 +16,8 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const ORDERS_MAX: usize = 1000;
 /// Of such as may still be waited for.
 const ORDERS_MOST: usize = 100_000;
+/// What a node does in a second is worked out over so long at least.
+const RATE_OVER: Duration = Duration::from_millis(900);
 /// Of what nodes have done before it is known here, so much is remembered.
 const EARLY_MAX: usize = 1000;
 /// Longer is no order waited for.
@@ -33,21 +37,97 @@ pub(crate) struct Node {
     elsewhere: Option<String>,
     /// Whether it was alive when it was looked last.
     was_alive: bool,
+    /// What it had done when it said so last.
+    totals: Option<(Instant, Totals)>,
+    pub(crate) rates: Rates,
+    /// The hosts of its sites.
+    patterns: Vec<HostPattern>,
+}
+
+/// What a node does in a second, as it was lately.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub(crate) struct Rates {
+    pub(crate) requests: f64,
+    pub(crate) hits: f64,
+    pub(crate) bytes: f64,
+    pub(crate) forwards: f64,
 }
 
 impl Node {
+    fn new(member: Member, instance: u64, heard: Instant) -> Self {
+        let patterns = member.sites.iter().flat_map(|site| &site.hosts).filter_map(|host| host.parse().ok()).collect();
+        Self {
+            member,
+            instance,
+            at: None,
+            heard,
+            streams: 0,
+            elsewhere: None,
+            was_alive: false,
+            totals: None,
+            rates: Rates::default(),
+            patterns,
+        }
+    }
+
+    /// Whether some site of it is of this host.
+    pub(crate) fn serves(&self, host: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.covers(host))
+    }
+
+    /// How much of its capacity is in use, if it has told of any.
+    pub(crate) fn load(&self) -> Option<f64> {
+        let capacity = self.member.reach.as_ref()?.capacity?;
+        #[expect(clippy::cast_precision_loss, reason = "of requests a second")]
+        let capacity = capacity as f64;
+        Some(self.rates.requests / capacity)
+    }
+
+    /// It says what it has done in all.
+    fn counts(&mut self, totals: Totals, now: Instant) {
+        let Some((since, before)) = self.totals else {
+            self.totals = Some((now, totals));
+            return;
+        };
+        let span = now.saturating_duration_since(since);
+        if span < RATE_OVER {
+            return;
+        }
+        self.rates = Rates::between(&before, &totals, span);
+        self.totals = Some((now, totals));
+    }
+
     pub(crate) fn is_alive(&self, now: Instant) -> bool {
         (self.streams > 0 || self.elsewhere.is_some()) && now.saturating_duration_since(self.heard) < SILENT
     }
 }
 
+impl Rates {
+    fn between(before: &Totals, after: &Totals, span: Duration) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "of what is done in a second")]
+        let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / span.as_secs_f64();
+        Self {
+            requests: rate(before.requests, after.requests),
+            hits: rate(before.hits, after.hits),
+            bytes: rate(before.bytes, after.bytes),
+            forwards: rate(before.forwards, after.forwards),
+        }
+    }
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// In a log.
+    Purge(At),
+    /// It is only counted, under this ticket.
+    Count(u64),
+}
+
 /// An order, and who has done it.
 #[derive(Debug)]
 struct Given {
-    /// Its place in the log; nothing if it is only counted.
-    place: Option<At>,
-    /// Its number, there or among those that are counted.
-    number: u64,
+    what: What,
     id: String,
     accepted: Instant,
     /// Nothing: not yet.
@@ -75,11 +155,20 @@ impl Registry {
     pub(crate) fn learns(&mut self, member: Member, instance: u64, by: Option<&str>, now: Instant) {
         match self.nodes.get_mut(&member.id) {
             // It is the same: of that more is known here.
-            Some(node) if node.instance == instance => node.member = member,
+            Some(node) if node.instance == instance => {
+                if by.is_some() {
+                    // It has just begun to follow there.
+                    (node.elsewhere, node.heard) = (by.map(str::to_owned), now);
+                }
+                if node.member != member {
+                    node.patterns = Node::new(member.clone(), instance, now).patterns;
+                    node.member = member;
+                }
+            }
             known => {
                 let was_alive = known.is_some_and(|node| node.was_alive);
                 let elsewhere = by.map(str::to_owned);
-                let node = Node { member, instance, at: None, heard: now, streams: 0, elsewhere, was_alive };
+                let node = Node { elsewhere, was_alive, ..Node::new(member, instance, now) };
                 self.nodes.insert(node.member.id.clone(), node);
             }
         }
@@ -114,18 +203,19 @@ impl Registry {
         true
     }
 
-    /// A connection on which a node followed here has ended.
-    pub(crate) fn parts(&mut self, id: &str, instance: u64) {
-        if let Some(node) = self.nodes.get_mut(id).filter(|node| node.instance == instance) {
-            node.streams = node.streams.saturating_sub(1);
-        }
+    /// A connection on which a node followed here has ended; whether it was the last one.
+    pub(crate) fn parts(&mut self, id: &str, instance: u64) -> bool {
+        let Some(node) = self.nodes.get_mut(id).filter(|node| node.instance == instance) else { return false };
+        node.streams = node.streams.saturating_sub(1);
+        node.streams == 0
     }
 
-    /// Loses the nodes of which nothing was heard for too long: their names.
-    pub(crate) fn forgets(&mut self, now: Instant) -> Vec<String> {
+    /// Loses the nodes of which nothing was heard for too long: their names, and the processes.
+    pub(crate) fn forgets(&mut self, now: Instant) -> Vec<(String, u64)> {
         let is_gone = |node: &&Node| node.streams == 0 && now.saturating_duration_since(node.heard) >= FORGOTTEN;
-        let gone: Vec<_> = self.nodes.values().filter(is_gone).map(|node| node.member.id.clone()).collect();
-        gone.iter().for_each(|id| self.loses(id));
+        let gone: Vec<_> =
+            self.nodes.values().filter(is_gone).map(|node| (node.member.id.clone(), node.instance)).collect();
+        gone.iter().for_each(|(id, _)| self.loses(id));
         gone
     }
 
@@ -140,11 +230,11 @@ impl Registry {
     }
 
     /// A node says how far it is, here or to the control process `by`; of each order that it has done since it said so last,
-    /// the name and the receipt. Nothing if it is not known.
+    /// the name and the receipt. Nothing if it is not known. `log` is the one that there is now, if the node is in it.
     pub(crate) fn beats(
         &mut self,
         beat: &Beat,
-        log: &str,
+        log: Option<&str>,
         by: Option<&str>,
         now: Instant,
     ) -> Option<Vec<(String, NodeReceipt)>> {
@@ -155,17 +245,21 @@ impl Registry {
             return Some(Vec::new());
         }
         node.heard = now;
+        node.counts(beat.totals, now);
         if by.is_some() {
             node.elsewhere = by.map(str::to_owned);
         }
         node.at = Some(beat.at.clone());
         let mut told: Vec<_> = beat.done.iter().filter_map(|done| self.done(&beat.node, done, now)).collect();
         // What it has not told in so many words, the place tells. Of a log that is no more: it has made stale all that it had.
-        let is_done = |place: &At| beat.at.log == log && (place.log != log || place.seq <= beat.at.seq);
-        for given in self.given.iter_mut().filter(|given| given.place.as_ref().is_some_and(is_done)) {
+        let is_done = |given: &Given| match &given.what {
+            What::Purge(place) => log.is_some_and(|log| place.log != log || place.seq <= beat.at.seq),
+            What::Count(_) => false,
+        };
+        for given in self.given.iter_mut().filter(|given| is_done(given)) {
             let ms = given.ms(now);
             if let Some(none @ None) = given.nodes.get_mut(&beat.node) {
-                let receipt = none.insert(receipt(&beat.node, State::Applied, ms, &Done::nothing(given.number)));
+                let receipt = none.insert(receipt(&beat.node, State::Applied, ms, (0, 0)));
                 told.push((given.id.clone(), receipt.clone()));
             }
         }
@@ -173,12 +267,13 @@ impl Registry {
     }
 
     fn done(&mut self, node: &str, done: &Done, now: Instant) -> Option<(String, NodeReceipt)> {
-        let is_it = |given: &&mut Given| {
-            let log = given.place.as_ref().map(|place| &place.log);
-            given.number == done.number && log == (!done.counted).then_some(&done.log)
+        let is_it = |given: &&mut Given| match (&given.what, done.ticket) {
+            (What::Count(number), Some(ticket)) => *number == ticket,
+            (What::Purge(_), None) => given.id == done.order,
+            _ => false,
         };
         let Some(given) = self.given.iter_mut().rev().find(is_it) else {
-            if !done.counted {
+            if done.ticket.is_none() {
                 self.early.push_back((node.to_owned(), done.clone()));
                 if self.early.len() > EARLY_MAX {
                     self.early.pop_front();
@@ -186,19 +281,21 @@ impl Registry {
             }
             return None;
         };
-        let (ms, state) = (given.ms(now), if done.counted { State::Counted } else { State::Applied });
+        let (ms, state) = (given.ms(now), if done.ticket.is_some() { State::Counted } else { State::Applied });
+        let met = (done.matched, done.fenced_fills);
         match given.nodes.get_mut(node) {
-            Some(none @ None) => Some((given.id.clone(), none.insert(receipt(node, state, ms, done)).clone())),
+            Some(none @ None) => Some((given.id.clone(), none.insert(receipt(node, state, ms, met)).clone())),
             _ => None,
         }
     }
 
-    /// An order is given to all nodes that there are: it has a place in a log, or is only counted. The receipts of those that have
-    /// done it already.
-    pub(crate) fn gives(&mut self, place: Option<At>, number: u64, id: String, now: Instant) -> Vec<NodeReceipt> {
+    /// An order is given to all nodes that there are. The receipts of those that have done it already.
+    pub(crate) fn gives(&mut self, what: What, id: String, now: Instant) -> Vec<NodeReceipt> {
         let nodes = self.nodes.keys().map(|id| (id.clone(), None)).collect();
-        let log = place.as_ref().map(|place| place.log.clone());
-        self.given.push_back(Given { place, number, id, accepted: now, nodes });
+        let is_it = |(_, done): &(String, Done)| done.order == id;
+        let (early, later) = std::mem::take(&mut self.early).into_iter().partition::<Vec<_>, _>(is_it);
+        self.early = later.into();
+        self.given.push_back(Given { what, id, accepted: now, nodes });
         // Not what somebody still waits for, unless there is far too much of that.
         let is_old = |given: &Given| now.saturating_duration_since(given.accepted) > WAITED_MAX;
         while self.given.len() > ORDERS_MAX
@@ -206,9 +303,6 @@ impl Registry {
         {
             self.given.pop_front();
         }
-        let is_it = |(_, done): &(String, Done)| done.number == number && log.as_ref() == Some(&done.log);
-        let (early, later) = std::mem::take(&mut self.early).into_iter().partition::<Vec<_>, _>(is_it);
-        self.early = later.into();
         early.into_iter().filter_map(|(node, done)| self.done(&node, &done, now)).map(|(_, receipt)| receipt).collect()
     }
 
@@ -225,11 +319,14 @@ impl Registry {
         let waiting = |id: &String| {
             let is_alive = self.nodes.get(id).is_some_and(|node| node.is_alive(now));
             let state = if is_alive { State::Pending } else { State::Unreachable };
-            receipt(id, state, given.ms(now), &Done::nothing(given.number))
+            receipt(id, state, given.ms(now), (0, 0))
         };
         let nodes = given.nodes.iter().map(|(id, done)| done.clone().unwrap_or_else(|| waiting(id))).collect();
-        let seq = given.place.as_ref().map(|place| place.seq);
-        Some(Receipt::of(given.id.clone(), seq, given.place.is_none(), nodes))
+        let seq = match &given.what {
+            What::Purge(place) => Some(place.seq),
+            What::Count(_) => None,
+        };
+        Some(Receipt::of(given.id.clone(), seq, seq.is_none(), nodes))
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
@@ -270,10 +367,7 @@ impl Registry {
                     given.nodes.entry(id.clone()).or_default();
                 }
             }
-            None => {
-                let seq = place.seq;
-                self.gives(Some(place), seq, id, accepted);
-            }
+            None => drop(self.gives(What::Purge(place), id, accepted)),
         }
     }
 }
@@ -284,8 +378,9 @@ impl Given {
     }
 }
 
-fn receipt(node: &str, state: State, ms: f64, done: &Done) -> NodeReceipt {
-    NodeReceipt { id: node.to_owned(), state, matched: done.matched, fenced_fills: done.fenced_fills, ms }
+/// `met` is what was matched, and the fills that were fenced.
+fn receipt(node: &str, state: State, ms: f64, met: (u64, u64)) -> NodeReceipt {
+    NodeReceipt { id: node.to_owned(), state, matched: met.0, fenced_fills: met.1, ms }
 }
 
 #[cfg(test)]
@@ -298,7 +393,15 @@ mod tests {
     }
 
     fn member(id: &str) -> Member {
-        Member { id: id.to_owned(), role: "edge".to_owned(), city: None, version: String::new(), sites: Vec::new() }
+        Member {
+            id: id.to_owned(),
+            role: "edge".to_owned(),
+            city: None,
+            version: String::new(),
+            sites: Vec::new(),
+            place: None,
+            reach: None,
+        }
     }
 
     fn place(seq: u64) -> At {
@@ -306,9 +409,17 @@ mod tests {
     }
 
     fn beat(node: &str, seq: u64, numbers: &[u64]) -> Beat {
-        let done = |number: &u64| Done { log: "l".to_owned(), matched: 7, ..Done::nothing(*number) };
+        let done = |number: &u64| Done { order: format!("o{number}"), ticket: None, matched: 7, fenced_fills: 0 };
         let done = numbers.iter().map(done).collect();
-        Beat { node: node.to_owned(), instance: 1, at: place(seq), leaves: false, done }
+        Beat {
+            node: node.to_owned(),
+            instance: 1,
+            at: place(seq),
+            last: String::new(),
+            leaves: false,
+            totals: Totals::default(),
+            done,
+        }
     }
 
     fn states(registry: &Registry, id: &str, now: Instant) -> Vec<(State, u64)> {
@@ -320,24 +431,24 @@ mod tests {
         let (mut registry, now) = (Registry::default(), begin());
         registry.joins(&member("a"), 1, None, now);
         registry.joins(&member("b"), 1, None, now);
-        registry.gives(Some(place(1)), 1, "one".to_owned(), now);
-        assert!(!registry.is_settled("one", now));
-        let told = registry.beats(&beat("a", 1, &[1]), "l", None, now).unwrap();
-        assert_eq!(told.iter().map(|(id, receipt)| (&**id, receipt.matched)).collect::<Vec<_>>(), [("one", 7)]);
-        assert_eq!(registry.beats(&beat("a", 1, &[1]), "l", None, now), Some(Vec::new()), "it is told once");
-        assert_eq!(states(&registry, "one", now), [(State::Applied, 7), (State::Pending, 0)]);
+        registry.gives(What::Purge(place(1)), "o1".to_owned(), now);
+        assert!(!registry.is_settled("o1", now));
+        let told = registry.beats(&beat("a", 1, &[1]), Some("l"), None, now).unwrap();
+        assert_eq!(told.iter().map(|(id, receipt)| (&**id, receipt.matched)).collect::<Vec<_>>(), [("o1", 7)]);
+        assert_eq!(registry.beats(&beat("a", 1, &[1]), Some("l"), None, now), Some(Vec::new()), "it is told once");
+        assert_eq!(states(&registry, "o1", now), [(State::Applied, 7), (State::Pending, 0)]);
         // The other is not heard of any more; then it comes back.
         let later = now + SILENT;
-        assert_eq!(states(&registry, "one", later), [(State::Applied, 7), (State::Unreachable, 0)]);
-        assert!(registry.is_settled("one", later));
+        assert_eq!(states(&registry, "o1", later), [(State::Applied, 7), (State::Unreachable, 0)]);
+        assert!(registry.is_settled("o1", later));
         registry.joins(&member("b"), 1, None, later);
-        assert_eq!(states(&registry, "one", later), [(State::Applied, 7), (State::Pending, 0)]);
-        registry.beats(&beat("b", 0, &[]), "l", None, later);
-        registry.beats(&beat("b", 9, &[]), "other", None, later);
-        assert_eq!(states(&registry, "one", later)[1].0, State::Pending, "a place in another log says nothing");
-        registry.beats(&beat("b", 2, &[]), "l", None, later);
-        assert_eq!(states(&registry, "one", later)[1], (State::Applied, 0));
-        assert!(registry.receipt("one", later).unwrap().is_complete());
+        assert_eq!(states(&registry, "o1", later), [(State::Applied, 7), (State::Pending, 0)]);
+        registry.beats(&beat("b", 0, &[]), Some("l"), None, later);
+        registry.beats(&beat("b", 9, &[]), None, None, later);
+        assert_eq!(states(&registry, "o1", later)[1].0, State::Pending, "a place in another log says nothing");
+        registry.beats(&beat("b", 2, &[]), Some("l"), None, later);
+        assert_eq!(states(&registry, "o1", later)[1], (State::Applied, 0));
+        assert!(registry.receipt("o1", later).unwrap().is_complete());
     }
 
     #[test]
@@ -346,17 +457,17 @@ mod tests {
         for id in ["a", "b"] {
             registry.joins(&member(id), 1, None, now);
         }
-        registry.gives(Some(place(1)), 1, "one".to_owned(), now);
+        registry.gives(What::Purge(place(1)), "o1".to_owned(), now);
         registry.parts("a", 1);
-        assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0), (State::Pending, 0)]);
+        assert_eq!(states(&registry, "o1", now), [(State::Unreachable, 0), (State::Pending, 0)]);
         let before = Beat { instance: 9, leaves: true, ..beat("b", 0, &[]) };
-        assert_eq!(registry.beats(&before, "l", None, now), None, "one that had its name before");
-        let of_another_log = Done { log: "other".to_owned(), ..Done::nothing(1) };
-        registry.beats(&Beat { done: vec![of_another_log], ..beat("b", 0, &[]) }, "l", None, now);
-        assert_eq!(states(&registry, "one", now)[1].0, State::Pending);
-        registry.beats(&Beat { leaves: true, ..beat("b", 0, &[]) }, "l", None, now);
-        assert_eq!(states(&registry, "one", now), [(State::Unreachable, 0)]);
-        assert_eq!(registry.beats(&beat("unknown", 0, &[]), "l", None, now), None);
+        assert_eq!(registry.beats(&before, Some("l"), None, now), None, "one that had its name before");
+        let of_another_log = Done { order: "of another log".to_owned(), ticket: None, matched: 1, fenced_fills: 0 };
+        registry.beats(&Beat { done: vec![of_another_log], ..beat("b", 0, &[]) }, Some("l"), None, now);
+        assert_eq!(states(&registry, "o1", now)[1].0, State::Pending);
+        registry.beats(&Beat { leaves: true, ..beat("b", 0, &[]) }, Some("l"), None, now);
+        assert_eq!(states(&registry, "o1", now), [(State::Unreachable, 0)]);
+        assert_eq!(registry.beats(&beat("unknown", 0, &[]), Some("l"), None, now), None);
     }
 
     #[test]
@@ -389,13 +500,13 @@ mod tests {
     fn what_a_node_has_done_before_it_is_known_here_is_not_forgotten() {
         let (mut registry, now) = (Registry::default(), begin());
         registry.joins(&member("a"), 1, None, now);
-        assert_eq!(registry.beats(&beat("a", 1, &[1]), "l", Some("other"), now), Some(Vec::new()));
-        let told = registry.gives(Some(place(1)), 1, "one".to_owned(), now);
+        assert_eq!(registry.beats(&beat("a", 1, &[1]), Some("l"), Some("other"), now), Some(Vec::new()));
+        let told = registry.gives(What::Purge(place(1)), "o1".to_owned(), now);
         assert_eq!(told.iter().map(|receipt| (&*receipt.id, receipt.matched)).collect::<Vec<_>>(), [("a", 7)]);
-        assert_eq!(states(&registry, "one", now), [(State::Applied, 7)]);
+        assert_eq!(states(&registry, "o1", now), [(State::Applied, 7)]);
         // As many as there may be; the others are told by the place.
         let all: Vec<_> = (2..2000).collect();
-        registry.beats(&beat("a", 2000, &all), "l", Some("other"), now);
+        registry.beats(&beat("a", 2000, &all), Some("l"), Some("other"), now);
         assert!(registry.early.len() <= EARLY_MAX);
     }
 
@@ -403,12 +514,12 @@ mod tests {
     fn what_is_counted_is_no_purge_of_that_number() {
         let (mut registry, now) = (Registry::default(), begin());
         registry.joins(&member("a"), 1, None, now);
-        registry.gives(None, 1, "count".to_owned(), now);
-        registry.gives(Some(place(1)), 1, "purge".to_owned(), now);
-        registry.beats(&beat("a", 1, &[]), "l", None, now);
+        registry.gives(What::Count(1), "count".to_owned(), now);
+        registry.gives(What::Purge(place(1)), "o1".to_owned(), now);
+        registry.beats(&beat("a", 1, &[]), Some("l"), None, now);
         assert_eq!(states(&registry, "count", now)[0].0, State::Pending);
-        let counted = Done { counted: true, matched: 3, ..Done::nothing(1) };
-        registry.beats(&Beat { done: vec![counted], ..beat("a", 1, &[]) }, "l", None, now);
+        let counted = Done { order: String::new(), ticket: Some(1), matched: 3, fenced_fills: 0 };
+        registry.beats(&Beat { done: vec![counted], ..beat("a", 1, &[]) }, Some("l"), None, now);
         assert_eq!(states(&registry, "count", now), [(State::Counted, 3)]);
         assert_eq!(registry.receipt("count", now).unwrap().seq, None);
     }

@@ -5,19 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of ours, what it may use of ours. Tests may use anything.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("semantics", &[]),
-    ("config", &[]),
+    ("geo", &[]),
+    ("config", &["geo"]),
     ("store", &["semantics"]),
     ("api", &["config", "semantics"]),
-    ("purge", &["config", "api"]),
-    ("control", &["semantics", "config", "api", "purge"]),
+    ("purge", &["config", "api", "geo"]),
+    ("control", &["semantics", "config", "api", "purge", "geo"]),
     ("node", &["semantics", "store", "config", "api", "purge"]),
     ("edge", &["node", "config"]),
     ("shield", &["node", "config"]),
     ("origin-sim", &[]),
     ("loadtest", &[]),
-    ("cli", &["api", "config", "control", "node", "edge", "shield", "origin-sim", "loadtest"]),
+    ("cli", &["api", "config", "control", "node", "edge", "shield", "origin-sim", "loadtest", "geo"]),
 ];
 
 /// Libraries that only one crate may name.

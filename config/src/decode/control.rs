@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
-use super::{hook, parse_with, small, token};
+use super::{hook, parse_with, small, steering, token};
 use crate::model::{ControlConfig, Follows, Keep, Nats, NatsLogin, PurgeLog, Scope, Token};
 use crate::problem::ConfigError;
 use crate::section::Section;
@@ -45,8 +45,8 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
     let tokens = token::tokens(root, None);
     let secret: Option<Secret> = root.section("nodes").get("secret");
     let nodes = secret.map(|secret| Token { name: "nodes".to_owned(), secret, scope: Scope::Admin, sites: Vec::new() });
-    let (webhooks, hooks) = (hook::webhooks(root), hook::hooks(root));
-    Some(ControlConfig { listen: listen?.0, log: log?, keep, tokens, nodes, webhooks, hooks })
+    let (webhooks, hooks, steering) = (hook::webhooks(root), hook::hooks(root), steering::steering(root));
+    Some(ControlConfig { listen: listen?.0, log: log?, keep, tokens, nodes, webhooks, hooks, steering })
 }
 
 /// The keys of each kind are asked for in any case, so that they are known; those of the other kind mean nothing.

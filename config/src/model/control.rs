@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Hook, Token, Webhook};
+use super::{Hook, Steering, Token, Webhook};
 use crate::values::{NatsUrl, Secret, StreamName, Upstream, ValueError};
 
 /// Everything that a control process is told.
@@ -26,6 +26,8 @@ pub struct ControlConfig {
     pub webhooks: Vec<Webhook>,
     /// Whose events purge something.
     pub hooks: Vec<Hook>,
+    /// How clients are sent to edges; nothing: they are not.
+    pub steering: Option<Steering>,
 }
 
 impl ControlConfig {
@@ -33,7 +35,7 @@ impl ControlConfig {
     #[must_use]
     pub fn new(listen: SocketAddr, log: PurgeLog) -> Self {
         let (tokens, webhooks, hooks) = (Vec::new(), Vec::new(), Vec::new());
-        Self { listen, log, keep: Keep::default(), tokens, nodes: None, webhooks, hooks }
+        Self { listen, log, keep: Keep::default(), tokens, nodes: None, webhooks, hooks, steering: None }
     }
 }
 
@@ -81,7 +83,7 @@ pub struct Nats {
     pub replicas: usize,
     /// Who this process is, for the server.
     pub login: NatsLogin,
-    /// Whose certificates are believed, beside those of the system.
+    /// Whose certificates are believed, in place of those of the system.
     pub ca: Option<PathBuf>,
 }
 

@@ -21,6 +21,8 @@ use crate::known::{Known, instant};
 
 /// So often it is looked whether a stream is still there and has been read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So often it is seen that the end of a stream does not come, before it is taken to be gone.
+const LOOKS_MAX: u32 = 3;
 /// After so long without touch it is not known any more what is in a stream.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Before it is tried again.
@@ -37,8 +39,6 @@ pub(super) enum Lost {
     Recreated,
     #[error("it was set back")]
     SetBack,
-    #[error("what is in it does not come")]
-    Behind,
 }
 
 fn nats<E: std::error::Error>(error: E) -> Lost {
@@ -55,6 +55,8 @@ pub(super) trait Reader: Send + Sync + 'static {
     fn has_read(&self, name: &str, last: u64);
     /// The last number that was read.
     fn last(&self) -> u64;
+    /// It is not read for a moment.
+    fn pauses(&self);
     /// It is not known what is in the stream.
     fn loses(&self);
 }
@@ -70,6 +72,7 @@ pub(super) async fn read<R: Reader>(context: &Context, connected: watch::Receive
     let mut said = false;
     loop {
         let Err(lost) = follow(context, connected.clone(), &config, reader, &mut touched, &mut said).await;
+        reader.pauses();
         if instant().saturating_duration_since(touched) >= SILENCE_MAX {
             if !std::mem::replace(&mut said, true) {
                 tracing::warn!(stream = config.name, error = %lost, "a stream cannot be read; trying again");
@@ -80,24 +83,28 @@ pub(super) async fn read<R: Reader>(context: &Context, connected: watch::Receive
     }
 }
 
-/// A stream with these limits.
-pub(super) async fn opened(context: &Context, config: &Config) -> Result<Stream, Lost> {
+/// A stream, which is made if it is not there, with these limits.
+pub(super) async fn limited(context: &Context, config: &Config) -> Result<(), Lost> {
     let stream = context.get_or_create_stream(config.clone()).await.map_err(nats)?;
     let there = &stream.cached_info().config;
-    let wanted = Config {
-        max_messages: config.max_messages,
-        max_age: config.max_age,
-        num_replicas: config.num_replicas,
-        duplicate_window: config.duplicate_window.max(Duration::from_secs(1)),
-        ..there.clone()
-    };
-    let differs = wanted.max_messages != there.max_messages
-        || wanted.max_age != there.max_age
-        || wanted.num_replicas != there.num_replicas;
-    if differs && let Err(error) = context.update_stream(&wanted).await {
+    let (max_messages, max_age, num_replicas) = (config.max_messages, config.max_age, config.num_replicas);
+    let wanted = Config { max_messages, max_age, num_replicas, ..there.clone() };
+    if wanted != *there
+        && let Err(error) = context.update_stream(&wanted).await
+    {
         tracing::warn!(stream = config.name, %error, "the stream keeps the limits that it has");
     }
-    Ok(stream)
+    Ok(())
+}
+
+/// What there is to know of a stream, from the server that decides.
+pub(super) async fn info<I>(stream: &Stream<I>) -> Result<Info, Lost> {
+    let info = stream.get_info().await.map_err(nats)?;
+    // Without a leader any of them answers, also one that is behind.
+    if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_none()) {
+        return Err(Lost::Nats("the stream has no leader for now".to_owned()));
+    }
+    Ok(info)
 }
 
 async fn follow<R: Reader>(
@@ -109,8 +116,8 @@ async fn follow<R: Reader>(
     said: &mut bool,
 ) -> Result<Infallible, Lost> {
     connected.mark_unchanged();
-    let stream = opened(context, config).await?;
-    let info = stream.cached_info().clone();
+    let stream = context.get_or_create_stream(config.clone()).await.map_err(nats)?;
+    let info = info(&stream).await?;
     let name = name_of(&info);
     let start_sequence = reader.begins(&name, &info).max(1);
     let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence };
@@ -118,7 +125,7 @@ async fn follow<R: Reader>(
         stream.create_consumer(OrderedConfig { deliver_policy, ..OrderedConfig::default() }).await.map_err(nats)?;
     let is_all = consumer.cached_info().num_pending == 0;
     let mut messages = consumer.messages().await.map_err(nats)?;
-    if is_all {
+    if is_all && reader.last() >= info.state.last_sequence {
         reader.has_read(&name, info.state.last_sequence);
     }
     if std::mem::take(said) {
@@ -130,36 +137,38 @@ async fn follow<R: Reader>(
             let place = message.info().map_err(|error| Lost::Nats(error.to_string()))?;
             reader.takes(&name, place.stream_sequence, &message.subject, &message.payload)?;
             if place.pending == 0 {
-                reader.has_read(&name, place.stream_sequence.max(info.state.last_sequence));
+                // As far as the server knows that it comes from, which may be behind the others: nothing more is said to be read.
+                reader.has_read(&name, place.stream_sequence);
             }
         }
         Err::<Infallible, _>(Lost::Nats("it has ended".to_owned()))
     };
     let looking = async {
-        let mut behind = 0;
+        let mut waited = 0;
         loop {
             *touched = instant();
             sleep(LOOK_EVERY).await;
-            let info = stream.get_info().await.map_err(nats)?;
+            let before = reader.last();
+            let info = self::info(&stream).await?;
             let last = reader.last();
             if name_of(&info) != name {
                 return Err::<Infallible, _>(Lost::Recreated);
             }
-            if info.state.last_sequence < last {
+            if info.state.last_sequence < before {
                 return Err(Lost::SetBack);
             }
             // What was taken out of it by hand does not come.
-            behind = if info.state.last_sequence > last { behind + 1 } else { 0 };
-            if behind > 2 {
-                return Err(Lost::Behind);
+            waited = if info.state.last_sequence > last && last == before { waited + 1 } else { 0 };
+            if waited >= LOOKS_MAX {
+                reader.has_read(&name, info.state.last_sequence);
+                waited = 0;
             }
         }
     };
     tokio::select! {
-        Err(lost) = reading => Err(lost),
-        Err(lost) = looking => Err(lost),
+        lost = reading => lost,
+        lost = looking => lost,
         _ = connected.changed() => Err(Lost::Reconnected),
-        else => Err(Lost::Behind),
     }
 }
 
@@ -238,6 +247,8 @@ impl Reader for Purges {
         self.known.recent.at().seq
     }
 
+    fn pauses(&self) {}
+
     fn loses(&self) {
         self.known.recent.set_live(false);
     }
@@ -258,7 +269,10 @@ pub(super) struct Nodes {
 
 #[derive(Debug, Default)]
 struct There {
+    /// The stream that is being read.
     stream: String,
+    /// The one that was read last.
+    known: String,
     last: u64,
     /// By name: the number, and what is written; nothing of a node that is gone.
     nodes: HashMap<String, (u64, Option<Written>)>,
@@ -283,6 +297,21 @@ impl Nodes {
         self.there.lock().nodes.get(id).map_or(0, |(seq, _)| *seq)
     }
 
+    /// The same, if it is this process of the node.
+    pub(super) fn place_of(&self, id: &str, instance: u64) -> Option<u64> {
+        let there = self.there.lock();
+        let (seq, written) = there.nodes.get(id)?;
+        written.as_ref().filter(|written| written.instance == instance).map(|_| *seq)
+    }
+
+    /// What is known under a number is not the last, though nothing else has come: it is not kept any more.
+    pub(super) fn is_outdated(&self, id: &str, seq: u64) {
+        let mut there = self.there.lock();
+        if there.nodes.get(id).is_some_and(|(known, written)| *known == seq && written.is_none()) {
+            there.nodes.remove(id);
+        }
+    }
+
     /// Waits until a stream has been read up to a number.
     pub(super) async fn reaches(&self, stream: &str, seq: u64) {
         let mut changed = self.changed.subscribe();
@@ -303,8 +332,8 @@ impl Reader for Nodes {
     fn begins(&self, name: &str, info: &Info) -> u64 {
         let mut there = self.there.lock();
         // All of it each time: it is little, and what was lost is seen to be missing.
-        let written = if there.stream == name { there.written } else { info.state.last_sequence };
-        *there = There { stream: name.to_owned(), written, ..There::default() };
+        let written = if there.known == name { there.written } else { info.state.last_sequence };
+        *there = There { stream: name.to_owned(), known: name.to_owned(), written, ..There::default() };
         1
     }
 
@@ -346,6 +375,11 @@ impl Reader for Nodes {
 
     fn last(&self) -> u64 {
         self.there.lock().last
+    }
+
+    fn pauses(&self) {
+        // Nobody may take what was read for what is there.
+        self.there.lock().stream.clear();
     }
 
     fn loses(&self) {}

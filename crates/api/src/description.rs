@@ -22,7 +22,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         description = "Purges, and what there is to see of nodes and of what they store.",
         license(name = "Apache-2.0")
     ),
-    paths(purge, receipt, nodes, objects, events, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
+    paths(purge, receipt, nodes, objects, explain_route, events, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
     components(schemas(
         Order, Receipt, Problem, Nodes, Objects, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
     )),
@@ -175,6 +175,23 @@ fn events() {}
     )
 )]
 fn objects() {}
+
+/// Where a client is sent, and why
+#[utoipa::path(
+    get, path = "/v1/route/explain",
+    params(
+        ("ip" = String, Query, description = "The client's address"),
+        ("host" = Option<String>, Query, description = "The host that it asks for; any if it is not given")
+    ),
+    responses(
+        (status = 200, description = "The decision: the edge, the reason, all candidates with what is known of each", body = Object),
+        (status = 400, description = "No query", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Nobody is sent anywhere from here", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No address", body = Problem, content_type = "application/problem+json"),
+        Kept,
+    )
+)]
+fn explain_route() {}
 
 /// Purge a surrogate key, as Fastly has it
 #[utoipa::path(

@@ -65,6 +65,18 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// It is none of a site, or nothing is stored here at all.
     fn objects(&self, url: &str) -> Result<Vec<Object>, Problem>;
+
+    /// Where a client that asks for a host is sent, and why.
+    ///
+    /// # Errors
+    ///
+    /// Nobody is sent anywhere from here.
+    fn route(&self, client: IpAddr, host: &str) -> Result<Value, Problem> {
+        let detail = format!(
+            "nobody is sent anywhere from here, neither {client} nor anyone who asks for {host:?}: ask a control process"
+        );
+        Err(Problem::new(StatusCode::NOT_FOUND, "no-steering", detail))
+    }
 }
 
 /// A node, as operators see it.
@@ -131,6 +143,7 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/purge/{id}", get(receipt::<B>))
         .route("/v1/nodes", get(nodes::<B>))
         .route("/v1/objects", get(objects::<B>))
+        .route("/v1/route/explain", get(explain_route::<B>))
         .route("/v1/config", get(config::<B>))
         .route("/v1/version", get(version::<B>))
         .route("/v1/events", get(events::events::<B>))
@@ -324,6 +337,27 @@ async fn objects<B: Backend>(
     let Query(about) = about.map_err(unread)?;
     let url = about.url.ok_or_else(missing)?;
     Ok(Json(Objects { objects: backend.objects(&url)? }))
+}
+
+/// Whose way is asked for.
+#[derive(Debug, Deserialize)]
+struct Traveller {
+    ip: Option<String>,
+    host: Option<String>,
+}
+
+async fn explain_route<B: Backend>(
+    State(backend): State<Arc<B>>,
+    traveller: Result<Query<Traveller>, QueryRejection>,
+    fields: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    let unread = |rejection: QueryRejection| Problem::new(rejection.status(), "query", rejection.body_text());
+    let Query(Traveller { ip, host }) = traveller.map_err(unread)?;
+    let missing =
+        || Problem::unprocessable("ip-missing", "say whose way: `?ip=192.0.2.7`, and `&host=` where there are several");
+    let ip = ip.and_then(|ip| ip.parse().ok()).ok_or_else(missing)?;
+    Ok(Json(backend.route(ip, &host.unwrap_or_default())?))
 }
 
 async fn elsewhere<B: Backend>(backend: State<Arc<B>>, client: ConnectInfo<SocketAddr>, request: Request) -> Response {

@@ -47,9 +47,10 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
-    fn new(upstream: &Upstream, gate: Option<Arc<Gate>>) -> Arc<Self> {
+    /// Its name is that of its address, if it has no other.
+    fn new(name: Option<&String>, upstream: &Upstream, gate: Option<Arc<Gate>>) -> Arc<Self> {
         Arc::new(Self {
-            name: upstream.to_string().into(),
+            name: name.cloned().unwrap_or_else(|| upstream.to_string()).into(),
             upstream: upstream.clone(),
             health: Health::new(if gate.is_none() { Kind::Shield } else { Kind::Origin }),
             gate,
@@ -191,14 +192,19 @@ impl Hops {
         let limits = config.origins;
         let gate = || Gate::new(limits.share(), limits.queue, limits.queue_wait);
         let mut origin =
-            |upstream| Arc::clone(known.entry(upstream).or_insert_with(|| Hop::new(upstream, Some(gate()))));
+            |upstream| Arc::clone(known.entry(upstream).or_insert_with(|| Hop::new(None, upstream, Some(gate()))));
         let origins = config.sites.iter().map(|site| site.origins.iter().map(&mut origin).collect()).collect();
         let secret = tier.secret().and_then(|secret| HeaderValue::from_str(secret.reveal()).ok()).map(|mut value| {
             value.set_sensitive(true);
             value
         });
         Self {
-            shields: tier.shields().iter().map(|shield| Hop::new(shield, None)).collect(),
+            shields: tier
+                .shields()
+                .iter()
+                .enumerate()
+                .map(|(place, shield)| Hop::new(config.shield_names.get(place), shield, None))
+                .collect(),
             origins,
             secret,
             position,

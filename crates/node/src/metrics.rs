@@ -131,6 +131,20 @@ impl Metrics {
         self.threads.iter().filter_map(cell).map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 
+    /// Requests of all sites that have ended so.
+    pub(crate) fn requests_where(&self, is_meant: impl Fn(Verdict) -> bool) -> u64 {
+        let row = (CODES.len() + 1) * PROTOS.len();
+        let of = |place: usize| Verdict::ALL.get(place / row % Verdict::ALL.len());
+        let cells = self.threads.iter().flat_map(|cells| cells.requests.iter().enumerate());
+        let meant = cells.filter(|(place, _)| of(*place).is_some_and(|verdict| is_meant(*verdict)));
+        meant.map(|(_, cell)| cell.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes of bodies that were sent to clients.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.threads.iter().flat_map(|cells| &cells.bytes).map(|cell| cell.load(Ordering::Relaxed)).sum()
+    }
+
     fn encode_requests(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
         for (site, name) in self.sites.iter().enumerate() {
             for (verdict, cache) in Verdict::ALL.iter().enumerate() {

@@ -108,7 +108,7 @@ impl Node {
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
         if engine.position.is_some() {
-            node.start_following(Arc::clone(&engine), stopped.clone())?;
+            node.start_following(Arc::clone(&engine), Arc::clone(&metrics), stopped.clone())?;
         }
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
@@ -162,9 +162,14 @@ impl Node {
     }
 
     /// Follows the purge log, on a thread of its own: nothing that serves waits for it.
-    fn start_following(&mut self, engine: Arc<Engine>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+    fn start_following(
+        &mut self,
+        engine: Arc<Engine>,
+        metrics: Arc<Metrics>,
+        mut stopped: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let follow = fleet::follow(engine, async move {
+        let follow = fleet::follow(engine, metrics, async move {
             let _ = stopped.changed().await;
         });
         let thread = std::thread::Builder::new().name("purges".to_owned()).spawn(move || runtime.block_on(follow))?;

@@ -33,6 +33,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether the client was answered with what was there, or came on its way for another: nobody was asked for it alone.
+    pub(crate) fn spares_the_next_hop(self) -> bool {
+        matches!(self, Self::Hit | Self::Stale | Self::Updating | Self::Collapsed)
+    }
+
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 11] = [
         Self::Hit,

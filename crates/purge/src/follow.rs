@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::{At, BEAT_PATH, Beat, Done, FOLLOW_PATH, Hello, Line, Member, Position};
+use crate::{At, BEAT_PATH, Beat, Done, FOLLOW_PATH, Hello, Line, Member, Position, Totals};
 
 /// Longer takes neither a connection nor an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -48,6 +48,9 @@ pub struct Applied {
 pub trait Applier: Send + Sync + 'static {
     /// Applies an order, or counts what it would meet; nothing if that has failed, and is to be tried again.
     fn apply(&self, order: &Order) -> impl Future<Output = Option<Applied>> + Send;
+
+    /// What this node has done since it was started.
+    fn totals(&self) -> Totals;
 
     /// Makes all stale that is stored, because it is not known what was purged meanwhile; whether that was done.
     fn reset(&self) -> impl Future<Output = bool> + Send;
@@ -89,8 +92,15 @@ pub async fn follow<A: Applier>(
     // Which of the control processes is followed: what this node has done is said to the same.
     let followed = Arc::new(AtomicUsize::new(0));
     let (position_of_beats, of_beats) = (Arc::clone(&position), Arc::clone(&followed));
-    let beats =
-        Beats { leader: leader.clone(), followed: of_beats, node, instance, position: position_of_beats, doing };
+    let beats = Beats {
+        applier: Arc::clone(&applier),
+        leader: leader.clone(),
+        followed: of_beats,
+        node,
+        instance,
+        position: position_of_beats,
+        doing,
+    };
     tokio::spawn(beats.run());
     tokio::spawn(watch(Arc::clone(&position), leader.lag_max));
     let mut backoff = BACKOFF_MIN;
@@ -132,8 +142,9 @@ fn addressed<'l>(leader: &'l Follows, followed: &AtomicUsize) -> Option<&'l Upst
 
 /// Says that a node will not come again, so that nobody waits for it.
 pub async fn leave(leader: &Follows, node: &str, instance: u64, position: &Position) {
-    let Some(at) = position.at() else { return };
-    let beat = Beat { node: node.to_owned(), instance, at, leaves: true, done: Vec::new() };
+    let (Some(at), last) = position.place() else { return };
+    let (node, totals) = (node.to_owned(), Totals::default());
+    let beat = Beat { node, instance, at, last, leaves: true, totals, done: Vec::new() };
     for address in &leader.addresses {
         let said = async {
             let mut sender = connect(address).await?;
@@ -211,7 +222,7 @@ impl<A: Applier> Session<'_, A> {
                 self.position.start(&at, last, now());
             }
             Line::Purge(record) => {
-                let At { log, seq: before } = self.position.at().ok_or_else(|| Lost::Foreign("no start".to_owned()))?;
+                let before = self.position.at().ok_or_else(|| Lost::Foreign("no start".to_owned()))?.seq;
                 if record.seq != before + 1 {
                     return Err(Lost::Foreign(format!("purge {} after {before}", record.seq)));
                 }
@@ -219,14 +230,14 @@ impl<A: Applier> Session<'_, A> {
                 let applied = self.applier.apply(&record.order).await.ok_or(Lost::Failed(record.seq))?;
                 let Applied { matched, fenced_fills } = applied;
                 // Before the place says that it was done. If there is no room, only the place does.
-                let _ = self.done.try_send(Done { log, number: record.seq, counted: false, matched, fenced_fills });
+                let _ = self.done.try_send(Done { order: record.id.clone(), ticket: None, matched, fenced_fills });
                 self.position.advance(record.seq, record.id, now());
             }
             Line::Count { ticket, order } => {
                 let Applied { matched, fenced_fills } =
                     self.applier.apply(&Order { dry_run: true, ..order }).await.unwrap_or_default();
-                let log = String::new();
-                let _ = self.done.try_send(Done { log, number: ticket, counted: true, matched, fenced_fills });
+                let (order, ticket) = (String::new(), Some(ticket));
+                let _ = self.done.try_send(Done { order, ticket, matched, fenced_fills });
             }
             Line::Beat { head } => self.position.hear(head, now()),
         }
@@ -235,7 +246,8 @@ impl<A: Applier> Session<'_, A> {
 }
 
 /// The connection on which a node says what it has done.
-struct Beats {
+struct Beats<A> {
+    applier: Arc<A>,
     leader: Follows,
     /// Which of the control processes is followed.
     followed: Arc<AtomicUsize>,
@@ -245,7 +257,7 @@ struct Beats {
     doing: mpsc::Receiver<Done>,
 }
 
-impl Beats {
+impl<A: Applier> Beats<A> {
     async fn run(mut self) {
         // With the address that it is to.
         let mut sender: Option<(Upstream, SendRequest<Full<Bytes>>)> = None;
@@ -258,14 +270,15 @@ impl Beats {
                 Err(_elapsed) => {}
             }
             // Before what has been done is gathered: the place is never ahead of that.
-            let at = self.position.at();
+            let (at, last) = self.position.place();
             while let Ok(next) = self.doing.try_recv() {
                 done.push(next);
             }
             done.truncate(DONE_MAX);
             let Some(at) = at else { continue };
             let (node, instance) = (self.node.clone(), self.instance);
-            let beat = Beat { node, instance, at, leaves: false, done: std::mem::take(&mut done) };
+            let totals = self.applier.totals();
+            let beat = Beat { node, instance, at, last, leaves: false, totals, done: std::mem::take(&mut done) };
             if let Err(lost) = self.say(&mut sender, &beat).await {
                 if matches!(lost, Lost::Refused { status: StatusCode::CONFLICT, .. }) && self.position.is_connected() {
                     self.position.forgotten.notify_one();

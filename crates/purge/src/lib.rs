@@ -10,7 +10,10 @@
 mod follow;
 mod position;
 
+use std::net::IpAddr;
+
 use nearside_api::Order;
+use nearside_geo::Place;
 use serde::{Deserialize, Serialize};
 
 pub use follow::{Applied, Applier, follow, leave};
@@ -47,6 +50,38 @@ pub struct Member {
     pub version: String,
     /// Its sites.
     pub sites: Vec<Site>,
+    /// Where it is on earth.
+    #[serde(default)]
+    pub place: Option<Place>,
+    /// How clients reach it; nothing of a shield.
+    #[serde(default)]
+    pub reach: Option<Reach>,
+}
+
+/// How clients reach an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reach {
+    /// Its own URL, with `{host}` for the one that the client has asked for.
+    pub url: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Requests a second that it is meant for.
+    pub capacity: Option<u64>,
+}
+
+/// What a node has done since it was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Requests that it has answered.
+    pub requests: u64,
+    /// Those of them that it has answered with what it had, fresh or stale, or shared with others.
+    pub hits: u64,
+    /// Bytes of bodies that it has sent to clients.
+    pub bytes: u64,
+    /// Requests that it has sent to next hops.
+    pub forwards: u64,
+    /// Client connections now.
+    pub connections: u64,
 }
 
 /// A site of a node.
@@ -68,6 +103,7 @@ pub struct Hello {
     /// The log that it was with, and how far; nothing if it was with none since it was started.
     pub at: Option<At>,
     /// The name of the order with that number, empty if it is not known: a log that was set back and went on has another one there.
+    #[serde(default)]
     pub last: String,
 }
 
@@ -90,6 +126,7 @@ pub enum Line {
         /// The place.
         at: At,
         /// The name of the order there; empty if it is not known.
+        #[serde(default)]
         last: String,
         /// Whether the lines after this one are all that came since.
         continues: bool,
@@ -119,8 +156,14 @@ pub struct Beat {
     pub instance: u64,
     /// How far it is.
     pub at: At,
+    /// The name of the order with that number; empty if it is not known.
+    #[serde(default)]
+    pub last: String,
     /// It will not come again.
     pub leaves: bool,
+    /// What it has done in all.
+    #[serde(default)]
+    pub totals: Totals,
     /// What it has done.
     pub done: Vec<Done>,
 }
@@ -128,22 +171,12 @@ pub struct Beat {
 /// An order that was carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// The log that the number is of.
-    pub log: String,
-    /// Its number; or the ticket of what was counted.
-    pub number: u64,
-    /// It was only counted.
-    pub counted: bool,
+    /// Its name; empty of what was only counted.
+    pub order: String,
+    /// The ticket of what was only counted.
+    pub ticket: Option<u64>,
     /// What it met.
     pub matched: u64,
     /// Fills that store nothing because of it.
     pub fenced_fills: u64,
-}
-
-impl Done {
-    /// An order that met nothing, or of which it is not known what it met.
-    #[must_use]
-    pub fn nothing(number: u64) -> Self {
-        Self { log: String::new(), number, counted: false, matched: 0, fenced_fills: 0 }
-    }
 }

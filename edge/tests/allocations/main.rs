@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use nearside_config::{
-    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Role, Site, Timeouts,
-    default_id,
+    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Public, Role, Site,
+    Timeouts, default_id,
 };
 use nearside_node::Clock;
 use nearside_origin_sim::OriginSim;
@@ -38,6 +38,9 @@ fn config(origin: std::net::SocketAddr) -> Config {
         tokens: Vec::new(),
         control: None,
         purge_from: Vec::new(),
+        shield_names: Vec::new(),
+        place: None,
+        public: Public::default(),
         cache: Cache::of(64 << 20),
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },
         timeouts: Timeouts::default(),

@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearside_config::{
-    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Role, Secret, Site,
-    Timeouts, TlsListener, Upstream,
+    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Public, Role, Secret,
+    Site, Timeouts, TlsListener, Upstream,
 };
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
@@ -83,6 +83,9 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         tokens: Vec::new(),
         control: None,
         purge_from: Vec::new(),
+        shield_names: Vec::new(),
+        place: None,
+        public: Public::default(),
         cache: Cache::of(64 << 20),
         limits: Limits::default(),
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },

@@ -26,6 +26,9 @@ pub(crate) struct Controller {
     pub(crate) runtime: Option<Runtime>,
     pub(crate) address: SocketAddr,
     config: ControlConfig,
+    /// Where clients ask for their edge, and resolvers.
+    pub(crate) router: Option<SocketAddr>,
+    pub(crate) dns: Option<SocketAddr>,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -35,7 +38,8 @@ impl Controller {
         let log = PurgeLog::File(folder.path().join("purges.log"));
         let mut config = ControlConfig::new(loopback(), log);
         change(&mut config);
-        let mut controller = Self { runtime: None, address: loopback(), config, _folder: Arc::new(folder) };
+        let (address, _folder) = (loopback(), Arc::new(folder));
+        let mut controller = Self { runtime: None, address, config, router: None, dns: None, _folder };
         controller.start();
         // The same from now on.
         controller.config.listen = controller.address;
@@ -57,10 +61,10 @@ impl Controller {
                 control = Control::start(config.clone()).await;
             }
             let control = control.unwrap();
-            sender.send(control.address()).unwrap();
+            sender.send((control.address(), control.router(), control.dns())).unwrap();
             std::future::pending::<()>().await;
         });
-        self.address = started.recv().unwrap();
+        (self.address, self.router, self.dns) = started.recv().unwrap();
         self.runtime = Some(runtime);
     }
 

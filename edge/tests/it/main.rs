@@ -31,5 +31,6 @@ mod ranges;
 mod resume;
 mod sharing;
 mod slices;
+mod steering;
 mod tiers;
 mod tls;

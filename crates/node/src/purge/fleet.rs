@@ -4,16 +4,19 @@
 //! waits a moment, and then asks the origin for that request.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use nearside_api::Order;
-use nearside_config::{Config, OnLag};
-use nearside_purge::{Applied, Applier, At, Member, Position, Site};
+use nearside_config::{Config, OnLag, Role};
+use nearside_purge::{Applied, Applier, At, Member, Position, Reach, Site, Totals};
 
 use super::operator::understand;
 use super::{How, Target};
 use crate::clock::instant;
+use crate::metrics::Metrics;
+use crate::outcome::Verdict;
 use crate::request::Engine;
 
 /// The purges that an edge knows: `log/number`.
@@ -46,6 +49,7 @@ impl Engine {
 /// Applies what comes from the log.
 struct Purger {
     engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
 }
 
 impl Applier for Purger {
@@ -54,6 +58,17 @@ impl Applier for Purger {
         let understood = order.singly().filter_map(|one| understand(&self.engine, &one).ok());
         let targets: Vec<_> = understood.flatten().map(|(_, target)| target).collect();
         self.purge(targets, How::of(order), order.dry_run).await
+    }
+
+    fn totals(&self) -> Totals {
+        let forwards = self.engine.hops.all().map(|hop| hop.health.requests.load(Ordering::Relaxed)).sum();
+        Totals {
+            requests: self.metrics.requests_where(|_| true),
+            hits: self.metrics.requests_where(Verdict::spares_the_next_hop),
+            bytes: self.metrics.bytes(),
+            forwards,
+            connections: self.metrics.connections_open.load(Ordering::Relaxed),
+        }
     }
 
     async fn reset(&self) -> bool {
@@ -73,12 +88,12 @@ impl Purger {
 }
 
 /// Follows the log until `stopped` ends, and then says that this node leaves.
-pub(crate) async fn follow(engine: Arc<Engine>, stopped: impl Future<Output = ()>) {
+pub(crate) async fn follow(engine: Arc<Engine>, metrics: Arc<Metrics>, stopped: impl Future<Output = ()>) {
     let (Some(position), Some(follows)) = (engine.position.clone(), engine.config.control.clone()) else { return };
     let member = member(&engine.config);
     let id = member.id.clone();
     let instance = ahash::RandomState::new().hash_one(instant());
-    let purger = Arc::new(Purger { engine: Arc::clone(&engine) });
+    let purger = Arc::new(Purger { engine: Arc::clone(&engine), metrics });
     tokio::select! {
         () = nearside_purge::follow(follows.clone(), member, instance, Arc::clone(&position), purger) => {}
         () = stopped => {}
@@ -97,5 +112,11 @@ fn member(config: &Config) -> Member {
         city: config.city.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sites: config.sites.iter().map(site).collect(),
+        place: config.place,
+        reach: matches!(config.role, Role::Edge { .. }).then(|| Reach {
+            url: config.public.url.as_ref().map(ToString::to_string),
+            addresses: config.public.addresses.clone(),
+            capacity: config.public.capacity,
+        }),
     }
 }

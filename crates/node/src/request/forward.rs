@@ -24,6 +24,9 @@ const ROUNDS_MAX: usize = 3;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+    if engine.config.public.url.is_some() && is_ping(&request.target) {
+        return respond::ping(site);
+    }
     if engine.is_behind(&request.fields).await {
         // What is stored here may have been purged; what the origin says now has not.
         let key = engine.key(site, request, engine.clock.now());
@@ -76,6 +79,13 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         }
     }
     alone(engine, site, request, engine.key(site, request, engine.clock.now()), &Ask::nothing()).await
+}
+
+/// What browsers ask for to see how far this edge is.
+const PING_TARGET: &[u8] = b"/.well-known/nearside/ping";
+
+fn is_ping(target: &[u8]) -> bool {
+    target.strip_prefix(PING_TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"?"))
 }
 
 /// How a round ended.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
@@ -290,6 +290,21 @@ pub(crate) fn last_recipient(method: &Method, site: usize) -> Answer {
 pub(crate) fn not_cached(site: usize) -> Answer {
     synth(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", Outcome::new(Verdict::Synth, Some(site)))
 }
+
+/// As little as can be, for a page of any origin to time (Resource Timing).
+pub(crate) fn ping(site: usize) -> Answer {
+    let mut answer = synth(StatusCode::OK, "ping", Outcome::new(Verdict::Synth, Some(site)));
+    if let AnswerHead::Own(fields) = &mut answer.head {
+        fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        fields.insert(HeaderName::from_static("timing-allow-origin"), HeaderValue::from_static("*"));
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(PING_BODY.len()));
+    }
+    answer.body = AnswerBody::Bytes(Bytes::from_static(PING_BODY));
+    answer
+}
+
+/// The body of what is timed.
+const PING_BODY: &[u8] = b"pong\n";
 
 /// An answer of our own, for programs.
 pub(crate) fn json(status: StatusCode, reason: &'static str, value: &serde_json::Value, site: usize) -> Answer {

@@ -1,0 +1,61 @@
+//! How the control process sends clients to edges.
+
+use std::path::PathBuf;
+
+use nearside_geo::City;
+
+use crate::model::{Answer, Dns, Policy, Steering};
+use crate::section::Section;
+use crate::values::{HostPattern, ListenAddress, Span};
+
+pub(super) fn steering(root: &Section<'_>) -> Option<Steering> {
+    let section = root.section("steering");
+    let listen: Option<ListenAddress> = section.get("listen");
+    let city: Option<String> = section.get("city");
+    let place = section.get("coordinates").or_else(|| city.as_deref().and_then(nearside_geo::city).map(City::place));
+    let path = |key| section.get::<String>(key).map(PathBuf::from);
+    let steering = Steering {
+        listen: listen.map(|ListenAddress(address)| address),
+        dns: dns(&section),
+        policy: section.or("policy", Policy::default()),
+        answer: section.or("answer", Answer::default()),
+        table: path("table"),
+        mmdb: path("mmdb"),
+        trusted_proxies: section.list("trusted_proxies"),
+        place,
+    };
+    if steering.listen.is_none() && steering.dns.is_none() && root.has("steering") {
+        section.object(
+            "listen",
+            "nobody can ask where to go",
+            "neither listen nor [steering.dns]",
+            "add listen = \":7070\" for the router, or [steering.dns] with listen = \":53\"",
+        );
+    }
+    root.has("steering").then_some(steering)
+}
+
+fn dns(section: &Section<'_>) -> Option<Dns> {
+    let is_there = section.has("dns");
+    let dns = section.section("dns");
+    let listen: Option<ListenAddress> =
+        if is_there { dns.required("listen", "add listen = \":53\"") } else { dns.get("listen") };
+    let zones: Vec<HostPattern> = dns.list("zones");
+    let name_server: Option<HostPattern> = dns.get("name_server");
+    let ttl = dns.or("ttl", Span(Dns::TTL)).0;
+    if is_there && zones.is_empty() {
+        let help = "add zones = [\"cdn.example.com\"]: the domains that are delegated to it";
+        dns.object("zones", "a name server without a zone answers nobody", "no zones", help);
+    }
+    if zones.iter().any(|zone| zone.to_string().contains('*')) {
+        dns.object(
+            "zones",
+            "a zone is one domain",
+            "a pattern",
+            "write it without `*`: what is below it belongs to it",
+        );
+    }
+    let below = || zones.first().map(|zone| format!("ns.{zone}"));
+    let name_server = name_server.map(|name| name.to_string()).or_else(below)?;
+    Some(Dns { listen: listen?.0, zones, name_server, ttl })
+}

@@ -1,0 +1,234 @@
+//! Steering: clients are sent to the nearest edge that serves what they want and is well.
+//!
+//! One decision ([`decide`]) stands behind three answers: redirects ([`router`]), names ([`dns`]), and what operators ask
+//! (`/v1/route/explain`). It rests on where clients are ([`world`]), what their browsers have measured ([`measured`]), and what the
+//! registry knows of edges. Nothing of it is in the way of data: without this process edges serve on.
+//!
+//! **Invariant:** an edge that is not reached from here is chosen only if none is.
+
+mod decide;
+mod dns;
+mod measured;
+mod router;
+mod world;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use nearside_config::{Answer, Steering as Config};
+use nearside_purge::{Member, Reach};
+use nearside_semantics::key::split_port;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::known::{Known, instant};
+use decide::{Candidate, Decision, decide};
+use measured::{Measurements, network_of};
+pub use world::WorldError;
+use world::{Located, World};
+
+/// Why clients cannot be steered.
+#[derive(Debug, thiserror::Error)]
+pub enum SteeringError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// It cannot be told where clients are.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// A name of the configuration is none of DNS.
+    #[error("{name:?} is no domain name: {cause}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        cause: String,
+    },
+}
+
+/// Steers clients.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    known: Arc<Known>,
+    config: Config,
+    world: World,
+    measurements: Mutex<Measurements>,
+}
+
+/// Where a steering that runs is reached.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Listens {
+    pub(crate) router: Option<SocketAddr>,
+    pub(crate) dns: Option<SocketAddr>,
+}
+
+/// What can be told of an answer: the edge, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice {
+    pub(crate) decision: Decision,
+    /// The chosen edge.
+    pub(crate) member: Member,
+    pub(crate) reach: Reach,
+    pub(crate) located: Option<Located>,
+}
+
+impl Steering {
+    /// Starts to answer.
+    ///
+    /// # Errors
+    ///
+    /// Something that is needed cannot be had.
+    pub(crate) async fn start(
+        config: Config,
+        known: Arc<Known>,
+    ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
+        let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
+        let steering = Arc::new(Self { known, config, world, measurements: Mutex::default() });
+        let (mut listens, mut running) = (Listens::default(), Vec::new());
+        if let Some(address) = steering.config.listen {
+            let (address, task) = router::start(address, Arc::clone(&steering)).await?;
+            listens.router = Some(address);
+            running.push(task);
+        }
+        if let Some(config) = steering.config.dns.clone() {
+            let (address, task) = dns::start(config, Arc::clone(&steering)).await?;
+            listens.dns = Some(address);
+            running.push(task);
+        }
+        Ok((steering, listens, running))
+    }
+
+    pub(crate) fn answer(&self) -> Answer {
+        self.config.answer
+    }
+
+    /// Whether what a client says of where it comes from is believed.
+    fn trusts(&self, proxy: IpAddr) -> bool {
+        self.config.trusted_proxies.contains(&proxy.to_canonical())
+    }
+
+    /// The edge for a client that wants something of a host, among those of which `can` is true; nothing if none serves that host.
+    pub(crate) fn choose(&self, host: &str, client: IpAddr, can: impl Fn(&Reach) -> bool) -> Option<Choice> {
+        let located = self.world.locate(client);
+        let edges = self.edges(host, &can);
+        let candidates = self.candidates(&edges, client);
+        let place = located.as_ref().map(|located| located.place);
+        let decision = decide(self.config.policy, place, &candidates, draw(client))?;
+        let chosen = decision.chosen()?.id.clone();
+        let edge = edges.into_iter().find(|edge| edge.member.id == chosen)?;
+        let reach = edge.member.reach.clone().unwrap_or_default();
+        Some(Choice { decision, member: edge.member, reach, located })
+    }
+
+    /// Whether any edge serves a host.
+    pub(crate) fn serves(&self, host: &str) -> bool {
+        !self.edges(host, &|_| true).is_empty()
+    }
+
+    /// A few edges that a client should measure: those that are expected to be near, and one more, so that what has become
+    /// nearer is seen.
+    pub(crate) fn to_measure(&self, host: &str, client: IpAddr, turn: u64) -> Vec<(String, String)> {
+        let can = |reach: &Reach| reach.url.is_some();
+        let Some(choice) = self.choose(host, client, can) else { return Vec::new() };
+        let alive: Vec<_> = choice.decision.ranked.iter().filter(|one| one.excluded != Some("unreachable")).collect();
+        let (near, far) = alive.split_at(alive.len().min(2));
+        let other = usize::try_from(turn).ok().and_then(|turn| far.get(turn.checked_rem(far.len())?));
+        let edges = self.edges(host, &can);
+        let url = |id: &str| edges.iter().find(|edge| edge.member.id == id)?.member.reach.as_ref()?.url.clone();
+        let wanted = near.iter().chain(other);
+        wanted.filter_map(|one| Some((one.id.clone(), url(&one.id)?))).collect()
+    }
+
+    /// A client has measured the way to an edge. Whether it is remembered.
+    pub(crate) fn report(&self, client: IpAddr, edge: &str, ms: f64) -> bool {
+        let is_edge = |member: &Member| member.id == edge && member.reach.is_some();
+        let is_known = self.known.registry.lock().nodes().any(|node| is_edge(&node.member));
+        is_known && self.measurements.lock().report(client, edge, ms, instant())
+    }
+
+    fn edges(&self, host: &str, can: &impl Fn(&Reach) -> bool) -> Vec<Edge> {
+        let host = bare(host);
+        let now = instant();
+        let registry = self.known.registry.lock();
+        // Any, if no host is named.
+        let serves = |node: &&crate::registry::Node| host.is_empty() || node.serves(&host);
+        let edges = registry.nodes().filter(|node| node.member.reach.as_ref().is_some_and(can)).filter(serves);
+        let edge = |node: &crate::registry::Node| Edge {
+            is_alive: node.is_alive(now),
+            load: node.load(),
+            member: node.member.clone(),
+        };
+        edges.map(edge).collect()
+    }
+
+    fn candidates(&self, edges: &[Edge], client: IpAddr) -> Vec<Candidate> {
+        let (measurements, now) = (self.measurements.lock(), instant());
+        let candidate = |edge: &Edge| Candidate {
+            id: edge.member.id.clone(),
+            place: edge.member.place,
+            is_alive: edge.is_alive,
+            load: edge.load,
+            measured: measurements.of(client, &edge.member.id, now),
+        };
+        edges.iter().map(candidate).collect()
+    }
+
+    /// Everything about a decision, for people.
+    pub(crate) fn explain(&self, client: IpAddr, host: &str) -> Value {
+        let choice = self.choose(host, client, |_| true);
+        let located = self.world.locate(client).map(|located| {
+            json!({
+                "city": located.city, "coordinates": located.place, "network": located.network.to_string(), "source": located.source
+            })
+        });
+        json!({
+            "ip": client.to_string(),
+            "host": host,
+            "policy": self.config.policy.as_str(),
+            "network": network_of(client).to_string(),
+            "location": located,
+            "edge": choice.as_ref().map(|choice| choice.member.id.clone()),
+            "reason": choice.as_ref().map(|choice| choice.decision.reason.as_str()),
+            "url": choice.as_ref().and_then(|choice| Some(choice.reach.url.as_deref()?.replace("{host}", host))),
+            "candidates": choice.map(|choice| choice.decision.ranked).unwrap_or_default(),
+        })
+    }
+
+    /// The networks that a decision for a client rests on: what was measured is known by one, where it is by the other.
+    pub(crate) fn scope(choice: &Choice, client: IpAddr) -> u8 {
+        if choice.decision.ranked.len() <= 1 {
+            return 0;
+        }
+        let located = choice.located.as_ref().map_or(0, |located| located.network.prefix_len());
+        let is_measured = choice.decision.ranked.iter().any(|one| one.is_measured);
+        // Without a place the network draws who serves it.
+        if is_measured || choice.located.is_none() { located.max(network_of(client).prefix_len()) } else { located }
+    }
+}
+
+/// An edge that serves what is wanted.
+struct Edge {
+    member: Member,
+    is_alive: bool,
+    load: Option<f64>,
+}
+
+/// The host of an authority, as patterns are written.
+fn bare(authority: &str) -> String {
+    let (host, _) = split_port(authority.as_bytes());
+    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
+}
+
+/// The same for all addresses of a network.
+fn draw(client: IpAddr) -> u64 {
+    let network: IpNet = network_of(client);
+    ahash::RandomState::with_seeds(4, 5, 6, 7).hash_one(network)
+}

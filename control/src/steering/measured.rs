@@ -1,0 +1,216 @@
+//! What clients have measured: round trips from their networks to edges.
+//!
+//! Of each network (a /24 of IPv4, a /48 of IPv6) and edge, a sketch of what was reported: counts in buckets whose ends grow by a
+//! twentieth, of which older ones weigh less with each report and with time. So the middle of it follows the network within
+//! a few reports, and what nobody has measured for long is known no more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+/// Each report makes those before it weigh so much less: the last four have half of all weight.
+const FADE: f64 = 0.84;
+/// After so long without reports all weigh half.
+const HALF_LIFE: Duration = Duration::from_secs(600);
+/// With less weight than three reports of this moment nothing is believed: 1 + FADE + FADE² is 2.55.
+const CONFIDENT: f64 = 2.5;
+/// Each bucket ends at so many times the end of the one before.
+const GROWTH: f64 = 1.05;
+/// Shorter is nothing that goes through a network; longer is no round trip.
+const MS_MIN: f64 = 0.05;
+const MS_MAX: f64 = 10_000.0;
+/// What weighs less than this is let go.
+const WEIGHT_MIN: f64 = 0.01;
+/// Networks of which something is remembered.
+const NETWORKS_MAX: usize = 50_000;
+/// Edges of which a network has measured something.
+const EDGES_MAX: usize = 64;
+
+/// What is known of the way from a network to an edge.
+#[derive(Debug, Clone, Default)]
+struct Sketch {
+    /// By bucket: its weight.
+    weights: BTreeMap<i32, f64>,
+    changed: Option<Instant>,
+}
+
+/// What it comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measured {
+    /// In the middle of all that was reported.
+    pub(crate) p50_ms: f64,
+    /// A tenth was longer.
+    pub(crate) p90_ms: f64,
+    /// In reports of this moment.
+    pub(crate) weight: f64,
+}
+
+impl Measured {
+    /// Whether it is to be believed.
+    pub(crate) fn is_confident(&self) -> bool {
+        self.weight >= CONFIDENT
+    }
+}
+
+impl Sketch {
+    fn add(&mut self, ms: f64, now: Instant) {
+        let fade = FADE * self.faded(now);
+        self.weights.values_mut().for_each(|weight| *weight *= fade);
+        self.weights.retain(|_, weight| *weight >= WEIGHT_MIN);
+        *self.weights.entry(bucket(ms)).or_default() += 1.0;
+        self.changed = Some(now);
+    }
+
+    /// How much is left of what it weighed.
+    fn faded(&self, now: Instant) -> f64 {
+        let since = self.changed.map_or(Duration::ZERO, |changed| now.saturating_duration_since(changed));
+        0.5_f64.powf(since.as_secs_f64() / HALF_LIFE.as_secs_f64())
+    }
+
+    fn measured(&self, now: Instant) -> Option<Measured> {
+        let total: f64 = self.weights.values().sum();
+        let weight = total * self.faded(now);
+        let (p50_ms, p90_ms) = (self.quantile(total, 0.5)?, self.quantile(total, 0.9)?);
+        (weight >= WEIGHT_MIN).then_some(Measured { p50_ms, p90_ms, weight })
+    }
+
+    fn quantile(&self, total: f64, part: f64) -> Option<f64> {
+        let mut seen = 0.0;
+        let reached = self.weights.iter().find(|(_, weight)| {
+            seen += **weight;
+            seen >= total * part
+        });
+        let (bucket, _) = reached.or_else(|| self.weights.iter().next_back())?;
+        // The middle of the bucket.
+        Some(GROWTH.powf(f64::from(*bucket) + 0.5))
+    }
+}
+
+fn bucket(ms: f64) -> i32 {
+    #[expect(clippy::cast_possible_truncation, reason = "of what is clamped there are a few hundred")]
+    let bucket = (ms.clamp(MS_MIN, MS_MAX).ln() / GROWTH.ln()).floor() as i32;
+    bucket
+}
+
+/// The network that a client's reports are of.
+pub(crate) fn network_of(address: IpAddr) -> IpNet {
+    let address = address.to_canonical();
+    let length = if address.is_ipv4() { 24 } else { 48 };
+    IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |network| network.trunc())
+}
+
+/// What is known of all networks.
+#[derive(Debug, Default)]
+pub(crate) struct Measurements {
+    networks: HashMap<IpNet, BTreeMap<String, Sketch>>,
+}
+
+impl Measurements {
+    /// A client has measured the way to an edge. Whether it is remembered: not if it can be no round trip, or there is no room.
+    pub(crate) fn report(&mut self, client: IpAddr, edge: &str, ms: f64, now: Instant) -> bool {
+        if !(MS_MIN..=MS_MAX).contains(&ms) {
+            return false;
+        }
+        let network = network_of(client);
+        if !self.networks.contains_key(&network) && self.networks.len() >= NETWORKS_MAX {
+            self.forget(now);
+            if self.networks.len() >= NETWORKS_MAX {
+                return false;
+            }
+        }
+        let edges = self.networks.entry(network).or_default();
+        if !edges.contains_key(edge) && edges.len() >= EDGES_MAX {
+            return false;
+        }
+        edges.entry(edge.to_owned()).or_default().add(ms, now);
+        true
+    }
+
+    /// Forgets what is not to be believed any more.
+    fn forget(&mut self, now: Instant) {
+        let is_known = |sketch: &Sketch| sketch.measured(now).is_some_and(|measured| measured.is_confident());
+        self.networks.retain(|_, edges| edges.values().any(is_known));
+    }
+
+    /// What a client's network has measured of an edge.
+    pub(crate) fn of(&self, client: IpAddr, edge: &str, now: Instant) -> Option<Measured> {
+        self.networks.get(&network_of(client))?.get(edge)?.measured(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "the moment from which the others are counted")]
+    fn begin() -> Instant {
+        Instant::now()
+    }
+
+    fn client() -> IpAddr {
+        "192.0.2.7".parse().unwrap()
+    }
+
+    #[test]
+    fn quantiles_are_within_a_twentieth_and_follow_within_five_reports() {
+        let (mut known, now) = (Measurements::default(), begin());
+        for ms in [20.0, 21.0, 19.5, 20.5, 20.0, 20.2, 19.9, 20.1, 60.0, 20.0] {
+            assert!(known.report(client(), "edge", ms, now));
+        }
+        let before = known.of(client(), "edge", now).unwrap();
+        assert!((before.p50_ms - 20.0).abs() <= 1.1 && before.is_confident(), "{before:?}");
+        assert!(before.p90_ms > 50.0, "one of the last ten was slow: {before:?}");
+        for _ in 0..5 {
+            known.report(client(), "edge", 100.0, now);
+        }
+        let after = known.of(client(), "edge", now).unwrap();
+        assert!((after.p50_ms - 100.0).abs() <= 5.0, "{after:?}");
+        // Others of the same network know it too, and of another they do not.
+        assert!(known.of("192.0.2.200".parse().unwrap(), "edge", now).is_some());
+        assert!(known.of("192.0.3.7".parse().unwrap(), "edge", now).is_none());
+    }
+
+    #[test]
+    fn it_takes_three_reports_and_is_believed_for_some_time() {
+        let (mut known, now) = (Measurements::default(), begin());
+        let is_believed = |known: &Measurements, now| known.of(client(), "edge", now).is_some_and(|m| m.is_confident());
+        known.report(client(), "edge", 20.0, now);
+        known.report(client(), "edge", 20.0, now);
+        assert!(!is_believed(&known, now));
+        known.report(client(), "edge", 20.0, now);
+        assert!(is_believed(&known, now));
+        for _ in 0..20 {
+            known.report(client(), "edge", 20.0, now);
+        }
+        assert!(is_believed(&known, now + HALF_LIFE));
+        assert!(!is_believed(&known, now + 2 * HALF_LIFE));
+    }
+
+    #[test]
+    fn what_is_no_round_trip_and_what_is_too_much_is_not_remembered() {
+        let (mut known, now) = (Measurements::default(), begin());
+        for ms in [0.0, -1.0, f64::NAN, f64::INFINITY, 10_001.0] {
+            assert!(!known.report(client(), "edge", ms, now), "{ms}");
+        }
+        for number in 0..EDGES_MAX + 10 {
+            known.report(client(), &format!("edge-{number}"), 1.0, now);
+        }
+        assert_eq!(known.networks[&network_of(client())].len(), EDGES_MAX);
+        let network = |number: u32| IpAddr::from((0x0a00_0000 + (number << 8)).to_be_bytes());
+        for number in 0..60_000 {
+            known.report(network(number), "edge", 1.0, now);
+        }
+        assert!(known.networks.len() <= NETWORKS_MAX);
+        // What was believed stays while others go.
+        let mut known = Measurements::default();
+        (0..5).for_each(|_| assert!(known.report(client(), "edge", 7.0, now)));
+        for number in 0..60_000 {
+            known.report(network(number), "edge", 1.0, now);
+        }
+        assert!(known.of(client(), "edge", now).is_some());
+    }
+}
