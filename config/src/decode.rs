@@ -18,9 +18,11 @@ mod hook;
 mod site;
 mod steering;
 mod token;
+mod wan;
 
 pub(crate) use control::LogKind;
 pub use control::{is_control, load_control};
+pub use wan::{load_wan, parse_wan};
 
 /// Reads and checks a file.
 ///

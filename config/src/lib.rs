@@ -12,12 +12,12 @@ mod problem;
 mod section;
 mod values;
 
-pub use decode::{is_control, load, load_control, parse};
+pub use decode::{is_control, load, load_control, load_wan, parse, parse_wan};
 pub use model::{
     AccessLog, Answer, Cache, Config, ControlConfig, Dns, EventType, Fallback, Follows, Hook, Keep, Key, Languages,
     Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy, Public, PublicUrl,
-    PurgeLog, Role, Scope, SetCookie, Signature, Site, Steering, Template, Timeouts, TlsListener, Token, Webhook,
-    default_id,
+    PurgeLog, Quality, Role, RoundTrip, Scope, SetCookie, Signature, Site, Steering, Template, Timeouts, TlsListener,
+    Token, Wan, WanLink, WanPlace, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

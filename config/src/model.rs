@@ -15,6 +15,7 @@ mod public;
 mod site;
 mod steering;
 mod token;
+mod wan;
 
 pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog};
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
@@ -22,6 +23,7 @@ pub use public::{Public, PublicUrl};
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
 pub use steering::{Answer, Dns, Policy, Steering};
 pub use token::{Scope, Token};
+pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};
 
 /// Everything that an edge or a shield is told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -81,6 +81,13 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// Whether a key is there, and says nothing.
+    pub(crate) fn is_empty_text(&self, key: &'static str) -> bool {
+        self.asked.borrow_mut().push(key);
+        let value = self.table.and_then(|table| table.get(key));
+        value.is_some_and(|value| value.get_ref().as_str() == Some(""))
+    }
+
     /// Whether a key is there.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
@@ -245,6 +252,13 @@ impl Value for std::net::IpAddr {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         let text = value.as_str().and_then(|text| text.parse().ok());
         text.ok_or_else(|| "an IP address, as in \"127.0.0.1\" or \"::1\"".to_owned())
+    }
+}
+
+impl Value for &'static nearside_geo::City {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let city = value.as_str().and_then(nearside_geo::city);
+        city.ok_or_else(|| "one of the larger cities, by its English name or the code of its airport".to_owned())
     }
 }
 
