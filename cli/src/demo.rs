@@ -1,54 +1,92 @@
-//! `nearside demo`: a CDN on this machine, each node a process of its own.
+//! `nearside demo`: a planet on this machine: a CDN, each node a process of its own, and a WAN between them.
 
+mod browser;
 mod check;
 mod nodes;
+mod order;
+mod planet;
 
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::Context;
+use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fleet::Fleet;
 
-use nodes::{NODES, Node};
+use nodes::{NETWORKS, NODES, Node};
 
 /// Flags of `nearside demo`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DemoArgs {
+    #[command(subcommand)]
+    order: Option<Order>,
     /// Go through a tour unattended, every step asserted, and exit
     #[arg(long)]
     check: bool,
 }
 
+/// What a demo that runs is told.
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Break something of the demo that runs: `origin`, `control`, `shield-fra`, `edge-nrt` stop; `link fra-iad` is cut;
+    /// `slow edge-fra 80ms` makes all ways to it longer
+    Fail {
+        /// What
+        #[arg(value_name = "WHAT", required = true, num_args = 1..=3)]
+        what: Vec<String>,
+    },
+    /// Heal what was broken, or all
+    Heal {
+        /// What; all if it is left out
+        #[arg(value_name = "WHAT", num_args = 0..=2)]
+        what: Vec<String>,
+    },
+    /// Say what is broken
+    State,
+}
+
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        let mut fleet = Fleet::new("demo")?;
-        let work = async {
-            for node in &NODES {
-                fleet.start(node.member(&fleet)?).await?;
-            }
-            if args.check {
-                return check::check(&mut fleet).await;
-            }
-            print_table(&fleet);
-            fleet.watch().await
-        };
-        let done = tokio::select! {
-            done = work => done,
-            _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-            _ = hang_up.recv() => Ok(ExitCode::SUCCESS),
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                eprintln!("\nstopping");
-                Ok(ExitCode::SUCCESS)
-            }
-        };
-        fleet.stop_all().await;
-        done
+        match &args.order {
+            Some(Order::Fail { what }) => order::fail(what).await,
+            Some(Order::Heal { what }) => order::heal(what).await,
+            Some(Order::State) => order::state().await,
+            None => play(args.check).await,
+        }
     })
+}
+
+async fn play(check: bool) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut fleet = Fleet::new("demo")?;
+    std::fs::write(fleet.folder().join("networks.csv"), NETWORKS).context("cannot write where networks are")?;
+    let orders = order::listen().await?;
+    let work = async {
+        for node in &NODES {
+            fleet.start(node.member(&fleet)?).await?;
+        }
+        if check {
+            return check::check(&mut fleet).await;
+        }
+        print_table(&fleet);
+        fleet.watch(orders).await
+    };
+    let done = tokio::select! {
+        done = work => done,
+        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+        _ = hang_up.recv() => Ok(ExitCode::SUCCESS),
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            eprintln!("\nstopping");
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    fleet.stop_all().await;
+    done
 }
 
 fn print_table(fleet: &Fleet) {
@@ -57,10 +95,18 @@ fn print_table(fleet: &Fleet) {
         println!("{:<12} {:<14} {:<30} {}", node.name, node.city, node.url(), shields_of(node));
     }
     println!();
-    println!("Open http://nrt.localhost:8085/ in a browser, twice; then another edge. Or:");
-    println!("  curl -sI http://nrt.localhost:8085/ | grep -i -e cache-status -e age");
-    println!("  nearside purge --wait --url http://nrt.localhost:8085/        (on all nodes; --help tells what else)");
-    println!("What reached the origin: http://127.0.0.1:8099/_ledger");
+    println!(
+        "Open http://gru.localhost:8000/ in a browser: the site, as if you sat in São Paulo; you are sent to the nearest edge."
+    );
+    println!("  other cities: mex lax yyz dub mad los jnb bom sin icn akl; one edge: http://nrt.gru.localhost:8000/");
+    println!("  without a CDN: http://origin.gru.localhost:8000/");
+    println!("  curl -sI http://gru.localhost:8000/ | grep -i -e location -e x-route");
+    println!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
+    println!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
+    println!(
+        "  nearside demo fail edge-nyc; nearside demo fail link fra-iad; nearside demo fail slow edge-fra 80ms; nearside demo heal"
+    );
+    println!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
     println!("Logs of all nodes: {}", fleet.folder().display());
     println!("Ctrl-C stops everything.");
 }

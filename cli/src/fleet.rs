@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin_client::send;
@@ -30,6 +31,19 @@ pub(crate) struct Member {
     pub(crate) args: Vec<String>,
     /// What answers 200 once it is ready.
     pub(crate) ready_url: String,
+}
+
+/// What a fleet that runs is told; it answers with the names of those that are stopped.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// This one is killed, and is not started again.
+    Stop { name: String, done: oneshot::Sender<anyhow::Result<Vec<String>>> },
+    /// This one that was stopped starts.
+    Start { name: String, done: oneshot::Sender<anyhow::Result<Vec<String>>> },
+    /// All that were stopped start.
+    StartAll { done: oneshot::Sender<anyhow::Result<Vec<String>>> },
+    /// Only the answer is wanted.
+    Stopped { done: oneshot::Sender<anyhow::Result<Vec<String>>> },
 }
 
 /// Processes that belong together.
@@ -130,10 +144,13 @@ impl Fleet {
         format!("{name} has ended ({status}); its last words:{last}")
     }
 
-    /// Watches until a process dies for good; one that merely dies is started again.
-    pub(crate) async fn watch(&mut self) -> anyhow::Result<ExitCode> {
+    /// Watches until a process dies for good; one that merely dies is started again. Does what it is told meanwhile.
+    pub(crate) async fn watch(&mut self, mut changes: mpsc::Receiver<Change>) -> anyhow::Result<ExitCode> {
+        let mut stopped: Vec<Member> = Vec::new();
         loop {
-            sleep(LOOK_AGAIN * 4).await;
+            if let Ok(Some(change)) = timeout(LOOK_AGAIN * 4, changes.recv()).await {
+                self.change(change, &mut stopped).await;
+            }
             for place in 0..self.processes.len() {
                 let Some(process) = self.processes.get_mut(place) else { continue };
                 let Some(status) = process.child.try_wait()? else { continue };
@@ -155,6 +172,30 @@ impl Fleet {
         }
     }
 
+    /// Does what it is told; whoever has told it may be gone.
+    async fn change(&mut self, change: Change, stopped: &mut Vec<Member>) {
+        let (done, result) = match change {
+            Change::Stop { name, done } => {
+                if let Some(member) = self.kill(&name).await {
+                    stopped.push(member);
+                }
+                (done, Ok(()))
+            }
+            Change::Start { name, done } => (done, self.start_again(stopped, |member| member.name == name).await),
+            Change::StartAll { done } => (done, self.start_again(stopped, |_| true).await),
+            Change::Stopped { done } => (done, Ok(())),
+        };
+        let names = stopped.iter().map(|member| member.name.clone()).collect();
+        let _ = done.send(result.map(|()| names));
+    }
+
+    async fn start_again(&mut self, stopped: &mut Vec<Member>, which: impl Fn(&Member) -> bool) -> anyhow::Result<()> {
+        while let Some(place) = stopped.iter().position(&which) {
+            self.start(stopped.swap_remove(place)).await?;
+        }
+        Ok(())
+    }
+
     /// Stops the process called `name`.
     pub(crate) async fn stop(&mut self, name: &str) {
         if let Some(place) = self.processes.iter().position(|process| process.member.name == name) {
@@ -164,10 +205,17 @@ impl Fleet {
 
     /// Kills the process called `name`, and starts it again.
     pub(crate) async fn kill_and_start(&mut self, name: &str) -> anyhow::Result<()> {
-        let place = self.processes.iter().position(|process| process.member.name == name).context("it does not run")?;
+        let member = self.kill(name).await.context("it does not run")?;
+        self.start(member).await
+    }
+
+    /// Kills the process called `name`: as it can be started again. Nothing if it does not run.
+    pub(crate) async fn kill(&mut self, name: &str) -> Option<Member> {
+        let place = self.processes.iter().position(|process| process.member.name == name)?;
         let mut process = self.processes.swap_remove(place);
-        process.child.kill().await?;
-        self.start(process.member).await
+        // It may have ended already.
+        let _ = process.child.kill().await;
+        Some(process.member)
     }
 
     /// Sends a signal to the process called `name`.
@@ -180,6 +228,30 @@ impl Fleet {
     /// The process of `name`, as the system numbers it.
     pub(crate) fn pid(&self, name: &str) -> Option<u32> {
         self.processes.iter().find(|process| process.member.name == name)?.child.id()
+    }
+
+    /// What all of them have used of processors so far.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
+        let ticks_per_second = rustix::param::clock_ticks_per_second();
+        let mut ticks = 0;
+        for pid in self.processes.iter().filter_map(|process| process.child.id()) {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // Behind the name, which may hold anything: proc_pid_stat(5), fields 14 and 15.
+            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            ticks += fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+        }
+        Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
+    }
+
+    /// What all of them have in memory, in bytes; what they share counts once for each.
+    pub(crate) fn memory(&self) -> anyhow::Result<u64> {
+        let mut kib = 0;
+        for pid in self.processes.iter().filter_map(|process| process.child.id()) {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
+            kib += line.context("the system does not tell")?.trim().parse::<u64>()?;
+        }
+        Ok(kib * 1024)
     }
 
     /// Stops all, those that face clients first.

@@ -16,6 +16,7 @@ mod node;
 mod port;
 mod purge;
 mod tools;
+mod wan_sim;
 
 use std::process::ExitCode;
 
@@ -43,7 +44,9 @@ enum Command {
     Control(control::ControlArgs),
     /// Run an origin that does what each request says, for tests and demos
     OriginSim(tools::OriginSimArgs),
-    /// Run a CDN on this machine: an origin, two shields, six edges
+    /// Run a simulated WAN: what goes through it takes as long as between two cities, and can be cut, slowed and healed
+    WanSim(wan_sim::WanSimArgs),
+    /// Run a CDN on this machine: an origin, two shields, six edges, steering, and a WAN between them
     Demo(demo::DemoArgs),
     /// Check a configuration file without applying it
     Check(tools::CheckArgs),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Shield(args) => node::shield(args),
         Command::Control(args) => control::control(&args),
         Command::OriginSim(args) => tools::origin_sim(&args),
+        Command::WanSim(args) => wan_sim::wan_sim(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => purge::purge(&args),

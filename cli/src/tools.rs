@@ -46,7 +46,7 @@ fn refused(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
 /// Flags of `nearside check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration of an edge, a shield or a control process
+    /// The configuration of an edge, a shield, a control process or a simulated WAN
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -55,6 +55,12 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if nearside_config::is_control(&args.file) {
         let config = nearside_config::load_control(&args.file)?;
         println!("{}: ok (control, {})", args.file.display(), config.listen);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if nearside_config::is_wan(&args.file) {
+        let config = nearside_config::load_wan(&args.file)?;
+        let (places, links) = (config.places.len(), config.links.len());
+        println!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
         return Ok(ExitCode::SUCCESS);
     }
     let config = nearside_config::load(&args.file)?;

@@ -21,7 +21,7 @@ mod token;
 mod wan;
 
 pub(crate) use control::LogKind;
-pub use control::{is_control, load_control};
+pub use control::{is_control, is_wan, load_control};
 pub use wan::{load_wan, parse_wan};
 
 /// Reads and checks a file.

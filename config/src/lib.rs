@@ -12,7 +12,7 @@ mod problem;
 mod section;
 mod values;
 
-pub use decode::{is_control, load, load_control, load_wan, parse, parse_wan};
+pub use decode::{is_control, is_wan, load, load_control, load_wan, parse, parse_wan};
 pub use model::{
     AccessLog, Answer, Cache, Config, ControlConfig, Dns, EventType, Fallback, Follows, Hook, Keep, Key, Languages,
     Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy, Public, PublicUrl,

@@ -81,11 +81,14 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// Whether a key is there, and says nothing.
-    pub(crate) fn is_empty_text(&self, key: &'static str) -> bool {
-        self.asked.borrow_mut().push(key);
-        let value = self.table.and_then(|table| table.get(key));
-        value.is_some_and(|value| value.get_ref().as_str() == Some(""))
+    /// A string that may be empty.
+    pub(crate) fn text(&self, key: &'static str) -> Option<String> {
+        let value = self.find(key)?;
+        let text = value.get_ref().as_str().map(str::to_owned);
+        if text.is_none() {
+            self.wrong(key, value, "a string");
+        }
+        text
     }
 
     /// Whether a key is there.

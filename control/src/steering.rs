@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::known::{Known, instant};
-use decide::{Candidate, Decision, decide};
+use decide::{Candidate, Decision, Ranked, decide};
 use measured::{Measurements, network_of};
 pub use world::WorldError;
 use world::{Located, World};
@@ -133,17 +133,21 @@ impl Steering {
         !self.edges(host, &|_| true).is_empty()
     }
 
-    /// A few edges that a client should measure: those that are expected to be near, and one more, so that what has become
-    /// nearer is seen.
+    /// A few edges that a client should measure: the two that are expected to be nearest; and one that might be nearer, because it was
+    /// measured to be farther than its distance tells, which may have passed, or else another one each time.
     pub(crate) fn to_measure(&self, host: &str, client: IpAddr, turn: u64) -> Vec<(String, String)> {
         let can = |reach: &Reach| reach.url.is_some();
         let Some(choice) = self.choose(host, client, can) else { return Vec::new() };
-        let alive: Vec<_> = choice.decision.ranked.iter().filter(|one| one.excluded != Some("unreachable")).collect();
+        let alive: Vec<_> = choice.decision.ranked.iter().filter(|one| one.is_alive()).collect();
         let (near, far) = alive.split_at(alive.len().min(2));
-        let other = usize::try_from(turn).ok().and_then(|turn| far.get(turn.checked_rem(far.len())?));
+        let expected = near.first().and_then(|nearest| nearest.expected_ms).unwrap_or(f64::INFINITY);
+        let by_distance = |one: &&&Ranked| one.by_distance_ms.unwrap_or(f64::INFINITY);
+        let hopeful = far.iter().filter(|one| by_distance(one) < expected);
+        let hopeful = hopeful.min_by(|a, b| by_distance(a).total_cmp(&by_distance(b)));
+        let in_turn = || far.get(usize::try_from(turn).ok()?.checked_rem(far.len())?);
         let edges = self.edges(host, &can);
         let url = |id: &str| edges.iter().find(|edge| edge.member.id == id)?.member.reach.as_ref()?.url.clone();
-        let wanted = near.iter().chain(other);
+        let wanted = near.iter().chain(hopeful.or_else(in_turn));
         wanted.filter_map(|one| Some((one.id.clone(), url(&one.id)?))).collect()
     }
 

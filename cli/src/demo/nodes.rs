@@ -10,7 +10,7 @@ pub(crate) struct Node {
     pub(crate) name: &'static str,
     pub(crate) city: &'static str,
     pub(crate) port: u16,
-    /// `None` for the origin, which has no admin listener; the control process has no other.
+    /// Where it is asked whether it is ready: `None` for the origin, which has no other listener.
     pub(crate) admin_port: Option<u16>,
     /// The subcommand that runs it, and its configuration.
     pub(crate) role: &'static str,
@@ -35,10 +35,28 @@ pub(crate) fn node(name: &str) -> anyhow::Result<&'static Node> {
     NODES.iter().find(|node| node.name == name).context("no such node")
 }
 
+/// Where the browsers of the simulated WAN are.
+pub(crate) const NETWORKS: &str = include_str!("../../../config/local/networks.csv");
+
 /// All of them, in the order in which they start.
-pub(crate) static NODES: [Node; 10] = [
-    Node { name: "origin-sim", city: "-", port: 8099, admin_port: None, role: "origin-sim", config: None },
-    Node { name: "control", city: "-", port: 7080, admin_port: Some(7080), role: "control", config: None },
+pub(crate) static NODES: [Node; 11] = [
+    Node {
+        name: "wan-sim",
+        city: "-",
+        port: 8000,
+        admin_port: Some(8001),
+        role: "wan-sim",
+        config: Some(include_str!("../../../config/local/wan-sim.toml")),
+    },
+    Node { name: "origin", city: "Dallas", port: 8099, admin_port: None, role: "origin-sim", config: None },
+    Node {
+        name: "control",
+        city: "Frankfurt",
+        port: 7080,
+        admin_port: Some(7080),
+        role: "control",
+        config: Some(include_str!("../../../config/local/control.toml")),
+    },
     node!("shield", "fra", "Frankfurt", 8091, 7091),
     node!("shield", "iad", "Washington", 8092, 7092),
     node!("edge", "fra", "Frankfurt", 8081, 7081),
@@ -62,11 +80,15 @@ impl Node {
     pub(crate) fn member(&self, fleet: &Fleet) -> anyhow::Result<Member> {
         let mut args = vec![self.role.to_owned()];
         match self.config {
-            Some(config) => args.extend(["--config".to_owned(), fleet.configure(self.name, config)?]),
+            Some(config) => {
+                // Files of the fleet stand in its folder.
+                let in_folder = |name: &str| fleet.folder().join(name).display().to_string();
+                let config = config
+                    .replace("\"purges.log\"", &format!("{:?}", in_folder("purges.log")))
+                    .replace("\"networks.csv\"", &format!("{:?}", in_folder("networks.csv")));
+                args.extend(["--config".to_owned(), fleet.configure(self.name, &config)?]);
+            }
             None => args.extend(["--listen".to_owned(), format!("127.0.0.1:{}", self.port)]),
-        }
-        if self.role == "control" {
-            args.extend(["--log".to_owned(), fleet.folder().join("purges.log").display().to_string()]);
         }
         Ok(Member { name: self.name.to_owned(), args, ready_url: self.ready_url() })
     }

@@ -25,9 +25,19 @@ pub fn load_control(path: &Path) -> Result<ControlConfig, ConfigError> {
 /// Whether a file says that it is a control process's.
 #[must_use]
 pub fn is_control(path: &Path) -> bool {
+    role_of(path).as_deref() == Some("control")
+}
+
+/// Whether a file says that it is a simulated WAN's.
+#[must_use]
+pub fn is_wan(path: &Path) -> bool {
+    role_of(path).as_deref() == Some("wan-sim")
+}
+
+fn role_of(path: &Path) -> Option<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let (table, _) = DeTable::parse_recoverable(&text);
-    table.get_ref().get("role").and_then(|role| role.get_ref().as_str()) == Some("control")
+    table.get_ref().get("role")?.get_ref().as_str().map(str::to_owned)
 }
 
 pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {

@@ -220,6 +220,22 @@ fn the_reference_of_the_control_process_is_whole_and_states_the_defaults() {
 }
 
 #[test]
+fn the_reference_of_the_simulated_wan_is_whole_and_states_the_defaults() {
+    let text = in_force(include_str!("../../reference/wan-sim.toml"));
+    let findings = Findings::default();
+    let wan = decode_with(&text, &findings, wan::wan).unwrap();
+    assert_eq!(findings.problems.into_inner(), Vec::new());
+    assert_eq!((wan.quality, wan.seed), (crate::model::Quality::default(), 1));
+    let known: BTreeSet<String> = findings.known.into_inner().into_iter().collect();
+    let mut written = BTreeSet::new();
+    keys(DeTable::parse(&text).unwrap().get_ref(), "", &mut written);
+    assert_eq!(written, known);
+    let bad =
+        parse_wan("wan.toml", "role = \"wan-sim\"\n[[link]]\nfrom = \"a\"\nto = \"b\"\nlisten = \":1\"".to_owned());
+    assert!(bad.unwrap_err().render(false).contains("there is no such place"));
+}
+
+#[test]
 fn a_purge_log_is_of_one_kind_and_a_process_has_one_name_on_nats() {
     let problems = |log: &str| {
         let text = format!("role = \"control\"\nlisten = \":7080\"\n[purge_log]\n{log}");

@@ -60,8 +60,7 @@ fn place(section: &Section<'_>) -> Option<WanPlace> {
     let city: Option<&'static City> = section.required("city", "add city = \"Tokyo\"");
     let address: Option<ListenAddress> =
         section.required("address", "add address = \"127.0.0.1:8085\": where it listens");
-    let door =
-        if section.has("door") && section.is_empty_text("door") { Some(String::new()) } else { section.get("door") };
+    let door = section.text("door");
     Some(WanPlace { name: name?, city: city?, address: address?.0, door })
 }
 

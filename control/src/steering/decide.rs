@@ -60,6 +60,8 @@ pub(crate) struct Ranked {
     pub(crate) id: String,
     /// Along the great circle.
     pub(crate) distance_km: Option<f64>,
+    /// The round trip that the distance tells.
+    pub(crate) by_distance_ms: Option<f64>,
     /// The round trip that is expected.
     pub(crate) expected_ms: Option<f64>,
     /// Whether that was measured; else it comes from the distance.
@@ -71,6 +73,13 @@ pub(crate) struct Ranked {
     pub(crate) score_ms: Option<f64>,
     /// Why it is not to be chosen: `unreachable`, `full`.
     pub(crate) excluded: Option<&'static str>,
+}
+
+impl Ranked {
+    /// Whether it can be reached, as far as is known.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.excluded != Some(UNREACHABLE)
+    }
 }
 
 /// A decision: the edges in the order of preference, the first of which is chosen.
@@ -105,9 +114,8 @@ pub(crate) fn decide(policy: Policy, client: Option<Place>, candidates: &[Candid
     });
     let chosen = ranked.first()?;
     // What it would have been, had nobody anything to do.
-    let expected = |one: &&Ranked| one.excluded != Some(UNREACHABLE);
     let ms = |one: &Ranked| one.expected_ms.unwrap_or(f64::INFINITY);
-    let nearest = ranked.iter().filter(expected).min_by(|a, b| ms(a).total_cmp(&ms(b)));
+    let nearest = ranked.iter().filter(|one| one.is_alive()).min_by(|a, b| ms(a).total_cmp(&ms(b)));
     let choices = ranked.iter().filter(|one| one.excluded.is_none()).count();
     let reason = if !any_alive {
         Reason::LastKnown
@@ -146,6 +154,7 @@ fn rank(policy: Policy, client: Option<Place>, candidate: &Candidate, any_alive:
     Ranked {
         id: candidate.id.clone(),
         distance_km: between.map(|(client, edge)| client.distance_km(edge).round()),
+        by_distance_ms: by_distance,
         expected_ms,
         is_measured: believed.is_some(),
         weight: candidate.measured.map_or(0.0, |measured| measured.weight),

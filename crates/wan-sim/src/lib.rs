@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(line(&mut socket).await, "hello");
         assert!(begun.elapsed() >= Duration::from_millis(99), "{:?}", begun.elapsed());
         // More than windows and buffers hold, both ways at once.
-        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 + n / 251) as u8).collect();
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 + n / 251).to_le_bytes()[0]).collect();
         let (mut read, mut write) = socket.into_split();
         let expected = sent.clone();
         let writing = tokio::spawn(async move {
@@ -210,7 +210,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_browser_comes_from_the_city_that_its_url_names() {
         let sim = sim().await;
-        for (host, from) in [("gru.localhost:8000", "127.1.1.1"), ("far.dub.localhost", "127.1.2.1"), ("DUB.localhost", "127.1.2.1")] {
+        for (host, from) in
+            [("gru.localhost:8000", "127.1.1.1"), ("far.dub.localhost", "127.1.2.1"), ("DUB.localhost", "127.1.2.1")]
+        {
             let mut socket = TcpStream::connect(sim.door().unwrap()).await.unwrap();
             let head = format!("GET /a HTTP/1.1\r\nX-First: 1\r\nHost: {host}\r\n\r\n");
             // In two parts, as it may come.
@@ -242,7 +244,10 @@ mod tests {
             assert!(status == 422 && text.contains(says), "{fault}: {text}");
         }
         for what in ["lon-nrt", "far"] {
-            assert_eq!(ask(api, "POST", "/v1/faults", &format!("{{\"what\": \"{what}\", \"cut\": true}}")).await.0, 200);
+            assert_eq!(
+                ask(api, "POST", "/v1/faults", &format!("{{\"what\": \"{what}\", \"cut\": true}}")).await.0,
+                200
+            );
             socket.write_all(b"hello\n").await.unwrap();
             let waited = timeout(Duration::from_millis(400), socket.read_u8()).await;
             assert!(waited.is_err(), "{what}: it comes through");

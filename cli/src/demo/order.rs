@@ -1,0 +1,214 @@
+//! Orders to a demo that runs: it listens on the loopback, and breaks and heals what it is told to.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::Method;
+use nearside_config::Span;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::nodes::NODES;
+use crate::admin_client::send;
+use crate::exit::Unreachable;
+use crate::fleet::Change;
+
+/// Where a demo is told.
+const ADDRESS: &str = "127.0.0.1:7090";
+/// Where its WAN is.
+const WAN: &str = "http://127.0.0.1:8001";
+/// Orders that may wait.
+const ORDERS_MAX: usize = 16;
+
+/// What is to be broken, or healed.
+#[derive(Debug, Clone, PartialEq)]
+enum What {
+    /// A process.
+    Node(&'static str),
+    /// A way, or all ways to a place: with how much longer it is; nothing: it is cut.
+    Way(String, Option<f64>),
+}
+
+/// Listens for orders; those about processes come out.
+pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<Change>> {
+    let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+    let listener = TcpListener::bind(ADDRESS)
+        .await
+        .with_context(|| format!("cannot listen on {ADDRESS}: is there another demo?"))?;
+    let routes = Router::new()
+        .route("/v1/demo", get(told_state))
+        .route("/v1/demo/fail", post(told_fail))
+        .route("/v1/demo/heal", post(told_heal))
+        .with_state(sender);
+    // As long as the program: it has nothing to lose.
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Ok(receiver)
+}
+
+type Told = Result<Json<Value>, (StatusCode, Json<Value>)>;
+
+async fn told_fail(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<Value>, JsonRejection>) -> Told {
+    // Only as application/json: what a page of a foreign origin may send without being asked is no order.
+    let Json(body) = body.map_err(|error| refused(&error.body_text()))?;
+    let what = words(&body).parse::<What>().map_err(|error| refused(&format!("{error:#}")))?;
+    apply(&fleet, what, false).await
+}
+
+async fn told_heal(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<Value>, JsonRejection>) -> Told {
+    let Json(body) = body.map_err(|error| refused(&error.body_text()))?;
+    let words = words(&body);
+    if !words.is_empty() {
+        let what = words.parse::<What>().map_err(|error| refused(&format!("{error:#}")))?;
+        return apply(&fleet, what, true).await;
+    }
+    let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
+    wan(Method::DELETE, "/v1/faults", None).await.map_err(failed)?;
+    change(&fleet, |done| Change::StartAll { done }).await.map_err(failed)?;
+    told_state(State(fleet)).await
+}
+
+async fn told_state(State(fleet): State<mpsc::Sender<Change>>) -> Told {
+    let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
+    let stopped = change(&fleet, |done| Change::Stopped { done }).await.map_err(failed)?;
+    let faults = wan(Method::GET, "/v1/faults", None).await.unwrap_or_default();
+    let nodes: Vec<_> = NODES.iter().map(|node| node.name).collect();
+    Ok(Json(json!({ "nodes": nodes, "stopped": stopped, "faults": faults.get("faults") })))
+}
+
+fn words(body: &Value) -> String {
+    body.get("what").and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+}
+
+fn refused(detail: &str) -> (StatusCode, Json<Value>) {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    (status, Json(json!({ "type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": detail })))
+}
+
+async fn apply(fleet: &mpsc::Sender<Change>, what: What, heals: bool) -> Told {
+    let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
+    match what {
+        What::Node(name) => {
+            let name = name.to_owned();
+            let told = |done| if heals { Change::Start { name, done } } else { Change::Stop { name, done } };
+            change(fleet, told).await.map_err(failed)?;
+        }
+        What::Way(way, _) if heals => {
+            wan(Method::DELETE, &format!("/v1/faults/{way}"), None).await.map_err(failed)?;
+        }
+        What::Way(way, slower_ms) => {
+            let fault = json!({ "what": way, "cut": slower_ms.is_none(), "slower_ms": slower_ms.unwrap_or(0.0) });
+            wan(Method::POST, "/v1/faults", Some(fault.to_string())).await.map_err(failed)?;
+        }
+    }
+    told_state(State(fleet.clone())).await
+}
+
+/// Has the fleet do something, and waits for it.
+async fn change(
+    fleet: &mpsc::Sender<Change>,
+    what: impl FnOnce(oneshot::Sender<anyhow::Result<Vec<String>>>) -> Change,
+) -> anyhow::Result<Vec<String>> {
+    let (done, result) = oneshot::channel();
+    fleet.send(what(done)).await.ok().context("the demo is stopping")?;
+    result.await.context("the demo is stopping")?
+}
+
+/// Asks the WAN something.
+pub(crate) async fn wan(method: Method, path: &str, body: Option<String>) -> anyhow::Result<Value> {
+    let reply = send(method, &format!("{WAN}{path}"), body).await?;
+    let page: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    if !reply.status.is_success() {
+        bail!("{}", page.get("detail").and_then(Value::as_str).unwrap_or("the WAN has refused it"));
+    }
+    Ok(page)
+}
+
+impl FromStr for What {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        match words.as_slice() {
+            [name] => {
+                let node = NODES.iter().find(|node| node.name == *name && node.name != "wan-sim");
+                let names: Vec<_> = NODES.iter().map(|node| node.name).filter(|name| *name != "wan-sim").collect();
+                let unknown = || format!("there is no {name:?}: {}, link CITY-CITY, slow PLACE TIME", names.join(", "));
+                Ok(Self::Node(node.with_context(unknown)?.name))
+            }
+            ["link", way] => Ok(Self::Way((*way).to_owned(), None)),
+            ["slow", way] => Ok(Self::Way((*way).to_owned(), Some(0.0))),
+            ["slow", way, time] => {
+                let Span(time) =
+                    time.parse().map_err(|error| anyhow::anyhow!("{time:?} is no time: expected {error}"))?;
+                Ok(Self::Way((*way).to_owned(), Some(time.as_secs_f64() * 1000.0)))
+            }
+            _ => bail!("expected a node, or `link fra-iad`, or `slow edge-fra 80ms`, not {text:?}"),
+        }
+    }
+}
+
+/// `nearside demo fail`
+pub(crate) async fn fail(what: &[String]) -> anyhow::Result<ExitCode> {
+    tell("fail", &what.join(" ")).await
+}
+
+/// `nearside demo heal`
+pub(crate) async fn heal(what: &[String]) -> anyhow::Result<ExitCode> {
+    tell("heal", &what.join(" ")).await
+}
+
+/// `nearside demo state`
+pub(crate) async fn state() -> anyhow::Result<ExitCode> {
+    let reply = reach(send(Method::GET, &format!("http://{ADDRESS}/v1/demo"), None).await)?;
+    print(&serde_json::from_slice(&reply.body)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tell(verb: &str, what: &str) -> anyhow::Result<ExitCode> {
+    let body = json!({ "what": what }).to_string();
+    let reply = reach(send(Method::POST, &format!("http://{ADDRESS}/v1/demo/{verb}"), Some(body)).await)?;
+    let page: Value = serde_json::from_slice(&reply.body)?;
+    if !reply.status.is_success() {
+        bail!("{}", page.get("detail").and_then(Value::as_str).unwrap_or("the demo has refused it"));
+    }
+    print(&page);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what to do where no demo runs.
+fn reach<T>(reply: anyhow::Result<T>) -> anyhow::Result<T> {
+    reply.map_err(|error| {
+        if error.is::<Unreachable>() {
+            anyhow::Error::new(Unreachable(format!(
+                "no demo runs on this machine (start one with `nearside demo`): {error:#}"
+            )))
+        } else {
+            error
+        }
+    })
+}
+
+fn print(page: &Value) {
+    let empty = Vec::new();
+    let stopped = page.get("stopped").and_then(Value::as_array).unwrap_or(&empty);
+    let faults = page.get("faults").and_then(Value::as_array).unwrap_or(&empty);
+    for name in stopped.iter().filter_map(Value::as_str) {
+        println!("{name:<14} stopped");
+    }
+    for fault in faults {
+        let what = fault.get("what").and_then(Value::as_str).unwrap_or_default();
+        let is_cut = fault.get("cut").and_then(Value::as_bool).unwrap_or_default();
+        let slower = fault.get("slower_ms").and_then(Value::as_f64).unwrap_or_default();
+        if is_cut { println!("{what:<14} cut") } else { println!("{what:<14} {slower} ms slower") }
+    }
+    if stopped.is_empty() && faults.is_empty() {
+        println!("nothing is broken");
+    }
+}

@@ -1,0 +1,263 @@
+//! The part of the tour that is about the planet: the simulated WAN, and who is sent where.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::browser::Browser;
+use super::order::wan;
+use crate::admin_client::send;
+use crate::claims::Claims;
+use crate::fleet::Fleet;
+
+/// Clients are moved after so many reports of their network at most.
+const REPORTS_MAX: usize = 5;
+/// Within so much of the table, or so much of a millisecond, a round trip is right.
+const ERROR_MAX: f64 = 0.05;
+const ERROR_MS_MAX: f64 = 2.0;
+const CONTROL: &str = "http://127.0.0.1:7080";
+
+/// A city from which somebody looks, and how far each edge is from there, in milliseconds.
+struct Viewer {
+    code: String,
+    edges: BTreeMap<String, f64>,
+    origin_ms: f64,
+}
+
+impl Viewer {
+    /// The edge to which the way is shortest.
+    fn nearest(&self) -> &str {
+        let edges = self.edges.iter().min_by(|a, b| a.1.total_cmp(b.1));
+        edges.map_or("", |(name, _)| name)
+    }
+
+    /// The edge that it is sent to, and why.
+    async fn sent_to(&self) -> anyhow::Result<(String, String)> {
+        let reply = Browser::open(&format!("{}.localhost", self.code)).await?.get("/").await?;
+        let told = reply.field("x-route").to_owned();
+        ensure!(reply.status.as_u16() == 302, "the router answered {}", reply.status);
+        Ok((told.split(';').next().unwrap_or_default().to_owned(), told))
+    }
+
+    /// Does what the script in a browser does: times some edges and reports.
+    async fn measures(&self) -> anyhow::Result<()> {
+        let mut router = Browser::open(&format!("{}.localhost", self.code)).await?;
+        let page: Value = serde_json::from_slice(&router.get("/.well-known/nearside/candidates").await?.body)?;
+        let mut report = serde_json::Map::new();
+        for edge in page.get("edges").and_then(Value::as_array).context("no candidates")? {
+            let text = |key| edge.get(key).and_then(Value::as_str).unwrap_or_default();
+            let host = text("url").trim_start_matches("http://").split(':').next().unwrap_or_default();
+            let time = Browser::open(host).await?.round_trip().await?;
+            report.insert(text("id").to_owned(), json!(time.as_secs_f64() * 1000.0));
+        }
+        let body = Value::Object(report).to_string();
+        let reply = router.ask(Method::POST, "/.well-known/nearside/report", &body).await?;
+        ensure!(reply.status.is_success(), "the report was answered {}", reply.status);
+        Ok(())
+    }
+}
+
+/// Goes through it.
+pub(crate) async fn check(tour: &mut Claims, fleet: &mut Fleet) -> anyhow::Result<()> {
+    let viewers = viewers().await?;
+    tour.check("at rest everything together takes less than 5 % of a core, and 600 MiB", at_rest(fleet).await);
+    tour.check("from all twelve cities, steering picks the edge with the shortest way", all_near(&viewers).await);
+    tour.check("each arrives at its edge, which serves the page", all_arrive(&viewers).await);
+    tour.check("names lead to the same edges as redirects", all_named(&viewers).await);
+    tour.check("simulated round trips are within 5 % or 2 ms of the table", round_trips(&viewers).await);
+    tour.check("a megabyte on a new connection takes as long as theory says, within 10 %", slow_start(&viewers).await);
+    tour.check(
+        "Frankfurt gets 80 ms slower: its clients have moved after five reports, and come back when it is healed",
+        slowed(&viewers).await,
+    );
+    tour.check(
+        "London is killed: its clients are sent elsewhere at once, and come back when it is back",
+        killed(&viewers, fleet).await,
+    );
+    tour.check(
+        "the ways to a shield are cut: what is not cached comes through the other, or from the origin",
+        cut().await,
+    );
+    Ok(())
+}
+
+async fn viewers() -> anyhow::Result<Vec<Viewer>> {
+    let page = wan(Method::GET, "/v1/wan", None).await?;
+    let viewers = page.get("viewers").and_then(Value::as_array).context("the WAN knows no viewers")?;
+    let viewer = |viewer: &Value| {
+        let times = viewer.get("round_trip_ms")?.as_object()?;
+        let edges = times.iter().filter(|(name, _)| name.starts_with("edge-"));
+        let edges = edges.filter_map(|(name, ms)| Some((name.clone(), ms.as_f64()?))).collect();
+        let code = viewer.get("code")?.as_str()?.to_owned();
+        Some(Viewer { code, edges, origin_ms: times.get("origin")?.as_f64()? })
+    };
+    let viewers: Vec<_> = viewers.iter().filter_map(viewer).collect();
+    ensure!(viewers.len() == 12, "{} viewers", viewers.len());
+    Ok(viewers)
+}
+
+async fn all_near(viewers: &[Viewer]) -> anyhow::Result<()> {
+    for viewer in viewers {
+        let (edge, told) = viewer.sent_to().await?;
+        ensure!(edge == viewer.nearest(), "{} is sent to {told}, and {} is nearest", viewer.code, viewer.nearest());
+    }
+    Ok(())
+}
+
+async fn all_arrive(viewers: &[Viewer]) -> anyhow::Result<()> {
+    for viewer in viewers {
+        let code = viewer.nearest().trim_start_matches("edge-");
+        let reply = Browser::open(&format!("{code}.{}.localhost", viewer.code)).await?.get("/").await?;
+        let timing = reply.field("server-timing");
+        ensure!(
+            reply.status.as_u16() == 200 && timing.contains(viewer.nearest()),
+            "{}: {} {timing}",
+            viewer.code,
+            reply.status
+        );
+    }
+    Ok(())
+}
+
+/// By the decision that also stands behind DNS; what the server says is tested elsewhere.
+async fn all_named(viewers: &[Viewer]) -> anyhow::Result<()> {
+    for (number, viewer) in viewers.iter().enumerate() {
+        let url = format!("{CONTROL}/v1/route/explain?ip=127.1.{}.9&host=www.demo.localhost", number + 1);
+        let page: Value = serde_json::from_slice(&send(Method::GET, &url, None).await?.body)?;
+        let edge = page.get("edge").and_then(Value::as_str).unwrap_or_default();
+        ensure!(edge == viewer.nearest(), "{}: {page}", viewer.code);
+    }
+    Ok(())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+async fn round_trips(viewers: &[Viewer]) -> anyhow::Result<()> {
+    let each = viewers.iter().map(|viewer| async move {
+        for (edge, expected) in &viewer.edges {
+            let host = format!("{}.{}.localhost", edge.trim_start_matches("edge-"), viewer.code);
+            let measured = ms(Browser::open(&host).await?.round_trip().await?);
+            let error = (measured - expected).abs();
+            ensure!(
+                error <= ERROR_MS_MAX || error <= expected * ERROR_MAX,
+                "{} to {edge}: {measured:.1} ms, and the table says {expected} ms",
+                viewer.code
+            );
+        }
+        anyhow::Ok(())
+    });
+    futures_util::future::try_join_all(each).await.map(drop)
+}
+
+/// From the city from which the origin is about 80 ms away: the handshake, the request with the first ten segments, and a round trip for each
+/// time that the window doubles.
+async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
+    const BYTES: u32 = 1 << 20;
+    const SEGMENT: u32 = 1460;
+    let viewer = viewers.iter().min_by(|a, b| (a.origin_ms - 80.0).abs().total_cmp(&(b.origin_ms - 80.0).abs()));
+    let viewer = viewer.context("no viewer")?;
+    let (mut sent, mut rounds) = (0, 0_u32);
+    while sent < BYTES.div_ceil(SEGMENT) {
+        sent += 10 << rounds;
+        rounds += 1;
+    }
+    // 200 Mbit/s.
+    let on_the_line = f64::from(BYTES) * 8.0 / 200_000.0 / f64::from(1 << rounds) * f64::from(1 << (rounds - 1));
+    let theory = viewer.origin_ms * f64::from(1 + rounds) + on_the_line;
+    let mut best = f64::MAX;
+    for _ in 0..3 {
+        let mut browser = Browser::open(&format!("origin.{}.localhost", viewer.code)).await?;
+        let reply = browser.get(&format!("/far?size={BYTES}&seed=3")).await?;
+        ensure!(reply.body.len() == usize::try_from(BYTES)?, "{} bytes came", reply.body.len());
+        best = best.min(ms(browser.elapsed()));
+    }
+    let error = (best - theory).abs() / theory;
+    ensure!(error <= 0.1, "from {} it took {best:.0} ms, and by theory {theory:.0} ms", viewer.code);
+    println!("      from {} over {} ms: {best:.0} ms, by theory {theory:.0} ms", viewer.code, viewer.origin_ms);
+    Ok(())
+}
+
+async fn slowed(viewers: &[Viewer]) -> anyhow::Result<()> {
+    let theirs: Vec<_> = viewers.iter().filter(|viewer| viewer.nearest() == "edge-fra").collect();
+    ensure!(!theirs.is_empty(), "Frankfurt has no clients");
+    let fault = json!({ "what": "edge-fra", "slower_ms": 80.0 }).to_string();
+    wan(Method::POST, "/v1/faults", Some(fault)).await?;
+    let moved = moved(&theirs, |edge| edge != "edge-fra").await;
+    wan(Method::DELETE, "/v1/faults/edge-fra", None).await?;
+    let reports = moved?;
+    let back = self::moved(&theirs, |edge| edge == "edge-fra").await?;
+    println!("      {} cities have moved after {reports} reports, and were back after {back}", theirs.len());
+    Ok(())
+}
+
+/// After how many reports of each all are where they should be.
+async fn moved(viewers: &[&Viewer], is_there: impl Fn(&str) -> bool) -> anyhow::Result<usize> {
+    for reports in 1..=REPORTS_MAX {
+        let each = viewers.iter().map(|viewer| async {
+            viewer.measures().await?;
+            anyhow::Ok(is_there(&viewer.sent_to().await?.0))
+        });
+        if futures_util::future::try_join_all(each).await?.iter().all(|is_there| *is_there) {
+            return Ok(reports);
+        }
+    }
+    bail!("some have not moved after {REPORTS_MAX} reports")
+}
+
+async fn killed(viewers: &[Viewer], fleet: &mut Fleet) -> anyhow::Result<()> {
+    let theirs: Vec<_> = viewers.iter().filter(|viewer| viewer.nearest() == "edge-lon").collect();
+    ensure!(!theirs.is_empty(), "London has no clients");
+    let member = fleet.kill("edge-lon").await.context("it does not run")?;
+    // Its connections end with it, half a round trip away.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut wrong = None;
+    for viewer in &theirs {
+        let (edge, told) = viewer.sent_to().await?;
+        if edge == "edge-lon" {
+            wrong = Some(told);
+        }
+    }
+    fleet.start(member).await?;
+    if let Some(told) = wrong {
+        bail!("somebody is still sent to {told}");
+    }
+    for _ in 0..50 {
+        if theirs.first().context("nobody")?.sent_to().await?.0 == "edge-lon" {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("nobody is sent there when it is back")
+}
+
+async fn cut() -> anyhow::Result<()> {
+    let fault = json!({ "what": "shield-fra", "cut": true }).to_string();
+    wan(Method::POST, "/v1/faults", Some(fault)).await?;
+    let served = async {
+        for number in 0..4 {
+            let url = format!("http://127.0.0.1:8081/behind-a-cut?cc=max-age%3D60&number={number}");
+            let reply = send(Method::GET, &url, None).await?;
+            ensure!(reply.status.as_u16() == 200, "Frankfurt answered {}", reply.status);
+        }
+        Ok(())
+    };
+    let served = served.await;
+    wan(Method::DELETE, "/v1/faults/shield-fra", None).await?;
+    served
+}
+
+async fn at_rest(fleet: &Fleet) -> anyhow::Result<()> {
+    const LOOKS: Duration = Duration::from_secs(5);
+    let before = fleet.processor_time()?;
+    tokio::time::sleep(LOOKS).await;
+    let percent = (fleet.processor_time()? - before).as_secs_f64() / LOOKS.as_secs_f64() * 100.0;
+    let mib = fleet.memory()? >> 20;
+    println!("      {percent:.1} % of a core, {mib} MiB");
+    ensure!(percent < 5.0 && mib < 600, "{percent:.1} % of a core, {mib} MiB");
+    Ok(())
+}

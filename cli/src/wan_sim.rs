@@ -1,0 +1,37 @@
+//! `nearside wan-sim`: a WAN in one process, for demos and labs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use nearside_wan_sim::WanSim;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::node::log_to_stderr;
+
+/// Flags of `nearside wan-sim`.
+#[derive(Debug, Args)]
+pub(crate) struct WanSimArgs {
+    /// Who is where, and the ways between them
+    #[arg(long, value_name = "FILE", env = "NEARSIDE_CONFIG")]
+    config: PathBuf,
+}
+
+pub(crate) fn wan_sim(args: &WanSimArgs) -> anyhow::Result<ExitCode> {
+    log_to_stderr();
+    let config = nearside_config::load_wan(&args.config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let sim = WanSim::start(config).await?;
+        let at = |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |a| format!("http://{a}"));
+        let (api, door) = (at(sim.api()), at(sim.door()));
+        tracing::info!(role = "wan-sim", api, links = sim.links().len(), "browsers come in at {door}");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            done = tokio::signal::ctrl_c() => done?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
