@@ -21,7 +21,7 @@ pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use public::{Public, PublicUrl};
 pub use site::{Key, Languages, Normalise, SetCookie, Site};
-pub use steering::{Answer, Dns, Policy, Steering};
+pub use steering::{Answer, Console, Dns, Policy, Steering};
 pub use token::{Scope, Token};
 pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};
 

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use nearside_api::order::beginning;
 use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Receipt, Wait};
 use nearside_config::HostPattern;
+use nearside_geo::Place;
 use nearside_purge::Line;
 use nearside_semantics::key::split_port;
 use serde_json::{Value, json};
@@ -46,6 +47,11 @@ impl Desk {
         // No number of another process.
         let tickets = AtomicU64::new(ahash::RandomState::new().hash_one(0_u8) >> 1);
         Self { access, nodes, book: Book::default(), known, engine, steering, tickets }
+    }
+
+    /// Where this process stands, if it was told.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.steering.as_ref()?.place()
     }
 
     /// Waits until all nodes that can be reached have done it, for as long as the order says.

@@ -7,6 +7,7 @@
 //! **Invariant:** an order is kept before any node sees it, and before it is acknowledged; it is not acknowledged before every
 //! node that was there is waited for. Nodes serve without this process; purges fail clearly then.
 
+mod console;
 mod desk;
 mod engine;
 mod fleet;
@@ -103,6 +104,7 @@ impl Control {
             .route("/readyz", get(move || readyz(Arc::clone(&known))))
             .merge(metrics::routes(Arc::clone(&desk)))
             .merge(fleet::routes(Arc::clone(&desk)))
+            .merge(console::routes(Arc::clone(&desk), config.console))
             .merge(hooks::routes(Arc::clone(&desk), config.hooks))
             .merge(nearside_api::routes(desk));
         running.push(tokio::spawn(async move {

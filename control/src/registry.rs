@@ -83,6 +83,11 @@ impl Node {
         Some(self.rates.requests / capacity)
     }
 
+    /// Client connections that it has.
+    pub(crate) fn connections(&self) -> u64 {
+        self.totals.map_or(0, |(_, totals)| totals.connections)
+    }
+
     /// It says what it has done in all.
     fn counts(&mut self, totals: Totals, now: Instant) {
         let Some((since, before)) = self.totals else {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use nearside_config::{Answer, Steering as Config};
+use nearside_geo::Place;
 use nearside_purge::{Member, Reach};
 use nearside_semantics::key::split_port;
 use parking_lot::Mutex;
@@ -104,6 +105,11 @@ impl Steering {
             running.push(task);
         }
         Ok((steering, listens, running))
+    }
+
+    /// Where this process stands.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.config.place
     }
 
     pub(crate) fn answer(&self) -> Answer {

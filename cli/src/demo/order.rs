@@ -77,9 +77,9 @@ async fn told_heal(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<
 async fn told_state(State(fleet): State<mpsc::Sender<Change>>) -> Told {
     let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
     let stopped = change(&fleet, |done| Change::Stopped { done }).await.map_err(failed)?;
-    let faults = wan(Method::GET, "/v1/faults", None).await.unwrap_or_default();
+    let page = wan(Method::GET, "/v1/wan", None).await.unwrap_or_default();
     let nodes: Vec<_> = NODES.iter().map(|node| node.name).collect();
-    Ok(Json(json!({ "nodes": nodes, "stopped": stopped, "faults": faults.get("faults") })))
+    Ok(Json(json!({ "nodes": nodes, "stopped": stopped, "wan": page })))
 }
 
 fn words(body: &Value) -> String {
@@ -198,7 +198,7 @@ fn reach<T>(reply: anyhow::Result<T>) -> anyhow::Result<T> {
 fn print(page: &Value) {
     let empty = Vec::new();
     let stopped = page.get("stopped").and_then(Value::as_array).unwrap_or(&empty);
-    let faults = page.get("faults").and_then(Value::as_array).unwrap_or(&empty);
+    let faults = page.pointer("/wan/faults").and_then(Value::as_array).unwrap_or(&empty);
     for name in stopped.iter().filter_map(Value::as_str) {
         println!("{name:<14} stopped");
     }

@@ -258,6 +258,8 @@ async fn at_rest(fleet: &Fleet) -> anyhow::Result<()> {
     let percent = (fleet.processor_time()? - before).as_secs_f64() / LOOKS.as_secs_f64() * 100.0;
     let mib = fleet.memory()? >> 20;
     println!("      {percent:.1} % of a core, {mib} MiB");
-    ensure!(percent < 5.0 && mib < 600, "{percent:.1} % of a core, {mib} MiB");
+    // A build for debugging is slower, and is not what people run.
+    let percent_max = if cfg!(debug_assertions) { 10.0 } else { 5.0 };
+    ensure!(percent < percent_max && mib < 600, "{percent:.1} % of a core, {mib} MiB");
     Ok(())
 }

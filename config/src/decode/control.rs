@@ -56,7 +56,17 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
     let secret: Option<Secret> = root.section("nodes").get("secret");
     let nodes = secret.map(|secret| Token { name: "nodes".to_owned(), secret, scope: Scope::Admin, sites: Vec::new() });
     let (webhooks, hooks, steering) = (hook::webhooks(root), hook::hooks(root), steering::steering(root));
-    Some(ControlConfig { listen: listen?.0, log: log?, keep, tokens, nodes, webhooks, hooks, steering })
+    Some(ControlConfig {
+        listen: listen?.0,
+        log: log?,
+        keep,
+        tokens,
+        nodes,
+        webhooks,
+        hooks,
+        steering,
+        console: steering::console(root),
+    })
 }
 
 /// The keys of each kind are asked for in any case, so that they are known; those of the other kind mean nothing.

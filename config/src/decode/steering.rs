@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nearside_geo::City;
 
-use crate::model::{Answer, Dns, Policy, Steering};
+use crate::model::{Answer, Console, Dns, Policy, Steering};
 use crate::section::Section;
 use crate::values::{HostPattern, ListenAddress, Span};
 
@@ -33,6 +33,11 @@ pub(super) fn steering(root: &Section<'_>) -> Option<Steering> {
         );
     }
     root.has("steering").then_some(steering)
+}
+
+pub(super) fn console(root: &Section<'_>) -> Console {
+    let section = root.section("console");
+    Console { open: section.or("open", true), demo: section.get("demo") }
 }
 
 fn dns(section: &Section<'_>) -> Option<Dns> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Hook, Steering, Token, Webhook};
+use super::{Console, Hook, Steering, Token, Webhook};
 use crate::values::{NatsUrl, Secret, StreamName, Upstream, ValueError};
 
 /// Everything that a control process is told.
@@ -28,6 +28,8 @@ pub struct ControlConfig {
     pub hooks: Vec<Hook>,
     /// How clients are sent to edges; nothing: they are not.
     pub steering: Option<Steering>,
+    /// Its web page.
+    pub console: Console,
 }
 
 impl ControlConfig {
@@ -35,7 +37,17 @@ impl ControlConfig {
     #[must_use]
     pub fn new(listen: SocketAddr, log: PurgeLog) -> Self {
         let (tokens, webhooks, hooks) = (Vec::new(), Vec::new(), Vec::new());
-        Self { listen, log, keep: Keep::default(), tokens, nodes: None, webhooks, hooks, steering: None }
+        Self {
+            listen,
+            log,
+            keep: Keep::default(),
+            tokens,
+            nodes: None,
+            webhooks,
+            hooks,
+            steering: None,
+            console: Console::default(),
+        }
     }
 }
 

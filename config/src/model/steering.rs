@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nearside_geo::Place;
 
-use crate::values::{HostPattern, ValueError};
+use crate::values::{HostPattern, Upstream, ValueError};
 
 /// How clients are sent to edges.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,5 +101,20 @@ impl FromStr for Answer {
             "alt-svc" => Ok(Self::AltSvc),
             _ => Err(ValueError("\"redirect\" or \"alt-svc\"".to_owned())),
         }
+    }
+}
+
+/// The web page of a control process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Console {
+    /// Whether everybody who reaches the listener may look, also where there are tokens.
+    pub open: bool,
+    /// A demo that it can break and heal.
+    pub demo: Option<Upstream>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { open: true, demo: None }
     }
 }

@@ -58,6 +58,12 @@ impl Access {
         Self { tokens, open, free_at }
     }
 
+    /// Whether nobody comes in without a token.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        !self.open
+    }
+
     /// Whether who sent this may do what `scope` says.
     ///
     /// # Errors

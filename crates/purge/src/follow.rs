@@ -26,7 +26,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// A node says that it lives this often.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// So often it looks whether it lags.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 /// Before it is tried again: at first, and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);

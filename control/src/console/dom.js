@@ -1,0 +1,40 @@
+// A few words for making elements and for telling numbers.
+
+const SVG = new Set(["svg", "g", "path", "circle", "rect", "text", "title", "line"]);
+
+/** An element; properties that are functions are listeners, `undefined` and `false` leave them out. */
+export function h(tag, properties = {}, ...children) {
+  const element = SVG.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (name === "style") Object.assign(element.style, value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const $ = (id) => document.getElementById(id);
+
+export const ms = (value) => (value === null || value === undefined ? "–" : value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`);
+
+export function short(value) {
+  if (value === 0) return "0";
+  const steps = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
+  const [by, unit] = steps.find(([step]) => value >= step) ?? [1, ""];
+  const scaled = value / by;
+  return `${scaled < 10 ? scaled.toFixed(1) : Math.round(scaled)}${unit}`;
+}
+
+export const percent = (part, whole) => (whole > 0 ? `${Math.round((100 * part) / whole)} %` : "–");
+
+/** Asks for JSON; the detail of a problem is the error. */
+export async function ask(path, { method = "GET", body } = {}) {
+  const token = sessionStorage.getItem("token");
+  const headers = { ...(token && { authorization: `Bearer ${token}` }), ...(body && { "content-type": "application/json" }) };
+  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  const page = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(page.detail ?? `status ${answer.status}`);
+  return page;
+}

@@ -1,0 +1,73 @@
+// The console: a stream tells how things are; everything else is drawn from that.
+import { $, ask, short } from "./dom.js";
+import * as map from "./map.js";
+import * as orders from "./orders.js";
+import * as plots from "./plots.js";
+import * as viewer from "./viewer.js";
+
+const SILENT_MS = 4000;
+let state = null;
+let demo = null;
+let heard = 0;
+
+map.begin();
+plots.begin();
+orders.begin(look);
+$("token").value = sessionStorage.getItem("token") ?? "";
+$("token").addEventListener("change", () => sessionStorage.setItem("token", $("token").value.trim()));
+
+function draw() {
+  if (!state) return;
+  const { viewer: from, edge } = viewer.now();
+  map.look(from, edge, demo?.wan?.places.find((place) => place.name === "origin"));
+  map.draw(state.nodes, edge);
+  map.look(from, edge, demo?.wan?.places.find((place) => place.name === "origin"));
+}
+
+function told(next) {
+  state = next;
+  heard = performance.now();
+  const { requests } = plots.add(state.nodes);
+  const dead = state.nodes.filter((node) => !node.alive);
+  const alive = state.nodes.length - dead.length;
+  $("summary").textContent = state.nodes.length
+    ? `${alive} of ${state.nodes.length} nodes reached, ${short(requests)} requests/s, purge ${state.seq}`
+    : "no node follows this control process yet: start one with --control";
+  const lost = dead.map((node) => node.id).join(", ");
+  warn(!state.live ? "The purge log cannot be read: nothing can be purged." : lost && `Not reached: ${lost}. Its users are sent elsewhere; a purge waits for it.`);
+  draw();
+}
+
+function warn(text) {
+  $("alert").hidden = !text;
+  $("alert").textContent = text || "";
+}
+
+async function look() {
+  try {
+    demo = await ask("api/demo");
+  } catch {
+    demo = null;
+    return;
+  }
+  orders.state(demo);
+  if (demo.wan && !viewer.now().viewer) viewer.begin(demo.wan, draw);
+  else if (demo.wan) viewer.update(demo.wan);
+  const late = demo.wan?.late;
+  $("honest").textContent = "What is simulated: the network between cities (round trips by a table, slow start, bandwidth), and where this browser sits. "
+    + `What is real: every node is a process of its own, every request, cache, purge and time on this page. ${late ? `The simulated network was late by ${late.p50_ms.toFixed(1)} ms at the median, ${late.p99_ms.toFixed(1)} ms at the 99th percentile.` : ""}`;
+}
+
+const stream = new EventSource("api/stream");
+stream.addEventListener("state", (event) => told(JSON.parse(event.data)));
+stream.addEventListener("happened", (event) => {
+  const { type, data } = JSON.parse(event.data);
+  if (type === "receipt" && data.node.state === "applied") map.ring(data.node.id);
+  if (type === "node-up" || type === "node-down") viewer.decide();
+});
+setInterval(() => {
+  if (heard && performance.now() - heard > SILENT_MS) warn("The control process does not answer; edges serve on.");
+}, 1000);
+
+look();
+setInterval(look, 5000);
