@@ -15,6 +15,7 @@ plots.begin();
 orders.begin(look);
 $("token").value = sessionStorage.getItem("token") ?? "";
 $("token").addEventListener("change", () => sessionStorage.setItem("token", $("token").value.trim()));
+$("who").addEventListener("submit", (event) => event.preventDefault());
 
 function draw() {
   if (!state) return;
@@ -27,6 +28,7 @@ function draw() {
 function told(next) {
   state = next;
   heard = performance.now();
+  $("who").hidden = !state.guarded;
   const { requests } = plots.add(state.nodes);
   const dead = state.nodes.filter((node) => !node.alive);
   const alive = state.nodes.length - dead.length;

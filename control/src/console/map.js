@@ -2,7 +2,7 @@
 import { $, h, percent, short } from "./dom.js";
 import land from "./land.js";
 
-const layers = Object.fromEntries(["arcs", "way", "rings", "nodes", "people"].map((name) => [name, h("g", { class: name })]));
+const layers = Object.fromEntries(["arcs", "ways", "rings", "nodes", "people"].map((name) => [name, h("g", { class: name })]));
 const nodes = new Map(); // by name: the element and where it is
 let selected = null;
 let latest = [];
@@ -69,7 +69,7 @@ export function draw(list, chosen) {
       for (const [name, value] of [["cx", x], ["cy", y], ["r", size]]) entry.mark.setAttribute(name, value);
     }
     entry.label.setAttribute("x", x + size + 1);
-    entry.label.setAttribute("y", y - size + 1);
+    entry.label.setAttribute("y", node.role === "shield" ? y + size + 3.5 : y - size + 1);
     entry.element.setAttribute("class", `node ${kind(node)}${node.id === chosen ? " chosen" : ""}`);
     const told = tell(node);
     entry.element.setAttribute("aria-label", told);
@@ -125,10 +125,10 @@ export function look(viewer, edge, origin) {
   let way = [];
   if (viewer) {
     const at = point(viewer.coordinates);
-    marks.push(h("g", { class: "viewer" }, h("title", {}, viewer.name), h("circle", { cx: at[0], cy: at[1], r: 1.8 }), h("text", { x: at[0] + 3, y: at[1] + 5 }, viewer.name)));
+    marks.push(h("g", { class: "viewer" }, h("title", {}, viewer.name), h("circle", { cx: at[0], cy: at[1], r: 1.8 }), h("text", { x: at[0] + (at[0] > 300 ? -3 : 3), y: at[1] + 5, "text-anchor": at[0] > 300 ? "end" : "start" }, viewer.name)));
     const node = nodes.get(edge);
     if (node) way = [h("path", { class: "way", d: arc(at, [node.x, node.y]), "data-to": edge })];
   }
   layers.people.replaceChildren(...marks);
-  layers.way.replaceChildren(...way);
+  layers.ways.replaceChildren(...way);
 }

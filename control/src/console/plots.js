@@ -1,5 +1,5 @@
 // Numbers of the last five minutes, as they come.
-import { $, h, ms, percent, short } from "./dom.js";
+import { $, h, ms, short } from "./dom.js";
 
 const SECONDS = 300;
 const series = new Map();
@@ -58,11 +58,11 @@ function draw(plot, line, tell) {
   const last = line.findLast((value) => value !== null);
   plot.querySelector("b").textContent = last === undefined ? "–" : tell(last);
   const top = Math.max(...line.filter((value) => value !== null), 1e-9);
-  const at = (value, place) => [SECONDS - line.length + place, 38 - (36 * value) / top];
+  // At least a minute wide.
+  const span = Math.max(line.length, 60);
+  const at = (value, place) => [(300 * (span - line.length + place)) / (span - 1), 38 - (36 * value) / top];
   const points = line.map((value, place) => (value === null ? null : at(value, place))).filter(Boolean);
   const path = points.map(([x, y]) => `${x} ${y.toFixed(1)}`).join("L");
   plot.querySelector(".line").setAttribute("d", points.length > 1 ? `M${path}` : "");
   plot.querySelector(".area").setAttribute("d", points.length > 1 ? `M${path}L${points.at(-1)[0]} 40L${points[0][0]} 40Z` : "");
 }
-
-export { percent };

@@ -26,6 +26,7 @@ const at = (name) => `http://${name ? `${name}.` : ""}${chosen.viewer.code}.loca
 export function begin(page, onChange) {
   [wan, viewers, tell] = [page, page.viewers, onChange];
   port = page.port ?? port;
+  performance.setResourceTimingBufferSize(1000);
   $("no-viewer").hidden = true;
   $("viewer-body").hidden = false;
   $("city").replaceChildren(...viewers.map((viewer) => h("option", { value: viewer.code }, viewer.name)));
@@ -43,7 +44,10 @@ async function choose() {
   const mine = ++run;
   chosen.viewer = viewers.find((viewer) => viewer.code === $("city").value) ?? viewers[0];
   chosen.edge = null;
-  $("loads").tBodies[0].replaceChildren();
+  for (const id of ["loads", "bars"]) $(id).tBodies[0].replaceChildren();
+  // What is measured should not be measured beside something else.
+  $("load").disabled = true;
+  performance.clearResourceTimings();
   await decide();
   const edges = Object.keys(chosen.viewer.round_trip_ms).filter((name) => name.startsWith("edge-"));
   const results = new Map();
@@ -56,7 +60,9 @@ async function choose() {
   const near = [...results].filter(([, time]) => time !== null).slice(0, 3);
   const body = JSON.stringify(Object.fromEntries(near));
   await fetch(`${at("")}/.well-known/nearside/report`, { ...options, method: "POST", body }).catch(() => {});
-  if (mine === run) await decide();
+  if (mine !== run) return;
+  $("load").disabled = false;
+  await decide();
 }
 
 /** Whom steering chooses now. */
@@ -94,7 +100,6 @@ async function once(url) {
 
 async function measure(edge) {
   const ping = `${at(edge.replace("edge-", ""))}/.well-known/nearside/ping`;
-  performance.clearResourceTimings();
   await once(ping);
   let best = Infinity;
   for (let n = 0; n < TIMES; n++) best = Math.min(best, await once(`${ping}?${n}`));
@@ -125,6 +130,7 @@ async function page(name) {
 async function load() {
   const button = $("load");
   button.disabled = true;
+  performance.clearResourceTimings();
   try {
     const edge = chosen.edge?.replace("edge-", "");
     if (!edge) throw new Error("no edge is chosen");

@@ -73,11 +73,11 @@ impl Access {
         let shown = shown(fields);
         if self.open && shown.is_none() {
             // A page of some other origin, in a browser on this machine, is not its user.
-            if fields.contains_key(header::ORIGIN) {
+            if fields.contains_key(header::ORIGIN) && !is_our_own_page(fields) {
                 return Err(Problem::new(
                     StatusCode::FORBIDDEN,
                     "cross-origin",
-                    "a request with `Origin` needs a token: configure a [[token]]",
+                    "a request of a page from elsewhere (`Origin`) needs a token: configure a [[token]]",
                 ));
             }
             return Ok(Holder { token: None });
@@ -202,6 +202,17 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// Whether a page of this listener asks, under an address of this machine: a name may be anybody's, also if it leads here.
+fn is_our_own_page(fields: &HeaderMap) -> bool {
+    let text = |name| fields.get(name).and_then(|value| value.to_str().ok());
+    let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
+    let is_here = |host: &str| {
+        host.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+            || host.split(':').next() == Some("localhost")
+    };
+    is_here(host) && origin.strip_prefix("http://") == Some(host)
+}
+
 #[cfg(test)]
 mod tests {
     use nearside_config::Secret;
@@ -228,6 +239,19 @@ mod tests {
         assert!(local.admit(&none, Scope::Admin).is_ok());
         let page = fields(&[("origin", "https://evil.example")]);
         assert_eq!(local.admit(&page, Scope::Purge).unwrap_err().code, "cross-origin");
+        // A page of the listener itself; not one of another port, nor one under a name that leads here.
+        for (origin, host, is_ours) in [
+            ("http://127.0.0.1:7080", "127.0.0.1:7080", true),
+            ("http://localhost:7080", "localhost:7080", true),
+            ("http://[::1]:7080", "[::1]:7080", true),
+            ("http://127.0.0.1:8000", "127.0.0.1:7080", false),
+            ("http://evil.example:7080", "evil.example:7080", false),
+            ("https://127.0.0.1:7080", "127.0.0.1:7080", false),
+            ("null", "127.0.0.1:7080", false),
+        ] {
+            let page = fields(&[("origin", origin), ("host", host)]);
+            assert_eq!(local.admit(&page, Scope::Purge).is_ok(), is_ours, "{origin} {host}");
+        }
         let far = Access::new(Vec::new(), "0.0.0.0:7080".parse().unwrap());
         assert_eq!(far.admit(&none, Scope::Read).unwrap_err().code, "no-tokens");
     }

@@ -72,7 +72,7 @@ pub struct Reach {
 /// What a node has done since it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// Requests that it has answered.
+    /// Requests that it has answered, but for those that it answers by itself (refusals, pings).
     pub requests: u64,
     /// Those of them that it has answered with what it had, fresh or stale, or shared with others.
     pub hits: u64,
