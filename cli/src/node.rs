@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use nearside_config::{
     AccessLog, ByteSize, Cache, Config, Fallback, Follows, Limits, ListenAddress, LogFormat, LogSink, NodeId,
-    OriginLimits, Public, Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
+    OriginLimits, Public, PublicUrl, Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
 };
 use nearside_geo::City;
 use nearside_node::{Clock, Node, StartError, Stopped};
@@ -71,6 +71,9 @@ pub(crate) struct EdgeArgs {
     /// A shield to ask in place of the origin; may repeat: each key has its own, the others step in
     #[arg(long, value_name = "URL")]
     shield: Vec<Upstream>,
+    /// Its own URL, for a control process that sends clients to it: "https://nrt.{host}", where {host} is the one asked for
+    #[arg(long, value_name = "URL")]
+    public_url: Option<PublicUrl>,
     /// A file with the secret that is shown to the shields (or the environment variable NEARSIDE_SHIELD_SECRET)
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -103,7 +106,9 @@ pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
         Some(Role::Shield { .. }) => bail!("this configuration is a shield's: run nearside shield with it"),
         None => Role::Edge { shields: args.shield, secret, fallback: Fallback::default() },
     };
-    serve(configure(args.node, file, role)?, nearside_edge::start)
+    let mut config = configure(args.node, file, role)?;
+    config.public.url = args.public_url.or(config.public.url);
+    serve(config, nearside_edge::start)
 }
 
 pub(crate) fn shield(args: ShieldArgs) -> anyhow::Result<ExitCode> {

@@ -229,6 +229,7 @@ from_text!(
     crate::values::ListenAddress,
     crate::values::Upstream,
     crate::values::HostPattern,
+    crate::values::HostPort,
     crate::values::NodeId,
     crate::values::NatsUrl,
     crate::values::StreamName,

@@ -302,6 +302,26 @@ impl fmt::Display for NodeId {
     }
 }
 
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl FromStr for HostPort {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let parts =
+            split_authority(text).and_then(|(host, port)| Some((host, port.parse().ok().filter(|port| *port != 0)?)));
+        let (host, port) = parts.ok_or_else(|| expected("\"HOST:PORT\""))?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
 /// A NATS server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsUrl {

@@ -110,8 +110,7 @@ impl Shared {
         let nodes: Vec<_> = registry.nodes().map(node).collect();
         drop(registry);
         json!({
-            "nodes": nodes, "seq": head.seq, "live": known.recent.is_live(), "place": self.desk.place(), "demo": self.config.demo.is_some(),
-            "guarded": self.desk.access().is_guarded(),
+            "nodes": nodes, "seq": head.seq, "live": known.recent.is_live(), "place": self.desk.place(), "guarded": self.desk.access().is_guarded(),
         })
     }
 
@@ -189,7 +188,13 @@ async fn route(
 async fn demo(State(shared): State<Shared>, fields: HeaderMap) -> Result<Response, Problem> {
     shared.admit(&fields)?;
     let none = || Problem::new(StatusCode::NOT_FOUND, "no-demo", "this is no demo: nothing here is simulated");
-    shared.demo(shared.config.demo.as_ref().ok_or_else(none)?, "GET", "/v1/demo", String::new()).await
+    if let Some(demo) = &shared.config.demo {
+        return shared.demo(demo, "GET", "/v1/demo", String::new()).await;
+    }
+    let wan = shared.demo(shared.config.wan.as_ref().ok_or_else(none)?, "GET", "/v1/wan", String::new()).await?;
+    let page = axum::body::to_bytes(wan.into_body(), DEMO_BYTES_MAX).await.unwrap_or_default();
+    let page: Value = serde_json::from_slice(&page).unwrap_or_default();
+    Ok(Json(json!({ "nodes": [], "stopped": [], "wan": page })).into_response())
 }
 
 /// Breaks and heals; for who may do everything.
@@ -204,6 +209,32 @@ async fn tell_demo(
     if !["fail", "heal"].contains(&&*verb) {
         return Err(none());
     }
-    let demo = shared.config.demo.as_ref().ok_or_else(none)?;
-    shared.demo(demo, "POST", &format!("/v1/demo/{verb}"), body.0.to_string()).await
+    if let Some(whole) = &shared.config.demo {
+        return shared.demo(whole, "POST", &format!("/v1/demo/{verb}"), body.0.to_string()).await;
+    }
+    let wan = shared.config.wan.as_ref().ok_or_else(none)?;
+    let what = body.0.get("what").and_then(Value::as_str).unwrap_or_default();
+    let (method, path, order) = to_wan(&verb, what)?;
+    let done = shared.demo(wan, method, &path, order).await?;
+    if !done.status().is_success() {
+        return Ok(done);
+    }
+    demo(State(shared), fields).await
+}
+
+/// The same words as a demo is told, for the WAN: method, path and body.
+fn to_wan(verb: &str, what: &str) -> Result<(&'static str, String, String), Problem> {
+    let words: Vec<_> = what.split_whitespace().collect();
+    let ms = |time: &str| time.strip_suffix("ms")?.parse::<f64>().ok();
+    match (verb, words.as_slice()) {
+        ("heal", []) => Ok(("DELETE", "/v1/faults".to_owned(), String::new())),
+        ("heal", [_, way, ..]) => Ok(("DELETE", format!("/v1/faults/{way}"), String::new())),
+        ("fail", ["link", way]) => {
+            Ok(("POST", "/v1/faults".to_owned(), json!({ "what": way, "cut": true }).to_string()))
+        }
+        ("fail", ["slow", way, time]) if ms(time).is_some() => {
+            Ok(("POST", "/v1/faults".to_owned(), json!({ "what": way, "slower_ms": ms(time) }).to_string()))
+        }
+        _ => Err(Problem::unprocessable("what", "here only ways can be broken: `link fra-iad`, `slow edge-fra 80ms`")),
+    }
 }

@@ -8,7 +8,7 @@ use super::parse_with;
 use crate::model::{Quality, RoundTrip, Wan, WanLink, WanPlace};
 use crate::problem::ConfigError;
 use crate::section::Section;
-use crate::values::{ListenAddress, NodeId, Span};
+use crate::values::{HostPort, ListenAddress, NodeId, Span};
 
 /// Reads and checks the file of a simulated WAN.
 ///
@@ -58,10 +58,9 @@ pub(crate) fn wan(root: &Section<'_>) -> Option<Wan> {
 fn place(section: &Section<'_>) -> Option<WanPlace> {
     let name: Option<NodeId> = section.required("name", "add name = \"edge-nrt\"");
     let city: Option<&'static City> = section.required("city", "add city = \"Tokyo\"");
-    let address: Option<ListenAddress> =
-        section.required("address", "add address = \"127.0.0.1:8085\": where it listens");
+    let address: Option<HostPort> = section.required("address", "add address = \"127.0.0.1:8085\": where it listens");
     let door = section.text("door");
-    Some(WanPlace { name: name?, city: city?, address: address?.0, door })
+    Some(WanPlace { name: name?, city: city?, address: address?, door })
 }
 
 fn link(section: &Section<'_>, places: &[WanPlace]) -> Option<WanLink> {

@@ -111,10 +111,12 @@ pub struct Console {
     pub open: bool,
     /// A demo that it can break and heal.
     pub demo: Option<Upstream>,
+    /// A simulated WAN, where there is no demo around it.
+    pub wan: Option<Upstream>,
 }
 
 impl Default for Console {
     fn default() -> Self {
-        Self { open: true, demo: None }
+        Self { open: true, demo: None, wan: None }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nearside_geo::City;
 
-use crate::values::NodeId;
+use crate::values::{HostPort, NodeId};
 
 /// Everything that a simulated WAN is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ pub struct WanPlace {
     /// Where it stands.
     pub city: &'static City,
     /// Where it truly listens.
-    pub address: SocketAddr,
+    pub address: HostPort,
     /// As browsers name it before the city; nothing: they cannot. Empty: the city alone.
     pub door: Option<String>,
 }

@@ -70,7 +70,7 @@ impl Door {
                 let way = Arc::new(Way::of_viewer(city, place));
                 let from = address_of(&self.viewers, city);
                 // A browser opens a connection when it has something to ask: then it has waited for nothing yet.
-                self.relay.carry(near, read, &way, place.address, from, accepted).await;
+                self.relay.carry(near, read, &way, &place.address, from, accepted).await;
             }
             None => {
                 let text = self.explain(&host);

@@ -59,8 +59,8 @@ impl WanSim {
             let way = Arc::new(Way::between(from, to));
             let (listener, address) = listen(link.listen).await?;
             let relay = relay::Relay { conditions: Arc::clone(&conditions), accuracy: Arc::clone(&accuracy) };
-            let target = to.address;
-            sim.running.push(tokio::spawn(async move { relay.serve(&listener, &way, target).await }));
+            let target = to.address.clone();
+            sim.running.push(tokio::spawn(async move { relay.serve(&listener, &way, &target).await }));
             sim.links.push(address);
         }
         if let Some(address) = config.listen {

@@ -1,13 +1,15 @@
 //! Connections that are carried over a way: what comes in goes out on the other side, later.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use nearside_config::HostPort;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
@@ -37,14 +39,14 @@ enum Piece {
 
 impl Relay {
     /// Takes connections and carries each to a target, as long as it runs.
-    pub(crate) async fn serve(&self, listener: &TcpListener, way: &Arc<Way>, target: SocketAddr) {
+    pub(crate) async fn serve(&self, listener: &TcpListener, way: &Arc<Way>, target: &HostPort) {
         let mut carried = tokio::task::JoinSet::new();
         loop {
             match accepted(listener).await {
                 Some(near) => {
-                    let (relay, way, accepted) = (self.clone(), Arc::clone(way), now());
+                    let (relay, way, target, accepted) = (self.clone(), Arc::clone(way), target.clone(), now());
                     carried
-                        .spawn(async move { relay.carry(near, BytesMut::new(), &way, target, None, accepted).await });
+                        .spawn(async move { relay.carry(near, BytesMut::new(), &way, &target, None, accepted).await });
                 }
                 None => sleep(ACCEPT_AGAIN).await,
             }
@@ -59,7 +61,7 @@ impl Relay {
         near: TcpStream,
         read: BytesMut,
         way: &Arc<Way>,
-        target: SocketAddr,
+        target: &HostPort,
         from: Option<IpAddr>,
         accepted: Instant,
     ) {
@@ -152,12 +154,16 @@ pub(crate) async fn accepted(listener: &TcpListener) -> Option<TcpStream> {
     listener.accept().await.ok().map(|(socket, _)| socket)
 }
 
-async fn connect(target: SocketAddr, from: Option<IpAddr>) -> std::io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(from) = from.filter(|from| from.is_ipv4() == target.is_ipv4()) {
+async fn connect(target: &HostPort, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    // Named anew each time: what is behind a name may move.
+    let mut addresses = lookup_host((target.host.as_str(), target.port)).await?;
+    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // An address of this machine leads nowhere else.
+    if let Some(from) = from.filter(|from| from.is_ipv4() == address.is_ipv4() && address.ip().is_loopback()) {
         socket.bind(SocketAddr::new(from, 0))?;
     }
-    socket.connect(target).await
+    socket.connect(address).await
 }
 
 #[expect(clippy::disallowed_methods, reason = "it takes real time")]
