@@ -1,5 +1,6 @@
 """What a person sees of the console, asserted. Started by script/check-console."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -111,6 +112,41 @@ def a_broken_edge_loses_its_users(page):
     expect(page.locator("#broken li")).to_have_count(0)
 
 
+def a_page_measures_and_reports(page):
+    """The script that any page may include, in one of another origin than the router."""
+    page.goto("http://lon.mad.localhost:8000/")
+    page.evaluate(
+        """() => new Promise((measured) => {
+          addEventListener('nearside-measured', (event) => measured(event.detail));
+          const script = document.createElement('script');
+          script.src = 'http://mad.localhost:8000/.well-known/nearside/measure.js';
+          document.head.append(script);
+        })"""
+    )
+    explained = json.load(urllib.request.urlopen("http://127.0.0.1:7080/v1/route/explain?ip=127.1.6.1&host=mad.localhost"))
+    measured = [one["id"] for one in explained["candidates"] if one["weight"] > 0]
+    assert {"edge-lon", "edge-fra"} <= set(measured) and len(measured) == 3, measured
+
+
+def at_a_terminal(_):
+    """What the console does with buttons, and the tour."""
+
+    def run(*words, code=0):
+        done = subprocess.run([NEARSIDE, *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, f"{words}: {done.returncode} {done.stdout} {done.stderr}"
+        return done.stdout + done.stderr
+
+    assert "fra-iad" in run("demo", "fail", "link", "fra-iad")
+    assert "80 ms slower" in run("demo", "fail", "slow", "edge-fra", "80ms")
+    assert "cut" in run("demo", "state")
+    assert "fra-iad" not in run("demo", "heal", "link", "fra-iad")
+    assert "there is no" in run("demo", "fail", "edge-xyz", code=1)
+    assert "nothing is broken" in run("demo", "heal")
+    tour = run("tour")
+    for part in ["x-route: edge-nyc", "edge-nrt; hit", "edge-syd     applied", "edge-nrt       stopped", "nothing is broken"]:
+        assert part in tour, f"{part}: {tour}"
+
+
 def check(name, step, page):
     step(page)
     print(f"ok    {name}", flush=True)
@@ -129,6 +165,8 @@ def demo(eyes):
         assert not eyes.wrong, eyes.wrong
         print("ok    nothing goes wrong in the page")
         check("breaking an edge moves its users, and healing brings them back", a_broken_edge_loses_its_users, page)
+        check("a page anywhere measures for its visitors, and reports", a_page_measures_and_reports, page)
+        check("at a terminal things are broken and healed, and the tour is gone through", at_a_terminal, page)
         # Requests to an edge that is gone fail: that is told as an error.
         eyes.wrong = [wrong for wrong in eyes.wrong if "Failed to load resource" not in wrong and "CORS" not in wrong]
         dark = eyes.page(CONSOLE, viewport={"width": 1280, "height": 1000}, color_scheme="dark", reduced_motion="reduce")

@@ -5,6 +5,7 @@ mod check;
 mod nodes;
 mod order;
 mod planet;
+mod tour;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,8 @@ use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fleet::Fleet;
+
+pub(crate) use tour::tour;
 
 use nodes::{NETWORKS, NODES, Node};
 

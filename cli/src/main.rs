@@ -48,6 +48,8 @@ enum Command {
     WanSim(wan_sim::WanSimArgs),
     /// Run a CDN on this machine: an origin, two shields, six edges, steering, and a WAN between them
     Demo(demo::DemoArgs),
+    /// Six things that a CDN does, as commands with what they say, before a demo that runs
+    Tour,
     /// Check a configuration file without applying it
     Check(tools::CheckArgs),
     /// Purge URLs, tags, prefixes, hosts or everything from nodes
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::OriginSim(args) => tools::origin_sim(&args),
         Command::WanSim(args) => wan_sim::wan_sim(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Tour => demo::tour(),
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Status(args) => tools::status(&args),
