@@ -116,7 +116,8 @@ def a_page_measures_and_reports(page):
     """The script that any page may include, in one of another origin than the router."""
     page.goto("http://lon.mad.localhost:8000/")
     page.evaluate(
-        """() => new Promise((measured) => {
+        """() => new Promise((measured, failed) => {
+          setTimeout(() => failed(new Error('it does not measure')), 30000);
           addEventListener('nearside-measured', (event) => measured(event.detail));
           const script = document.createElement('script');
           script.src = 'http://mad.localhost:8000/.well-known/nearside/measure.js';

@@ -3,7 +3,7 @@
 // No cookie is set or sent, and nothing but the times is reported.
 (async () => {
   const TIMES = 5;
-  const base = new URL(".", document.currentScript?.src ?? import.meta.url).href;
+  const base = new URL(".", document.currentScript.src).href;
   const options = { cache: "no-store", credentials: "omit", mode: "cors" };
 
   // From the request to the first byte, on a connection that is open already; by the clock where Resource Timing tells nothing.

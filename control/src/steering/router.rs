@@ -7,16 +7,22 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use nearside_config::Answer;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::{Choice, Steering, SteeringError};
 
@@ -28,6 +34,15 @@ const REPORT_BYTES_MAX: usize = 4 << 10;
 const REPORTED_MAX: usize = 8;
 /// So long an `Alt-Svc` holds, in seconds; an edge that is gone is left after this.
 const ALT_SVC_SECS: u32 = 60;
+
+/// Connections that may be open; the next ones wait.
+const CONNECTIONS_MAX: usize = 10_000;
+/// A client that has not asked by then is gone.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// A head is no longer.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// When no connection can be taken, for want of files.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// The router.
 #[derive(Debug, Clone)]
@@ -51,13 +66,33 @@ pub(super) async fn start(
         .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
         .fallback(route)
         .with_state(desk);
-    let serving = tokio::spawn(async move {
-        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-        if let Err(error) = axum::serve(listener, routes).await {
-            tracing::error!(%error, "the router has ended");
-        }
-    });
-    Ok((bound, serving))
+    Ok((bound, tokio::spawn(serve(listener, routes))))
+}
+
+/// Takes connections, as many as may be open, each as long as it asks for something.
+async fn serve(listener: TcpListener, routes: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
+    let mut open = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "the router takes no connection");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        while open.try_join_next().is_some() {}
+        let routes = routes.clone().layer(Extension(ConnectInfo(peer)));
+        let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes));
+        open.spawn(async move {
+            let _ = connection.await;
+            drop(place);
+        });
+    }
 }
 
 /// Anything else: off to the edge.

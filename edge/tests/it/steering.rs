@@ -12,6 +12,7 @@ use nearside_config::{Answer, Config, Dns, Follows, Policy, Public, Steering};
 use nearside_node::Clock;
 use nearside_origin_sim::OriginSim;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 
 use crate::bed::{Bed, Reply, loopback, read, send_h1, upstream};
@@ -181,6 +182,23 @@ async fn a_client_is_redirected_to_the_nearest_edge_and_told_why() {
     assert_eq!((status, &page["edge"], &page["reason"]), (200, &json!("edge-nyc"), &json!("geo")));
     assert_eq!(page["candidates"].as_array().unwrap().len(), 4);
     assert_eq!(page["location"]["city"], "São Paulo");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_nothing_is_let_go() {
+    let world = World::new(|_| {}).await;
+    let mut silent = tokio::net::TcpStream::connect(world.control.router.unwrap()).await.unwrap();
+    silent.write_all(b"GET / HTTP/1.1\r\nHost: www.example.org\r\n").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), silent.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "it waits for the rest of the head for ever");
+    // A head without an end.
+    let mut endless = tokio::net::TcpStream::connect(world.control.router.unwrap()).await.unwrap();
+    let _ = endless
+        .write_all(&[b"GET / HTTP/1.1\r\nHost: www.example.org\r\nX: ".as_slice(), &vec![b'x'; 200_000]].concat())
+        .await;
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(10), endless.read_to_end(&mut said)).await;
+    assert!(ended.is_ok() && !said.starts_with(b"HTTP/1.1 302"), "{}", String::from_utf8_lossy(&said));
 }
 
 #[tokio::test(flavor = "multi_thread")]
