@@ -263,7 +263,7 @@ fn explain(error: StartError) -> anyhow::Error {
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
     let filter = std::env::var("NEARSIDE_LOG")
-        .unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error,async_nats=warn".to_owned());
+        .unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error,async_nats=warn,hickory_server=warn".to_owned());
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // pingora and rustls log through `log`; what rustls warns of is what any client can send, and what NATS does is told by control.
     let _ = tracing_log::LogTracer::init();

@@ -420,6 +420,10 @@ impl Shared {
     async fn strike(&self) {
         let leaving = std::mem::take(&mut *self.leaving.lock());
         for (id, instance) in leaving {
+            if self.sync_nodes().await.is_err() {
+                self.leaving.lock().push((id, instance));
+                continue;
+            }
             let Some(place) = self.nodes.place_of(&id, instance) else { continue };
             let done = self.replace(&id, place, Bytes::new()).await;
             if !matches!(done, Ok(true)) {

@@ -16,6 +16,9 @@ const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 const ORDERS_MAX: usize = 1000;
 /// Of such as may still be waited for.
 const ORDERS_MOST: usize = 100_000;
+/// So long, and so many, are remembered of those that have left.
+const LEFT_MAX: Duration = Duration::from_secs(600);
+const LEFT_MOST: usize = 100;
 /// What a node does in a second is worked out over so long at least.
 const RATE_OVER: Duration = Duration::from_millis(900);
 /// Of what nodes have done before it is known here, so much is remembered.
@@ -73,6 +76,11 @@ impl Node {
     /// Whether some site of it is of this host.
     pub(crate) fn serves(&self, host: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.covers(host))
+    }
+
+    /// Whether some site of it is of a host that ends so.
+    pub(crate) fn serves_below(&self, end: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.to_string().ends_with(end))
     }
 
     /// How much of its capacity is in use, if it has told of any.
@@ -144,6 +152,8 @@ struct Given {
 pub(crate) struct Registry {
     nodes: BTreeMap<String, Node>,
     given: VecDeque<Given>,
+    /// Those that have left lately, for the last map.
+    left: VecDeque<Node>,
     /// What nodes have done that is not known here yet: another control process was faster.
     early: VecDeque<(String, Done)>,
 }
@@ -246,6 +256,13 @@ impl Registry {
         // Of one that had the name before, it says nothing.
         let node = self.nodes.get_mut(&beat.node).filter(|node| node.instance == beat.instance)?;
         if beat.leaves {
+            let gone = Node { heard: now, ..node.clone() };
+            self.left
+                .retain(|node| node.member.id != beat.node && now.saturating_duration_since(node.heard) < LEFT_MAX);
+            self.left.push_back(gone);
+            if self.left.len() > LEFT_MOST {
+                self.left.pop_front();
+            }
             self.loses(&beat.node);
             return Some(Vec::new());
         }
@@ -336,6 +353,11 @@ impl Registry {
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
+    }
+
+    /// Those that have left, and have not come again.
+    pub(crate) fn left(&self) -> impl Iterator<Item = &Node> {
+        self.left.iter().filter(|node| !self.nodes.contains_key(&node.member.id))
     }
 }
 

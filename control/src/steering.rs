@@ -26,10 +26,14 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::known::{Known, instant};
+use crate::registry::Node;
 use decide::{Candidate, Decision, Ranked, decide};
 use measured::{Measurements, network_of};
 pub use world::WorldError;
 use world::{Located, World};
+
+/// Light in vacuum.
+const LIGHT_KM_PER_MS: f64 = 299.79;
 
 /// Why clients cannot be steered.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +143,13 @@ impl Steering {
         !self.edges(host, &|_| true).is_empty()
     }
 
+    /// Whether any edge serves a host below this one.
+    pub(crate) fn serves_below(&self, host: &str) -> bool {
+        let end = format!(".{}", bare(host));
+        let registry = self.known.registry.lock();
+        registry.nodes().chain(registry.left()).any(|node| node.member.reach.is_some() && node.serves_below(&end))
+    }
+
     /// A few edges that a client should measure: the two that are expected to be nearest; and one that might be nearer, because it was
     /// measured to be farther than its distance tells, which may have passed, or else another one each time.
     pub(crate) fn to_measure(&self, host: &str, client: IpAddr, turn: u64) -> Vec<(String, String)> {
@@ -159,9 +170,13 @@ impl Steering {
 
     /// A client has measured the way to an edge. Whether it is remembered.
     pub(crate) fn report(&self, client: IpAddr, edge: &str, ms: f64) -> bool {
-        let is_edge = |member: &Member| member.id == edge && member.reach.is_some();
-        let is_known = self.known.registry.lock().nodes().any(|node| is_edge(&node.member));
-        is_known && self.measurements.lock().report(client, edge, ms, instant())
+        let is_edge = |node: &&Node| node.member.id == edge && node.member.reach.is_some();
+        let place = self.known.registry.lock().nodes().find(is_edge).map(|node| node.member.place);
+        let Some(place) = place else { return false };
+        // Faster than light is nobody.
+        let between = self.world.locate(client).map(|located| located.place).zip(place);
+        let shortest = between.map_or(0.0, |(from, to)| 2.0 * from.distance_km(to) / LIGHT_KM_PER_MS);
+        ms >= shortest && self.measurements.lock().report(client, edge, ms, instant())
     }
 
     fn edges(&self, host: &str, can: &impl Fn(&Reach) -> bool) -> Vec<Edge> {
@@ -169,14 +184,15 @@ impl Steering {
         let now = instant();
         let registry = self.known.registry.lock();
         // Any, if no host is named.
-        let serves = |node: &&crate::registry::Node| host.is_empty() || node.serves(&host);
+        let serves = |node: &&Node| host.is_empty() || node.serves(&host);
         let edges = registry.nodes().filter(|node| node.member.reach.as_ref().is_some_and(can)).filter(serves);
-        let edge = |node: &crate::registry::Node| Edge {
-            is_alive: node.is_alive(now),
-            load: node.load(),
-            member: node.member.clone(),
-        };
-        edges.map(edge).collect()
+        let edge = |node: &Node| Edge { is_alive: node.is_alive(now), load: node.load(), member: node.member.clone() };
+        // Those that have left are of the last map: a host whose only edge is being started again still has a name.
+        let left = registry.left().filter(|node| node.member.reach.as_ref().is_some_and(can)).filter(serves);
+        edges
+            .map(edge)
+            .chain(left.map(|node| Edge { is_alive: false, load: None, member: node.member.clone() }))
+            .collect()
     }
 
     fn candidates(&self, edges: &[Edge], client: IpAddr) -> Vec<Candidate> {
@@ -212,15 +228,14 @@ impl Steering {
         })
     }
 
-    /// The networks that a decision for a client rests on: what was measured is known by one, where it is by the other.
+    /// For how large a network a decision holds: another one beside it may have measured something else, or be told of by a longer
+    /// prefix; so never for a larger one than measurements are kept of (RFC 7871 §7.2.1).
     pub(crate) fn scope(choice: &Choice, client: IpAddr) -> u8 {
         if choice.decision.ranked.len() <= 1 {
             return 0;
         }
         let located = choice.located.as_ref().map_or(0, |located| located.network.prefix_len());
-        let is_measured = choice.decision.ranked.iter().any(|one| one.is_measured);
-        // Without a place the network draws who serves it.
-        if is_measured || choice.located.is_none() { located.max(network_of(client).prefix_len()) } else { located }
+        located.max(network_of(client).prefix_len())
     }
 }
 

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::Method;
@@ -46,10 +48,20 @@ pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<Change>> {
         .route("/v1/demo", get(told_state))
         .route("/v1/demo/fail", post(told_fail))
         .route("/v1/demo/heal", post(told_heal))
+        .layer(middleware::from_fn(only_here))
         .with_state(sender);
     // As long as the program: it has nothing to lose.
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(receiver)
+}
+
+/// Only under an address of this machine: a page under a name that leads here is no order.
+async fn only_here(request: Request, next: Next) -> Response {
+    if nearside_api::is_asked_here(request.headers()) {
+        next.run(request).await
+    } else {
+        refused("ask under 127.0.0.1").into_response()
+    }
 }
 
 type Told = Result<Json<Value>, (StatusCode, Json<Value>)>;

@@ -1,5 +1,6 @@
 //! How the control process sends clients to edges.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use nearside_geo::City;
@@ -62,5 +63,11 @@ fn dns(section: &Section<'_>) -> Option<Dns> {
     }
     let below = || zones.first().map(|zone| format!("ns.{zone}"));
     let name_server = name_server.map(|name| name.to_string()).or_else(below)?;
-    Some(Dns { listen: listen?.0, zones, name_server, ttl })
+    let addresses: Vec<IpAddr> = dns.list("addresses");
+    let is_inside = |zone: &HostPattern| name_server == zone.to_string() || name_server.ends_with(&format!(".{zone}"));
+    if addresses.is_empty() && zones.iter().any(is_inside) {
+        let help = "add addresses = [\"192.0.2.53\"], or a name_server that is in no zone of this server";
+        dns.object("addresses", "the name server's own name has no address", "it is in one of its own zones", help);
+    }
+    Some(Dns { listen: listen?.0, zones, name_server, addresses, ttl })
 }

@@ -39,6 +39,8 @@ pub struct Dns {
     pub zones: Vec<HostPattern>,
     /// Its own name, in SOA and NS records.
     pub name_server: String,
+    /// The addresses of that name, if it is in one of the zones.
+    pub addresses: Vec<IpAddr>,
     /// How long an answer holds.
     pub ttl: Duration,
 }

@@ -38,3 +38,21 @@ export async function ask(path, { method = "GET", body } = {}) {
   if (!answer.ok) throw new Error(page.detail ?? `status ${answer.status}`);
   return page;
 }
+
+/** Server-sent events, with a token where there is one; ends when the other end does. */
+export async function events(path, signal, told) {
+  const token = sessionStorage.getItem("token");
+  const answer = await fetch(path, { signal, cache: "no-store", headers: token ? { authorization: `Bearer ${token}` } : {} });
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? `status ${answer.status}`);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    const blocks = (text + part.value).split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim()).join("\n");
+      const data = field("data");
+      if (data) told[field("event")]?.(JSON.parse(data));
+    }
+  }
+}

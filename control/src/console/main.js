@@ -1,5 +1,5 @@
 // The console: a stream tells how things are; everything else is drawn from that.
-import { $, ask, short } from "./dom.js";
+import { $, ask, events, short } from "./dom.js";
 import * as map from "./map.js";
 import * as orders from "./orders.js";
 import * as plots from "./plots.js";
@@ -14,7 +14,12 @@ map.begin();
 plots.begin();
 orders.begin(look);
 $("token").value = sessionStorage.getItem("token") ?? "";
-$("token").addEventListener("change", () => sessionStorage.setItem("token", $("token").value.trim()));
+$("token").addEventListener("change", () => {
+  sessionStorage.setItem("token", $("token").value.trim());
+  $("summary").textContent = "connecting …";
+  listen();
+  look();
+});
 $("who").addEventListener("submit", (event) => event.preventDefault());
 
 function draw() {
@@ -28,7 +33,7 @@ function draw() {
 function told(next) {
   state = next;
   heard = performance.now();
-  $("who").hidden = !state.guarded;
+  $("who").hidden = !state.guarded && !sessionStorage.getItem("token");
   const { requests } = plots.add(state.nodes);
   const dead = state.nodes.filter((node) => !node.alive);
   const alive = state.nodes.length - dead.length;
@@ -60,13 +65,27 @@ async function look() {
     + `What is real: every node is a process of its own, every request, cache, purge and time on this page. ${late ? `The simulated network was late by ${late.p50_ms.toFixed(1)} ms at the median, ${late.p99_ms.toFixed(1)} ms at the 99th percentile.` : ""}`;
 }
 
-const stream = new EventSource("api/stream");
-stream.addEventListener("state", (event) => told(JSON.parse(event.data)));
-stream.addEventListener("happened", (event) => {
-  const { type, data } = JSON.parse(event.data);
+function happened({ type, data }) {
   if (type === "receipt" && data.node.state === "applied") map.ring(data.node.id);
   if (type === "node-up" || type === "node-down") viewer.decide();
-});
+}
+
+// By hand, and not by EventSource: that cannot show a token.
+let stop = null;
+async function listen() {
+  stop?.abort();
+  const mine = (stop = new AbortController());
+  while (!mine.signal.aborted) {
+    try {
+      await events("api/stream", mine.signal, { state: told, happened });
+    } catch (error) {
+      if (!mine.signal.aborted && error.name !== "TypeError") $("summary").textContent = error.message;
+    }
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+listen();
+
 setInterval(() => {
   if (heard && performance.now() - heard > SILENT_MS) warn("The control process does not answer; edges serve on.");
 }, 1000);

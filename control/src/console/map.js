@@ -100,7 +100,7 @@ const tell = (node) => {
 function detail() {
   const node = latest.find((one) => one.id === selected);
   $("detail").textContent = node
-    ? `${tell(node)}, ${node.connections} connections, ${node.lag ? `${node.lag} purges behind` : "all purges applied"}, version ${node.version}`
+    ? `${tell(node)}, ${node.connections} connections, ${node.lag === null ? "how far it is with purges is not known" : node.lag ? `${node.lag} purges behind` : "all purges applied"}, version ${node.version}`
     : latest.length ? "Choose a node for more of it." : "";
 }
 

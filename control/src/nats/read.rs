@@ -332,7 +332,8 @@ impl Reader for Nodes {
     fn begins(&self, name: &str, info: &Info) -> u64 {
         let mut there = self.there.lock();
         // All of it each time: it is little, and what was lost is seen to be missing.
-        let written = if there.known == name { there.written } else { info.state.last_sequence };
+        // What was read before says nothing of who lives now.
+        let written = if there.known == name { there.written.max(there.last) } else { info.state.last_sequence };
         *there = There { stream: name.to_owned(), known: name.to_owned(), written, ..There::default() };
         1
     }

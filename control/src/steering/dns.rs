@@ -45,6 +45,8 @@ struct Zones {
     steering: Arc<Steering>,
     zones: Vec<LowerName>,
     name_server: Name,
+    /// Of the name server itself.
+    addresses: Vec<IpAddr>,
     ttl_secs: u32,
 }
 
@@ -57,6 +59,7 @@ pub(super) async fn start(config: Dns, steering: Arc<Steering>) -> Result<(Socke
             .map(|zone| name(&zone.to_string()).map(LowerName::from))
             .collect::<Result<_, _>>()?,
         name_server: name(&config.name_server)?,
+        addresses: config.addresses,
         ttl_secs: u32::try_from(config.ttl.as_secs()).unwrap_or(u32::MAX),
     };
     let refused = |cause| SteeringError::Listen { address: config.listen, cause };
@@ -102,7 +105,8 @@ impl RequestHandler for Zones {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut handle: R) -> ResponseInfo {
         let subnet = subnet_of(request);
         let found = self.find(request, subnet.as_ref());
-        let edns = request.edns.as_ref().map(|_| answer_edns(subnet.as_ref(), found.scope));
+        let most = request.max_payload();
+        let edns = request.edns.as_ref().map(|_| answer_edns(subnet.as_ref(), found.scope, most));
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.response_code = found.code;
         metadata.authoritative = found.code != ResponseCode::Refused;
@@ -141,20 +145,28 @@ impl Zones {
 
     fn answer(&self, zone: &LowerName, owner: &Name, kind: RecordType, client: IpAddr) -> Found {
         let is_top = LowerName::from(owner) == *zone;
+        // Its own name leads to itself, whatever edges serve.
+        let is_own = LowerName::from(owner) == LowerName::from(&self.name_server);
         let host = owner.to_ascii();
-        let serves = self.steering.serves(&host);
-        if !serves && !is_top {
+        // Also a name that has nothing itself, below which there is one, is there (RFC 8020 §2).
+        let is_there = is_top || is_own || self.steering.serves(&host) || self.steering.serves_below(&host);
+        if !is_there {
             return Found { authority: vec![self.soa(zone)], ..Found::error(ResponseCode::NXDomain) };
         }
         let mut scope = 0;
         let answers = match kind {
             RecordType::SOA if is_top => vec![self.soa(zone)],
             RecordType::NS if is_top => vec![self.record(owner, RData::NS(NS(self.name_server.clone())))],
-            RecordType::A | RecordType::AAAA | RecordType::HTTPS => {
+            RecordType::A | RecordType::AAAA if is_own => self.records(owner, kind, &self.addresses, false),
+            RecordType::A | RecordType::AAAA | RecordType::HTTPS if !is_own => {
                 let can = |reach: &Reach| !reach.addresses.is_empty();
                 let choice = self.steering.choose(&host, client, can);
                 scope = choice.as_ref().map_or(0, |choice| Steering::scope(choice, client));
-                choice.map(|choice| self.records(owner, kind, &choice)).unwrap_or_default()
+                let records = |choice: Choice| {
+                    let is_tls = choice.reach.url.as_deref().is_some_and(|url| url.starts_with("https:"));
+                    self.records(owner, kind, &choice.reach.addresses, is_tls)
+                };
+                choice.map(records).unwrap_or_default()
             }
             _ => Vec::new(),
         };
@@ -162,8 +174,7 @@ impl Zones {
         Found { code: ResponseCode::NoError, answers, authority, scope }
     }
 
-    fn records(&self, owner: &Name, kind: RecordType, choice: &Choice) -> Vec<Record> {
-        let addresses = &choice.reach.addresses;
+    fn records(&self, owner: &Name, kind: RecordType, addresses: &[IpAddr], is_tls: bool) -> Vec<Record> {
         let v4 =
             || addresses.iter().filter_map(|address| if let IpAddr::V4(v4) = address { Some(A(*v4)) } else { None });
         let v6 =
@@ -172,7 +183,7 @@ impl Zones {
             RecordType::A => v4().map(RData::A).collect(),
             RecordType::AAAA => v6().map(RData::AAAA).collect(),
             // Only where it is spoken to over TLS: else the record would promise what is not there.
-            _ if choice.reach.url.as_deref().is_some_and(|url| url.starts_with("https:")) => {
+            _ if is_tls => {
                 let protocols = Alpn(vec!["h2".to_owned(), "http/1.1".to_owned()]);
                 let mut params = vec![(SvcParamKey::Alpn, SvcParamValue::Alpn(protocols))];
                 let (v4, v6): (Vec<_>, Vec<_>) = (v4().collect(), v6().collect());
@@ -212,9 +223,10 @@ fn subnet_of(request: &Request) -> Option<ClientSubnet> {
 }
 
 /// What we say of ourselves; with the subnet again, and for how large a network the answer holds (RFC 7871 §7.2.1).
-fn answer_edns(subnet: Option<&ClientSubnet>, scope: u8) -> Edns {
+fn answer_edns(subnet: Option<&ClientSubnet>, scope: u8, most: u16) -> Edns {
     let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD_MAX).set_version(0);
+    // By this it is decided what fits: no more than the resolver takes (RFC 6891 §6.2.3), nor than goes on any way.
+    edns.set_max_payload(PAYLOAD_MAX.min(most.max(512))).set_version(0);
     if let Some(subnet) = subnet {
         let most = if subnet.addr().is_ipv4() { SUBNET_V4_MAX } else { SUBNET_V6_MAX };
         // To a resolver that does not say whom it asks for, it holds for all.

@@ -4,10 +4,11 @@
 //! twentieth, of which older ones weigh less with each report and with time. So the middle of it follows the network within
 //! a few reports, and what nobody has measured for long is known no more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use ipnet::IpNet;
 
 /// Each report makes those before it weigh so much less: the last four have half of all weight.
@@ -25,6 +26,8 @@ const MS_MAX: f64 = 10_000.0;
 const WEIGHT_MIN: f64 = 0.01;
 /// Networks of which something is remembered.
 const NETWORKS_MAX: usize = 50_000;
+/// So many are looked at to find one that goes.
+const SAMPLE: u64 = 8;
 /// Edges of which a network has measured something.
 const EDGES_MAX: usize = 64;
 
@@ -104,7 +107,9 @@ pub(crate) fn network_of(address: IpAddr) -> IpNet {
 /// What is known of all networks.
 #[derive(Debug, Default)]
 pub(crate) struct Measurements {
-    networks: HashMap<IpNet, BTreeMap<String, Sketch>>,
+    networks: IndexMap<IpNet, BTreeMap<String, Sketch>, ahash::RandomState>,
+    /// Evictions so far: each looks elsewhere.
+    evictions: u64,
 }
 
 impl Measurements {
@@ -115,23 +120,31 @@ impl Measurements {
         }
         let network = network_of(client);
         if !self.networks.contains_key(&network) && self.networks.len() >= NETWORKS_MAX {
-            self.forget(now);
-            if self.networks.len() >= NETWORKS_MAX {
-                return false;
-            }
+            self.evict();
         }
         let edges = self.networks.entry(network).or_default();
         if !edges.contains_key(edge) && edges.len() >= EDGES_MAX {
-            return false;
+            edges.retain(|_, sketch| sketch.measured(now).is_some_and(|measured| measured.is_confident()));
+            if edges.len() >= EDGES_MAX {
+                return false;
+            }
         }
         edges.entry(edge.to_owned()).or_default().add(ms, now);
         true
     }
 
-    /// Forgets what is not to be believed any more.
-    fn forget(&mut self, now: Instant) {
-        let is_known = |sketch: &Sketch| sketch.measured(now).is_some_and(|measured| measured.is_confident());
-        self.networks.retain(|_, edges| edges.values().any(is_known));
+    /// Makes room: of a few networks the one that has not reported for longest goes.
+    fn evict(&mut self) {
+        self.evictions += 1;
+        let draw = |turn: u64| usize::try_from(self.networks.hasher().hash_one((turn, self.evictions))).unwrap_or(0);
+        let places = (0..SAMPLE).map(|turn| draw(turn) % self.networks.len().max(1));
+        let reported = |place: &usize| {
+            let edges = self.networks.get_index(*place).map(|(_, edges)| edges);
+            edges.and_then(|edges| edges.values().filter_map(|sketch| sketch.changed).max())
+        };
+        if let Some(oldest) = places.min_by_key(reported) {
+            self.networks.swap_remove_index(oldest);
+        }
     }
 
     /// What a client's network has measured of an edge.
@@ -199,18 +212,19 @@ mod tests {
         for number in 0..EDGES_MAX + 10 {
             known.report(client(), &format!("edge-{number}"), 1.0, now);
         }
-        assert_eq!(known.networks[&network_of(client())].len(), EDGES_MAX);
+        assert!(known.networks[&network_of(client())].len() <= EDGES_MAX);
         let network = |number: u32| IpAddr::from((0x0a00_0000 + (number << 8)).to_be_bytes());
         for number in 0..60_000 {
             known.report(network(number), "edge", 1.0, now);
         }
         assert!(known.networks.len() <= NETWORKS_MAX);
-        // What was believed stays while others go.
-        let mut known = Measurements::default();
-        (0..5).for_each(|_| assert!(known.report(client(), "edge", 7.0, now)));
-        for number in 0..60_000 {
-            known.report(network(number), "edge", 1.0, now);
+        // Whoever reports is remembered, though it is full; who has not for long is not.
+        assert!(known.of(network(59_999), "edge", now).is_some());
+        let later = now + Duration::from_secs(1);
+        for number in 60_000..200_000 {
+            assert!(known.report(network(number), "edge", 1.0, later));
         }
-        assert!(known.of(client(), "edge", now).is_some());
+        let old = (0..60_000).filter(|number| known.of(network(*number), "edge", later).is_some()).count();
+        assert!(old < 3000, "{old} of those that were there before");
     }
 }

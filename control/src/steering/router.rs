@@ -3,13 +3,13 @@
 //! Whatever they ask for: method, path and query are kept, and no answer is for anyone else. Under `/.well-known/nearside/`
 //! stands what browsers need to measure: a script that any page may include, whom to time, and where to report to.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,11 +18,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nearside_config::Answer;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Choice, Steering, SteeringError};
 
@@ -63,7 +64,6 @@ pub(super) async fn start(
         .route("/.well-known/nearside/measure.js", get(script))
         .route("/.well-known/nearside/candidates", get(candidates))
         .route("/.well-known/nearside/report", post(report).options(preflight))
-        .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
         .fallback(route)
         .with_state(desk);
     Ok((bound, tokio::spawn(serve(listener, routes))))
@@ -112,9 +112,11 @@ async fn route(State(desk): State<Desk>, ConnectInfo(peer): ConnectInfo<SocketAd
     };
     let url = choice.reach.url.as_deref().unwrap_or_default().replace("{host}", &host);
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let is_plain = [Method::GET, Method::HEAD].contains(request.method());
     let mut answer = match desk.steering.answer() {
-        Answer::Redirect => redirect(request.method(), &format!("{url}{target}")),
-        Answer::AltSvc => alternative(&url),
+        // What is sent must come there in any case.
+        Answer::AltSvc if is_plain => alternative(&url),
+        _ => redirect(request.method(), &format!("{url}{target}")),
     };
     let fields = answer.headers_mut();
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -179,19 +181,28 @@ async fn script() -> Response {
     (fields, SCRIPT).into_response()
 }
 
+/// Whose edges are to be timed.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    host: Option<String>,
+}
+
 /// Whom to time.
 async fn candidates(
     State(desk): State<Desk>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(wanted): Query<Wanted>,
     request: Request,
-) -> Result<Response, Infallible> {
+) -> Response {
     let client = desk.client(peer, request.headers());
-    let host = host_of(&request).unwrap_or_default();
+    // Of the site that the page is of, if the router has another name.
+    let named = wanted.host.filter(|host| is_host(host));
+    let host = named.or_else(|| host_of(&request)).unwrap_or_default();
     let turn = desk.turns.fetch_add(1, Ordering::Relaxed);
     let edges = desk.steering.to_measure(&host, client, turn);
     let edges: Vec<_> =
         edges.into_iter().map(|(id, url)| json!({ "id": id, "url": url.replace("{host}", &host) })).collect();
-    Ok(open(Json(json!({ "edges": edges })).into_response()))
+    open(Json(json!({ "edges": edges })).into_response())
 }
 
 /// What a browser has measured: `{"edge-nrt": 12.3, …}`, in milliseconds.
@@ -199,11 +210,14 @@ async fn report(
     State(desk): State<Desk>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     fields: HeaderMap,
-    body: String,
+    body: Body,
 ) -> Response {
     let client = desk.client(peer, &fields);
+    let Ok(body) = timeout(HEAD_MAX, to_bytes(body, REPORT_BYTES_MAX)).await else {
+        return open(refusal(StatusCode::REQUEST_TIMEOUT, "the report did not come in time"));
+    };
     // Browsers send beacons as text.
-    let Ok(serde_json::Value::Object(edges)) = serde_json::from_str(&body) else {
+    let Ok(serde_json::Value::Object(edges)) = serde_json::from_slice(&body.unwrap_or_default()) else {
         return open(refusal(StatusCode::BAD_REQUEST, "expected an object of edges and milliseconds"));
     };
     let mut taken = 0;
@@ -238,8 +252,12 @@ fn refusal(status: StatusCode, what: &'static str) -> Response {
 fn host_of(request: &Request) -> Option<String> {
     let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = request.uri().authority().map(|authority| authority.as_str()).or(named)?;
+    is_host(host).then(|| host.to_ascii_lowercase())
+}
+
+fn is_host(host: &str) -> bool {
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '[' | ']');
-    (!host.is_empty() && host.len() <= 260 && host.chars().all(part)).then(|| host.to_ascii_lowercase())
+    !host.is_empty() && host.len() <= 260 && host.chars().all(part)
 }
 
 impl Desk {

@@ -21,6 +21,8 @@ pub struct Access {
     tokens: Vec<Token>,
     /// Whether one who shows no token may do everything.
     open: bool,
+    /// Whether it is of a listener for this machine, which is asked by its address.
+    is_local: bool,
     /// For each token, and for those without: when all is free again.
     free_at: Vec<Mutex<Instant>>,
 }
@@ -37,7 +39,7 @@ impl Access {
     #[must_use]
     pub fn new(tokens: Vec<Token>, address: SocketAddr) -> Self {
         let open = tokens.is_empty() && address.ip().to_canonical().is_loopback();
-        Self::of(tokens, open)
+        Self { is_local: true, ..Self::of(tokens, open) }
     }
 
     /// A door that only tokens open.
@@ -55,7 +57,7 @@ impl Access {
     fn of(tokens: Vec<Token>, open: bool) -> Self {
         let now = now();
         let free_at = (0..=tokens.len()).map(|_| Mutex::new(now)).collect();
-        Self { tokens, open, free_at }
+        Self { tokens, open, is_local: false, free_at }
     }
 
     /// Whether nobody comes in without a token.
@@ -73,11 +75,14 @@ impl Access {
         let shown = shown(fields);
         if self.open && shown.is_none() {
             // A page of some other origin, in a browser on this machine, is not its user.
-            if fields.contains_key(header::ORIGIN) && !is_our_own_page(fields) {
+            if self.is_local && !is_asked_here(fields)
+                || fields.contains_key(header::ORIGIN) && !is_our_own_page(fields)
+            {
                 return Err(Problem::new(
                     StatusCode::FORBIDDEN,
                     "cross-origin",
-                    "a request of a page from elsewhere (`Origin`) needs a token: configure a [[token]]",
+                    "a request of a page from elsewhere (`Origin`), or under another name than this machine's (`Host`), needs a token: \
+                     configure a [[token]]",
                 ));
             }
             return Ok(Holder { token: None });
@@ -202,15 +207,21 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Whether a page of this listener asks, under an address of this machine: a name may be anybody's, also if it leads here.
+/// Whether a request is sent to an address of this machine by that address: a name may be anybody's, also if it leads here.
+#[must_use]
+pub fn is_asked_here(fields: &HeaderMap) -> bool {
+    let Some(host) = fields.get(header::HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    let bare = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost" || bare(name) || bare(host)
+}
+
+/// Whether a page of this listener asks, under an address of this machine.
 fn is_our_own_page(fields: &HeaderMap) -> bool {
     let text = |name| fields.get(name).and_then(|value| value.to_str().ok());
     let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
-    let is_here = |host: &str| {
-        host.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
-            || host.split(':').next() == Some("localhost")
-    };
-    is_here(host) && origin.strip_prefix("http://") == Some(host)
+    is_asked_here(fields) && origin.strip_prefix("http://") == Some(host)
 }
 
 #[cfg(test)]
@@ -246,12 +257,16 @@ mod tests {
             ("http://[::1]:7080", "[::1]:7080", true),
             ("http://127.0.0.1:8000", "127.0.0.1:7080", false),
             ("http://evil.example:7080", "evil.example:7080", false),
+            ("http://127.0.0.1.evil.example", "127.0.0.1.evil.example", false),
             ("https://127.0.0.1:7080", "127.0.0.1:7080", false),
             ("null", "127.0.0.1:7080", false),
         ] {
             let page = fields(&[("origin", origin), ("host", host)]);
             assert_eq!(local.admit(&page, Scope::Purge).is_ok(), is_ours, "{origin} {host}");
         }
+        // What a browser reads for a page under a name that leads here, it sends without `Origin`.
+        assert!(local.admit(&fields(&[("host", "evil.example:7080")]), Scope::Read).is_err());
+        assert!(local.admit(&fields(&[("host", "[::1]")]), Scope::Read).is_ok());
         let far = Access::new(Vec::new(), "0.0.0.0:7080".parse().unwrap());
         assert_eq!(far.admit(&none, Scope::Read).unwrap_err().code, "no-tokens");
     }

@@ -18,7 +18,7 @@ mod problem;
 pub mod receipt;
 mod routes;
 
-pub use access::Access;
+pub use access::{Access, is_asked_here};
 pub use book::Book;
 pub use events::{Event, Events};
 pub use order::{Order, Wait};

@@ -1,10 +1,12 @@
 //! What people and programs ask of the WAN: how it is, how exact it is, and to break and heal it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -29,7 +31,16 @@ pub(crate) fn routes(config: Wan, conditions: Arc<Conditions>, accuracy: Arc<Acc
         .route("/v1/wan", get(wan))
         .route("/v1/faults", get(faults).post(breaks).delete(heals_all))
         .route("/v1/faults/{what}", delete(heals))
+        .layer(middleware::from_fn(only_here))
         .with_state(Arc::new(Desk { config, conditions, accuracy }))
+}
+
+/// Only under an address of this machine: a name may be anybody's, also if it leads here.
+async fn only_here(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    let is_here = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if is_here { next.run(request).await } else { (StatusCode::FORBIDDEN, "ask under 127.0.0.1\n").into_response() }
 }
 
 /// All round trips as they are meant to be, who is where, what is broken, and how late bytes were.

@@ -16,7 +16,7 @@ pub(crate) const SEGMENT: usize = 1460;
 /// RFC 6928.
 const WINDOW_MIN: usize = 10 * SEGMENT;
 /// What Linux lets a connection have at most by default (`tcp_rmem`).
-const WINDOW_MAX: usize = 6 << 20;
+pub(crate) const WINDOW_MAX: usize = 6 << 20;
 /// So much goes at once, so that what is sent together arrives like segments and not like a block.
 pub(crate) const PIECE_MAX: usize = 16 << 10;
 /// Shorter waits nobody for what was lost (Linux: 200 ms).

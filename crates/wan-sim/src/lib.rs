@@ -170,9 +170,13 @@ mod tests {
     }
 
     async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+        ask_as("127.0.0.1", address, method, path, body).await
+    }
+
+    async fn ask_as(host: &str, address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: wan\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         socket.write_all(head.as_bytes()).await.unwrap();
@@ -223,7 +227,7 @@ mod tests {
             assert_eq!(line(&mut socket).await, "GET /a HTTP/1.1\r", "passed on as it was");
         }
         for host in ["localhost", "xyz.localhost", "nowhere.dub.localhost"] {
-            let (status, text) = ask(sim.door().unwrap(), "GET", "/", "").await;
+            let (status, text) = ask_as(host, sim.door().unwrap(), "GET", "/", "").await;
             assert_eq!(status, 421, "{host}");
             assert!(text.contains("gru (São Paulo)") && text.contains("places: far"), "{text}");
         }
@@ -262,5 +266,34 @@ mod tests {
         let (_, page) = ask(api, "GET", "/v1/wan", "").await;
         assert!(page.contains("\"slower_ms\":200.0") && page.contains("127.1.2.0/24"), "{page}");
         assert!(ask(api, "DELETE", "/v1/faults", "").await.1.contains("\"faults\":[]"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_side_that_is_gone_ends_the_other_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let text = format!(
+            "role = \"wan-sim\"\n[[place]]\nname = \"a\"\ncity = \"London\"\naddress = \"{target}\"\n\
+             [[link]]\nfrom = \"a\"\nto = \"a\"\nlisten = \"127.0.0.1:0\"\n"
+        );
+        let sim = WanSim::start(parse_wan("wan.toml", text).unwrap()).await.unwrap();
+        // A client that takes nothing, and is gone: its server sees that.
+        let client = TcpStream::connect(sim.links()[0]).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let endless = tokio::spawn(async move { while server.write_all(&[7; 65536]).await.is_ok() {} });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!endless.is_finished());
+        drop(client);
+        timeout(Duration::from_secs(20), endless).await.expect("the server is never told").unwrap();
+        // A server that breaks off: its client sees no good end.
+        let mut client = TcpStream::connect(sim.links()[0]).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.write_all(b"half of it").await.unwrap();
+        let mut got = [0; 10];
+        client.read_exact(&mut got).await.unwrap();
+        server.set_zero_linger().unwrap();
+        drop(server);
+        let ended = timeout(Duration::from_secs(20), client.read(&mut got)).await.expect("the client is never told");
+        assert!(ended.is_err(), "it looks whole: {ended:?}");
     }
 }

@@ -267,7 +267,7 @@ impl Bed {
         let socket = TcpStream::connect(self.edge.admin_address().unwrap()).await.unwrap();
         let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         if !fields.iter().any(|(name, _)| *name == "host") {
-            request = request.header("host", "admin");
+            request = request.header("host", "127.0.0.1");
         }
         for (name, value) in fields {
             request = request.header(*name, *value);

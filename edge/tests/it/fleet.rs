@@ -81,7 +81,7 @@ impl Controller {
         fields: &[(&str, &str)],
     ) -> Option<(u16, Value)> {
         let socket = TcpStream::connect(self.address).await.ok()?;
-        let mut request = Request::builder().method(method).uri(path).header("host", "control");
+        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
         request = request.header("content-type", "application/json");
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -448,7 +448,7 @@ async fn what_happens_is_told_as_it_happens_and_again_to_who_missed_it() {
     let planet = Planet::new().await;
     let listen = async |after: &str| {
         let socket = TcpStream::connect(planet.control.address).await.unwrap();
-        let request = Request::get("/v1/events").header("host", "control").header("last-event-id", after);
+        let request = Request::get("/v1/events").header("host", "127.0.0.1").header("last-event-id", after);
         send_h1(socket, request.body(Full::default()).unwrap()).await.unwrap()
     };
     // An id that is not known: all that there is.

@@ -43,6 +43,7 @@ impl World {
             listen: loopback(),
             zones: vec!["example.org".parse().unwrap()],
             name_server: "ns.example.org".to_owned(),
+            addresses: vec!["192.0.2.53".parse().unwrap()],
             ttl: Dns::TTL,
         };
         let mut steering = Steering {
@@ -64,7 +65,8 @@ impl World {
                 let code = nearside_geo::city(city).unwrap();
                 config.id = format!("edge-{}", code.code).parse().unwrap();
                 config.place = Some(code.place());
-                config.sites[0].hosts = vec!["www.example.org".parse().unwrap(), "*.www.example.org".parse().unwrap()];
+                let hosts = ["www.example.org", "*.www.example.org", "www.deep.example.org"];
+                config.sites[0].hosts = hosts.map(|host| host.parse().unwrap()).to_vec();
                 config.public = Public {
                     url: Some(format!("https://{}.{{host}}", code.code).parse().unwrap()),
                     addresses: vec![
@@ -239,7 +241,10 @@ async fn what_browsers_have_measured_moves_their_network_within_five_reports() {
     assert_eq!(world.edge_of(PARIS).await, "edge-fra");
     // Another network is as it was. What is no edge, or no time, is not taken.
     assert_eq!(world.edge_of(DUBLIN).await, "edge-lon");
-    assert_eq!(world.report(PARIS, &json!({"edge-xyz": 1.0, "edge-fra": -1.0, "edge-lon": "fast"})).await, 0);
+    assert_eq!(
+        world.report(PARIS, &json!({"edge-xyz": 1.0, "edge-fra": -1.0, "edge-lon": "fast", "edge-nrt": 20.0})).await,
+        0
+    );
     for body in ["", "[]", "{", &"x".repeat(5000)] {
         let reply = world.ask_with(PARIS, Method::POST, "/.well-known/nearside/report", &[], body).await;
         assert!([400, 413].contains(&reply.status.as_u16()), "{body}: {}", reply.status);
@@ -273,6 +278,11 @@ async fn names_are_answered_for_the_network_that_is_asked_for_and_say_for_how_la
         (none.metadata.response_code, none.answers.len(), none.authorities.len()),
         (ResponseCode::NoError, 0, 1)
     );
+    let own = world.resolve("ns.example.org.", RecordType::A, DUBLIN, None).await;
+    assert_eq!(addresses(&own), ["192.0.2.53".parse::<IpAddr>().unwrap()]);
+    // A name below which there is one.
+    let between = world.resolve("deep.example.org.", RecordType::A, DUBLIN, None).await;
+    assert_eq!((between.metadata.response_code, between.answers.len()), (ResponseCode::NoError, 0));
     for (name, code) in [
         ("mail.example.org.", ResponseCode::NXDomain),
         ("www.example.com.", ResponseCode::Refused),
@@ -297,15 +307,26 @@ async fn an_edge_that_is_gone_gets_nobody_and_when_none_is_left_the_last_map_hol
     assert_eq!(world.edge_of(DUBLIN).await, "edge-fra");
     let named = world.resolve("www.example.org.", RecordType::A, DUBLIN, None).await;
     assert_eq!(addresses(&named), [IpAddr::from([203, 0, 113, 0])]);
+    // The last ones leave, and will come again.
+    let edges = std::mem::take(&mut world.edges);
+    tokio::task::spawn_blocking(move || drop(edges)).await.unwrap();
+    let reply = world.ask(DUBLIN, "/").await;
+    assert!(reply.field("x-route").contains("reason=last-known"), "{}", reply.field("x-route"));
+    assert_eq!(addresses(&world.resolve("www.example.org.", RecordType::A, DUBLIN, None).await).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_start_the_last_map_holds_until_somebody_comes_back() {
+    let mut world = World::new(|_| {}).await;
     // The control process is started anew, and nobody has come back yet.
     world.control.kill();
     let edges = std::mem::take(&mut world.edges);
     tokio::task::spawn_blocking(move || drop(edges)).await.unwrap();
     world.control.start();
     let reply = world.ask(DUBLIN, "/").await;
-    assert!(reply.field("x-route").starts_with("edge-fra; reason=last-known"), "{}", reply.field("x-route"));
+    assert!(reply.field("x-route").starts_with("edge-lon; reason=last-known"), "{}", reply.field("x-route"));
     let named = world.resolve("www.example.org.", RecordType::A, DUBLIN, None).await;
-    assert_eq!(addresses(&named), [IpAddr::from([203, 0, 113, 0])]);
+    assert_eq!(addresses(&named), [IpAddr::from([203, 0, 113, 1])]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -314,4 +335,6 @@ async fn a_client_may_be_told_of_its_edge_in_place_of_being_sent() {
     let reply = world.ask(DUBLIN, "/a").await;
     assert_eq!((reply.status.as_u16(), reply.field("alt-svc")), (200, "h2=\"lon.www.example.org:443\"; ma=60"));
     assert_eq!(reply.field("cache-control"), "no-store");
+    let reply = world.ask_with(DUBLIN, Method::POST, "/form", &[], "a=b").await;
+    assert_eq!(reply.status, 307, "what is sent must come there");
 }

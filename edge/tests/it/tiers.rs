@@ -386,7 +386,8 @@ async fn tags_reach_the_edge_and_a_soft_purge_of_the_shield_gives_it_nothing_fre
     let admin = tiers.shields[0].as_ref().unwrap().admin_address().unwrap();
     let soft = r#"{"tags":["two"],"soft":true}"#;
     let socket = TcpStream::connect(admin).await.unwrap();
-    let request = http::Request::post("/v1/purge").header("host", "admin").header("content-type", "application/json");
+    let request =
+        http::Request::post("/v1/purge").header("host", "127.0.0.1").header("content-type", "application/json");
     let request = request.body(http_body_util::Full::new(soft.into())).unwrap();
     let receipt: serde_json::Value =
         serde_json::from_slice(&read(send_h1(socket, request).await.unwrap()).await.unwrap().body).unwrap();
