@@ -193,4 +193,25 @@ mod tests {
         let missing = World::open(Some(Path::new("/does/not/exist")), None).unwrap_err();
         assert!(missing.to_string().starts_with("/does/not/exist cannot be read"), "{missing}");
     }
+
+    /// A database of two cities, and of one that is nowhere (made with `mmdb-writer`).
+    const DATABASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/cities.mmdb");
+
+    #[test]
+    fn a_database_tells_what_the_table_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("networks.csv");
+        std::fs::write(&table, "192.0.2.128/25,Lagos\n").unwrap();
+        let world = World::open(Some(&table), Some(Path::new(DATABASE))).unwrap();
+        let at = |address: &str| {
+            let located = world.locate(address.parse().unwrap())?;
+            Some((located.city.unwrap_or_default(), located.network.to_string(), located.source))
+        };
+        assert_eq!(at("192.0.2.1"), Some(("Sydney".to_owned(), "192.0.2.0/24".to_owned(), "mmdb")));
+        assert_eq!(at("192.0.2.200"), Some(("Lagos".to_owned(), "192.0.2.128/25".to_owned(), "table")));
+        assert_eq!(at("2001:db8:7::1"), Some(("Tokyo".to_owned(), "2001:db8::/32".to_owned(), "mmdb")));
+        assert_eq!((at("198.51.100.1"), at("203.0.113.1")), (None, None), "no place, and not there");
+        let wrong = World::open(None, Some(&table)).unwrap_err().to_string();
+        assert!(wrong.contains("is no database of MaxMind's format"), "{wrong}");
+    }
 }
