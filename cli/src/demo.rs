@@ -98,17 +98,17 @@ fn print_table(fleet: &Fleet) {
         println!("{:<12} {:<14} {:<30} {}", node.name, node.city, node.url(), shields_of(node));
     }
     println!();
+    println!("Open http://127.0.0.1:7080/ in a browser: the planet. Or at a terminal:");
+    println!("  curl -sI http://gru.localhost:8000/        (the site as seen from São Paulo: who is nearest, and why)");
     println!(
-        "Open http://gru.localhost:8000/ in a browser: the site, as if you sat in São Paulo; you are sent to the nearest edge."
+        "    cities: gru mex lax yyz dub mad los jnb bom sin icn akl; nrt.gru is one edge, origin.gru the origin, from there"
     );
-    println!("  other cities: mex lax yyz dub mad los jnb bom sin icn akl; one edge: http://nrt.gru.localhost:8000/");
-    println!("  without a CDN: http://origin.gru.localhost:8000/");
-    println!("  curl -sI http://gru.localhost:8000/ | grep -i -e location -e x-route");
     println!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
     println!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
     println!(
-        "  nearside demo fail edge-nyc; nearside demo fail link fra-iad; nearside demo fail slow edge-fra 80ms; nearside demo heal"
+        "  nearside demo fail edge-nyc     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms"
     );
+    println!("  nearside demo heal              nearside tour");
     println!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
     println!("Logs of all nodes: {}", fleet.folder().display());
     println!("Ctrl-C stops everything.");
