@@ -11,11 +11,10 @@ use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Prob
 use nearside_config::HostPattern;
 use nearside_geo::Place;
 use nearside_purge::Line;
-use nearside_semantics::key::split_port;
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::known::{Known, instant};
+use crate::known::{Known, host_of, instant};
 use crate::log::LogError;
 use crate::registry::What;
 use crate::steering::Steering;
@@ -153,12 +152,6 @@ fn refused(error: LogError) -> Problem {
         error => ("log", format!("nothing was purged: {error}")),
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
-}
-
-/// The host of an authority, as patterns are written.
-fn host_of(authority: &str) -> String {
-    let (host, _) = split_port(authority.as_bytes());
-    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
 }
 
 /// The sites that an order concerns, of those that nodes have told of.

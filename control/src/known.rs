@@ -7,6 +7,7 @@ use std::time::Instant;
 use nearside_api::{Events, NodeReceipt, NodeState, State};
 use nearside_config::Keep;
 use nearside_purge::{At, Beat, Line, Record};
+use nearside_semantics::key::split_port;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Notify, broadcast};
@@ -107,6 +108,12 @@ impl Known {
             self.events.tell(kind, json!({ "id": id, "why": why, "role": role, "version": version }));
         }
     }
+}
+
+/// The host of an authority, as patterns are written.
+pub(crate) fn host_of(authority: &str) -> String {
+    let (host, _) = split_port(authority.as_bytes());
+    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
 }
 
 #[expect(clippy::disallowed_methods, reason = "receipts tell real time")]

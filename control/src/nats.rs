@@ -1,7 +1,8 @@
 //! The purge log on NATS JetStream, and the fleet that several control processes share there.
 //!
 //! Two streams: the purges, whose order is that of the log; and the nodes, of each the last that was said. What nodes say of
-//! themselves each second is passed on between the control processes beside the streams; what is lost there is said again.
+//! themselves each second is passed on between the control processes beside the streams; what is lost there is said again,
+//! but for how much an order has met, or would: a place says only that it was applied.
 //!
 //! **Invariant:** a purge that is acknowledged waits for every node that may serve what it concerns, whichever control process that
 //! follows. A node is written down before it is looked where the log ends and where it begins to follow; who is written down
@@ -10,6 +11,7 @@
 //! Places are kept here and not in durable consumers: a control process reads the log from its beginning when it starts, and
 //! after a connection was lost from the last order that it has, which must still be the same one.
 
+mod connect;
 mod read;
 
 use std::sync::Arc;
@@ -21,11 +23,11 @@ use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info};
 use async_nats::jetstream::{Context, context::ContextBuilder};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use nearside_api::Order;
-use nearside_config::{Keep, Nats, NatsLogin};
+use nearside_config::{Keep, Nats};
 use nearside_purge::{At, Beat, Hello, Line, Member, Record};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,7 @@ use tokio::time::{sleep, timeout};
 use crate::engine::{Engine, Following};
 use crate::known::{Known, instant};
 use crate::log::{LogError, new_name, now};
+use connect::connect;
 use read::{Nodes, Purges, read};
 
 /// So long it is tried to connect at first.
@@ -472,65 +475,10 @@ impl Shared {
     }
 }
 
-/// Whether trying again would help.
-fn may_pass(kind: ConnectErrorKind) -> bool {
-    matches!(kind, ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
-}
-
 fn silent() -> LogError {
     LogError::Nats("it does not answer in time".to_owned())
 }
 
 fn written<T: Serialize>(what: &T) -> Result<Bytes, LogError> {
     serde_json::to_vec(what).map(Bytes::from).map_err(|error| LogError::Nats(error.to_string()))
-}
-
-/// Connects; whatever comes later, the connection is made anew.
-async fn connect(nats: &Nats) -> Result<(Client, watch::Receiver<()>), LogError> {
-    let refused = |what: String| LogError::Nats(what);
-    let servers: Result<Vec<async_nats::ServerAddr>, _> =
-        nats.servers.iter().map(|server| server.to_string().parse()).collect();
-    let servers = servers.map_err(|error| refused(error.to_string()))?;
-    let deadline = instant() + CONNECT_MAX;
-    loop {
-        let (sender, connected) = watch::channel(());
-        let sender = Arc::new(sender);
-        let mut options = ConnectOptions::new()
-            .name("nearside control")
-            .no_echo()
-            // Also of servers that are learned from others: what these say of TLS is not what was asked for.
-            .require_tls(nats.servers.iter().any(|server| server.tls))
-            .connection_timeout(ANSWER_MAX)
-            .ping_interval(ANSWER_MAX)
-            .reconnect_delay_callback(|attempts| PAUSE * u32::try_from(attempts.min(5)).unwrap_or(5))
-            .event_callback(move |event| {
-                let sender = Arc::clone(&sender);
-                async move {
-                    match event {
-                        Event::Connected => sender.send_replace(()),
-                        other => tracing::warn!(event = %other, "NATS"),
-                    };
-                }
-            });
-        options = match &nats.login {
-            NatsLogin::None => options,
-            NatsLogin::User(user, password) => options.user_and_password(user.clone(), password.reveal().to_owned()),
-            NatsLogin::Token(token) => options.token(token.reveal().to_owned()),
-            NatsLogin::Credentials(file) => {
-                let unreadable = |error| refused(format!("{}: {error}", file.display()));
-                options.credentials_file(file).await.map_err(unreadable)?
-            }
-        };
-        if let Some(ca) = &nats.ca {
-            options = options.add_root_certificates(ca.clone());
-        }
-        match options.connect(&servers[..]).await {
-            Ok(client) => return Ok((client, connected)),
-            Err(error) if instant() >= deadline || !may_pass(error.kind()) => {
-                let names: Vec<_> = nats.servers.iter().map(ToString::to_string).collect();
-                return Err(refused(format!("cannot connect to {}: {error}", names.join(", "))));
-            }
-            Err(_) => sleep(PAUSE).await,
-        }
-    }
 }

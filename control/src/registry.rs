@@ -1,15 +1,15 @@
 //! The nodes of the fleet, and how far each is with the orders that were given lately.
 
+mod node;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use nearside_api::{NodeReceipt, Receipt, State};
-use nearside_config::HostPattern;
-use nearside_purge::{At, Beat, Done, Member, Totals};
-use serde::Serialize;
+use nearside_purge::{At, Beat, Done, Member};
 
-/// A node from which nothing was heard for so long cannot be reached.
-pub(crate) const SILENT: Duration = Duration::from_secs(3);
+pub(crate) use node::Node;
+
 /// After so long it is not waited for any more, as if it had never been.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 /// Orders whose receipts are kept up to date.
@@ -19,114 +19,10 @@ const ORDERS_MOST: usize = 100_000;
 /// So long, and so many, are remembered of those that have left.
 const LEFT_MAX: Duration = Duration::from_secs(600);
 const LEFT_MOST: usize = 100;
-/// What a node does in a second is worked out over so long at least.
-const RATE_OVER: Duration = Duration::from_millis(900);
 /// Of what nodes have done before it is known here, so much is remembered.
 const EARLY_MAX: usize = 1000;
 /// Longer is no order waited for.
 const WAITED_MAX: Duration = Duration::from_secs(61);
-
-/// One node.
-#[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) member: Member,
-    /// The process.
-    instance: u64,
-    pub(crate) at: Option<At>,
-    pub(crate) heard: Instant,
-    /// Connections on which it follows here.
-    streams: usize,
-    /// The other control process that it follows.
-    elsewhere: Option<String>,
-    /// Whether it was alive when it was looked last.
-    was_alive: bool,
-    /// What it had done when it said so last.
-    totals: Option<(Instant, Totals)>,
-    pub(crate) rates: Rates,
-    /// The hosts of its sites.
-    patterns: Vec<HostPattern>,
-}
-
-/// What a node does in a second, as it was lately.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub(crate) struct Rates {
-    pub(crate) requests: f64,
-    pub(crate) hits: f64,
-    pub(crate) bytes: f64,
-    pub(crate) forwards: f64,
-}
-
-impl Node {
-    fn new(member: Member, instance: u64, heard: Instant) -> Self {
-        let patterns = member.sites.iter().flat_map(|site| &site.hosts).filter_map(|host| host.parse().ok()).collect();
-        Self {
-            member,
-            instance,
-            at: None,
-            heard,
-            streams: 0,
-            elsewhere: None,
-            was_alive: false,
-            totals: None,
-            rates: Rates::default(),
-            patterns,
-        }
-    }
-
-    /// Whether some site of it is of this host.
-    pub(crate) fn serves(&self, host: &str) -> bool {
-        self.patterns.iter().any(|pattern| pattern.covers(host))
-    }
-
-    /// Whether some site of it is of a host that ends so.
-    pub(crate) fn serves_below(&self, end: &str) -> bool {
-        self.patterns.iter().any(|pattern| pattern.to_string().ends_with(end))
-    }
-
-    /// How much of its capacity is in use, if it has told of any.
-    pub(crate) fn load(&self) -> Option<f64> {
-        let capacity = self.member.reach.as_ref()?.capacity?;
-        #[expect(clippy::cast_precision_loss, reason = "of requests a second")]
-        let capacity = capacity as f64;
-        Some(self.rates.requests / capacity)
-    }
-
-    /// Client connections that it has.
-    pub(crate) fn connections(&self) -> u64 {
-        self.totals.map_or(0, |(_, totals)| totals.connections)
-    }
-
-    /// It says what it has done in all.
-    fn counts(&mut self, totals: Totals, now: Instant) {
-        let Some((since, before)) = self.totals else {
-            self.totals = Some((now, totals));
-            return;
-        };
-        let span = now.saturating_duration_since(since);
-        if span < RATE_OVER {
-            return;
-        }
-        self.rates = Rates::between(&before, &totals, span);
-        self.totals = Some((now, totals));
-    }
-
-    pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        (self.streams > 0 || self.elsewhere.is_some()) && now.saturating_duration_since(self.heard) < SILENT
-    }
-}
-
-impl Rates {
-    fn between(before: &Totals, after: &Totals, span: Duration) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "of what is done in a second")]
-        let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / span.as_secs_f64();
-        Self {
-            requests: rate(before.requests, after.requests),
-            hits: rate(before.hits, after.hits),
-            bytes: rate(before.bytes, after.bytes),
-            forwards: rate(before.forwards, after.forwards),
-        }
-    }
-}
 
 /// Where an order stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,15 +71,13 @@ impl Registry {
                     // It has just begun to follow there.
                     (node.elsewhere, node.heard) = (by.map(str::to_owned), now);
                 }
-                if node.member != member {
-                    node.patterns = Node::new(member.clone(), instance, now).patterns;
-                    node.member = member;
-                }
+                node.is_now(member);
             }
             known => {
                 let was_alive = known.is_some_and(|node| node.was_alive);
                 let elsewhere = by.map(str::to_owned);
-                let node = Node { elsewhere, was_alive, ..Node::new(member, instance, now) };
+                let mut node = Node::new(member, instance, now);
+                (node.elsewhere, node.was_alive) = (elsewhere, was_alive);
                 self.nodes.insert(node.member.id.clone(), node);
             }
         }
@@ -256,7 +150,8 @@ impl Registry {
         // Of one that had the name before, it says nothing.
         let node = self.nodes.get_mut(&beat.node).filter(|node| node.instance == beat.instance)?;
         if beat.leaves {
-            let gone = Node { heard: now, ..node.clone() };
+            node.heard = now;
+            let gone = node.clone();
             self.left
                 .retain(|node| node.member.id != beat.node && now.saturating_duration_since(node.heard) < LEFT_MAX);
             self.left.push_back(gone);
@@ -412,6 +307,9 @@ fn receipt(node: &str, state: State, ms: f64, met: (u64, u64)) -> NodeReceipt {
 
 #[cfg(test)]
 mod tests {
+    use nearside_purge::Totals;
+
+    use super::node::SILENT;
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "the moment from which the others are counted")]

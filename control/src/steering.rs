@@ -20,12 +20,11 @@ use ipnet::IpNet;
 use nearside_config::{Answer, Steering as Config};
 use nearside_geo::Place;
 use nearside_purge::{Member, Reach};
-use nearside_semantics::key::split_port;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::known::{Known, instant};
+use crate::known::{Known, host_of, instant};
 use crate::registry::Node;
 use decide::{Candidate, Decision, Ranked, decide};
 use measured::{Measurements, network_of};
@@ -145,7 +144,7 @@ impl Steering {
 
     /// Whether any edge serves a host below this one.
     pub(crate) fn serves_below(&self, host: &str) -> bool {
-        let end = format!(".{}", bare(host));
+        let end = format!(".{}", host_of(host));
         let registry = self.known.registry.lock();
         registry.nodes().chain(registry.left()).any(|node| node.member.reach.is_some() && node.serves_below(&end))
     }
@@ -180,7 +179,7 @@ impl Steering {
     }
 
     fn edges(&self, host: &str, can: &impl Fn(&Reach) -> bool) -> Vec<Edge> {
-        let host = bare(host);
+        let host = host_of(host);
         let now = instant();
         let registry = self.known.registry.lock();
         // Any, if no host is named.
@@ -209,7 +208,8 @@ impl Steering {
 
     /// Everything about a decision, for people.
     pub(crate) fn explain(&self, client: IpAddr, host: &str) -> Value {
-        let choice = self.choose(host, client, |_| true);
+        // Whom nobody can be sent to is not chosen by the others either.
+        let choice = self.choose(host, client, |reach| reach.url.is_some() || !reach.addresses.is_empty());
         let located = self.world.locate(client).map(|located| {
             json!({
                 "city": located.city, "coordinates": located.place, "network": located.network.to_string(), "source": located.source
@@ -244,12 +244,6 @@ struct Edge {
     member: Member,
     is_alive: bool,
     load: Option<f64>,
-}
-
-/// The host of an authority, as patterns are written.
-fn bare(authority: &str) -> String {
-    let (host, _) = split_port(authority.as_bytes());
-    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
 }
 
 /// The same for all addresses of a network.
