@@ -20,6 +20,8 @@ const REPORTS_MAX: usize = 5;
 /// Within so much of the table, or so much of a millisecond, a round trip is right.
 const ERROR_MAX: f64 = 0.05;
 const ERROR_MS_MAX: f64 = 2.0;
+/// So often it is looked again at a round trip that seems too long.
+const LOOKS_MAX: usize = 4;
 
 /// A city from which somebody looks, and how far each edge is from there, in milliseconds.
 struct Viewer {
@@ -156,10 +158,17 @@ async fn round_trips(viewers: &[Viewer]) -> anyhow::Result<()> {
     let each = viewers.iter().map(|viewer| async move {
         for (edge, expected) in &viewer.edges {
             let host = format!("{}.{}.localhost", edge.trim_start_matches("edge-"), viewer.code);
-            let measured = ms(Browser::open(&host).await?.round_trip().await?);
-            let error = (measured - expected).abs();
+            // A busy machine only ever adds to a time: the shortest of a few looks is the way's own.
+            let is_right = |measured: f64| (measured - expected).abs() <= ERROR_MS_MAX.max(expected * ERROR_MAX);
+            let mut measured = f64::INFINITY;
+            for _ in 0..LOOKS_MAX {
+                measured = measured.min(ms(Browser::open(&host).await?.round_trip().await?));
+                if is_right(measured) {
+                    break;
+                }
+            }
             ensure!(
-                error <= ERROR_MS_MAX || error <= expected * ERROR_MAX,
+                is_right(measured),
                 "{} to {edge}: {measured:.1} ms, and the table says {expected} ms",
                 viewer.code
             );

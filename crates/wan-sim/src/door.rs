@@ -1,7 +1,7 @@
 //! The door for browsers: the host of a URL says where the browser sits, and to whom it wants.
 //!
-//! `http://sao.localhost:8000/` is what the place without a name serves, as if the browser sat in São Paulo (the code of its airport, or
-//! the first letters of its name); `http://nrt.sao.localhost:8000/` is the place `nrt` from there. The first request's head is looked at
+//! `http://gru.localhost:8000/` is what the place whose door is "" serves, as if the browser sat in São Paulo (by the code of its
+//! airport); `http://nrt.gru.localhost:8000/` is the place whose door is `nrt`, from there. The first request's head is looked at
 //! for its host and passed on as it is; a browser keeps connections of different hosts apart. At the other end a connection comes
 //! from an address that belongs to the city, so that whoever looks at addresses sees where it comes from.
 
