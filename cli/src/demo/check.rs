@@ -83,7 +83,11 @@ async fn all_ready() -> anyhow::Result<()> {
 }
 
 async fn miss_then_hit() -> anyhow::Result<()> {
-    expect(&get(FRA, PAGE).await?, "fwd=uri-miss")?;
+    let miss = get(FRA, PAGE).await?;
+    expect(&miss, "fwd=uri-miss")?;
+    let timing = miss.field("server-timing");
+    let tells = ["edge;desc=\"edge-fra (Frankfurt)\";dur=", "shield;desc=\"shield-", "origin;dur="];
+    ensure!(tells.iter().all(|part| timing.contains(part)), "Server-Timing is {timing:?}");
     expect(&get(FRA, PAGE).await?, "hit")?;
     ensure!(asked(PAGE).await? == 1, "the origin was asked {} times", asked(PAGE).await?);
     Ok(())

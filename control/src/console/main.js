@@ -59,7 +59,6 @@ async function look() {
   }
   orders.state(demo);
   if (demo.wan && !viewer.now().viewer) viewer.begin(demo.wan, draw);
-  else if (demo.wan) viewer.update(demo.wan);
   const late = demo.wan?.late;
   $("honest").textContent = "What is simulated: the network between cities (round trips by a table, slow start, bandwidth), and where this browser sits. "
     + `What is real: every node is a process of its own, every request, cache, purge and time on this page. ${late ? `The simulated network was late by ${late.p50_ms.toFixed(1)} ms at the median, ${late.p99_ms.toFixed(1)} ms at the 99th percentile.` : ""}`;

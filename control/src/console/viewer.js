@@ -13,7 +13,6 @@ const words = {
 
 let port = "8000";
 let viewers = [];
-let wan = null;
 let run = 0; // a newer choice ends what an older one does
 const chosen = { viewer: null, edge: null };
 let tell = () => {};
@@ -24,7 +23,7 @@ const options = { cache: "no-store", credentials: "omit", mode: "cors" };
 const at = (name) => `http://${name ? `${name}.` : ""}${chosen.viewer.code}.localhost:${port}`;
 
 export function begin(page, onChange) {
-  [wan, viewers, tell] = [page, page.viewers, onChange];
+  [viewers, tell] = [page.viewers, onChange];
   port = page.port ?? port;
   performance.setResourceTimingBufferSize(1000);
   $("no-viewer").hidden = true;
@@ -34,10 +33,6 @@ export function begin(page, onChange) {
   $("again").addEventListener("click", choose);
   $("load").addEventListener("click", () => load().catch((error) => { $("chosen").textContent = error.message; }));
   choose();
-}
-
-export function update(page) {
-  wan = page;
 }
 
 async function choose() {
@@ -171,18 +166,22 @@ function inWords(answer, list) {
   return [...list].reverse().map(hop).slice(0, list.at(-1).hit ? 1 : list.length).join("; ") + (list.at(-1).hit || list[0].hit ? "" : "; the origin was asked");
 }
 
+/** The wait by the way to each tier, as the tiers themselves have measured it (Server-Timing). */
+function legs(wait, cached, timings) {
+  if (!cached) return [["origin", wait]];
+  const of = (name) => timings.find((timing) => timing.name === name)?.duration ?? 0;
+  const [edge, shield, origin] = [of("edge"), of("shield"), of("origin")];
+  const behind = shield || origin; // what the edge itself has waited for takes the rest of its time
+  return [["edge", Math.max(0, wait - (behind && edge))], ["shield", shield && Math.max(0, edge - shield)], ["origin", behind]];
+}
+
 function show(name, path, answer, entry, spent) {
   const list = hops(answer.headers.get("cache-status"));
   const is = (part) => entry && entry.requestStart > 0 && part;
   const connect = is(Math.max(0, entry.connectEnd - entry.connectStart)) || 0;
   const wait = is(entry.responseStart - entry.requestStart) || spent;
   const body = is(Math.max(0, entry.responseEnd - entry.responseStart)) || 0;
-  const deep = list.length && !list.at(-1).hit;
-  const link = (from, to) => (wan.links.find((one) => one.from === from && one.to === to)?.round_trip_ms ?? 0);
-  const shield = deep && list.length > 1 ? Math.min(link(list.at(-1).name, list[0].name), wait) : 0;
-  const origin = deep && !list[0].hit ? Math.min(link(list[0].name, "origin"), Math.max(0, wait - shield)) : list.length ? 0 : wait;
-  const edge = Math.max(0, wait - shield - origin);
-  const parts = [["connect", connect], ["edge", edge], ["shield", shield], ["origin", origin], ["body", body]].filter(([, time]) => time > 0.05);
+  const parts = [["connect", connect], ...legs(wait, list.length > 0, entry?.serverTiming ?? []), ["body", body]].filter(([, time]) => time > 0.05);
   const total = parts.reduce((sum, [, time]) => sum + time, 0) || 1;
   const label = parts.map(([part, time]) => `${part} ${ms(time)}`).join(", ");
   const item = h("li", {}, h("div", { class: "what" }, h("span", {}, `${name}${path}`), h("span", {}, ms(spent))), h("div", { class: "words" }, inWords(answer, list)),

@@ -216,6 +216,10 @@ fn json_of_forward(record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"upstream_status\":");
         out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
     }
+    if let Some(wait) = &outcome.wait {
+        out.extend_from_slice(b",\"upstream_duration\":");
+        span(wait.duration, out);
+    }
 }
 
 /// For the eye.
@@ -326,6 +330,8 @@ mod tests {
         outcome.ttl = Some(-3);
         outcome.upstream = Some("http://o:1".into());
         outcome.forward_status = Some(200);
+        let wait = crate::server_timing::Wait::new(Duration::from_micros(250), false, None);
+        outcome.wait = Some(Arc::new(wait));
         let start = crate::clock::instant();
         let record = Record {
             method: "GET",
@@ -354,6 +360,7 @@ mod tests {
         assert_eq!((&parsed["node"], &parsed["site"]), (&"edge".into(), &"wüw\"".into()));
         assert_eq!((&parsed["method"], &parsed["scheme"]), (&"GET".into(), &"https".into()));
         assert_eq!((&parsed["upstream"], &parsed["upstream_status"]), (&"http://o:1".into(), &200.into()));
+        assert_eq!(parsed["upstream_duration"], 0.00025);
         assert_eq!(parsed["host"], "ex\"ample");
         assert_eq!(parsed["path"], "/a\\\u{1}\u{ff}");
         assert_eq!(parsed["client_ip"], "192.0.2.1");

@@ -39,6 +39,7 @@ use crate::hop::{Asked, Forward, HopError};
 use crate::request::Engine;
 use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::request::key::CacheKey;
+use crate::server_timing::Wait;
 
 /// What a fill sets out to do.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ pub(crate) enum Begun {
     /// What was stored has been validated. `shared` says whether others than the leader may have it: a 304 can bring
     /// what is for one client only.
     /// `only_for` is the exact key of those who may, where the others who wait were led here by a rule that does not hold.
-    Revalidated { entry: Arc<Entry>, hop: Arc<str>, shared: bool, only_for: Option<Box<[u8]>> },
+    Revalidated { entry: Arc<Entry>, hop: Arc<str>, wait: Arc<Wait>, shared: bool, only_for: Option<Box<[u8]>> },
     /// No answer could be had.
     Failed(HopError),
     /// It was a refresh, and found no place at the origin: who waits for it has to ask with more weight.
@@ -297,7 +298,7 @@ async fn not_modified(
 ) -> Option<Forward> {
     let old = plan.stored.as_ref()?;
     let fresh = asked.take_end_to_end();
-    let hop = Arc::clone(&asked.hop.name);
+    let (hop, wait) = (Arc::clone(&asked.hop.name), asked.wait());
     // A 304 has no body; reading it to its end makes the connection free again.
     let whole = matches!(engine.hops.body(&mut asked).await, Ok(None));
     // What was purged since it was looked at must not come back by this, either.
@@ -317,7 +318,7 @@ async fn not_modified(
         engine.hops.release(asked).await;
     }
     let only_for = (!same_key).then(|| plan.key.exact.clone());
-    fill.begin(Begun::Revalidated { entry, hop, shared: storable.is_ok(), only_for });
+    fill.begin(Begun::Revalidated { entry, hop, wait, shared: storable.is_ok(), only_for });
     None
 }
 

@@ -18,6 +18,7 @@ pub mod outcome;
 mod pass;
 mod purge;
 mod request;
+mod server_timing;
 mod site;
 pub mod tier;
 

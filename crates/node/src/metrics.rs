@@ -176,7 +176,7 @@ impl Metrics {
             };
             let ends = BUCKETS_MICROS.iter().map(|micros| Duration::from_micros(*micros).as_secs_f64());
             let buckets: Vec<(f64, u64)> =
-                ends.chain([f64::MAX]).enumerate().map(|(bucket, end)| (end, cell(bucket))).collect();
+                ends.chain([f64::INFINITY]).enumerate().map(|(bucket, end)| (end, cell(bucket))).collect();
             let count = buckets.iter().map(|(_, count)| count).sum();
             if count == 0 {
                 continue;

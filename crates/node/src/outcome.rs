@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use nearside_semantics::cache_status::{Forward, Member};
 
+use crate::server_timing::Wait;
+
 /// What the cache did, in one word (the `cache` field of the log and label of the metrics).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
@@ -89,6 +91,8 @@ pub struct Outcome {
     pub reason: Option<&'static str>,
     /// Who was asked.
     pub upstream: Option<Arc<str>>,
+    /// How long the client waited for them.
+    pub(crate) wait: Option<Arc<Wait>>,
     /// The site, by its place in the configuration; `None` if the request belongs to none.
     pub site: Option<usize>,
 }
@@ -105,6 +109,7 @@ impl Outcome {
             stored: false,
             reason: None,
             upstream: None,
+            wait: None,
             site,
         }
     }

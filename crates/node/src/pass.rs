@@ -152,6 +152,7 @@ impl Lane<'_> {
         match fill.begun(&self.request.interims).await {
             Begun::Response(fetched) => {
                 outcome.stored = fetched.stored.is_ok();
+                outcome.wait = Some(Arc::clone(&fetched.wait));
                 respond::fetched_whole(fetched, fetched.take_first(), self.request, outcome, now)
             }
             Begun::Revalidated { .. } => respond::failure(&HopError::Body, outcome),
@@ -160,11 +161,12 @@ impl Lane<'_> {
     }
 
     /// The answer, with its body passing through a window.
-    fn relay(&self, mut asked: Box<Asked>, outcome: Outcome) -> Answer {
+    fn relay(&self, mut asked: Box<Asked>, mut outcome: Outcome) -> Answer {
         let window = self.engine.config.limits.window_bytes;
         let (body, writer) = Body::growing(self.engine.store.charge(), Some(window));
         let fetched =
             Fetched::new(self.engine, self.site, &mut asked, body, Err(Unstored::Passed), &self.request.fields);
+        outcome.wait = Some(Arc::clone(&fetched.wait));
         let reader = fetched.body.reader(0);
         tokio::spawn(fill::stream(Arc::clone(self.engine), asked, Arc::clone(&fetched.head), writer));
         respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())

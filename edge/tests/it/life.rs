@@ -81,6 +81,7 @@ async fn health_metrics_and_unknown_paths_of_the_admin_listener() {
         "nearside_response_bytes_total{site=\"site\"} 300",
         "nearside_cache_objects 1",
         "nearside_request_duration_seconds_count{cache=\"hit\"} 2",
+        "nearside_request_duration_seconds_bucket{le=\"+Inf\",cache=\"hit\"} 2",
     ];
     // A request counts when its answer has left, which its client may see first.
     for line in expected {

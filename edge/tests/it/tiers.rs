@@ -41,6 +41,7 @@ impl Tiers {
             let mut config = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin)]);
             config.id = id.parse().unwrap();
             config.cache = Cache::of(16 << 20);
+            config.sites[0].server_timing = true;
             nearside_shield::start(config, clock.clone()).unwrap()
         };
         let shields = vec![shield("shield-a"), shield("shield-b")];
@@ -102,6 +103,59 @@ async fn a_miss_goes_through_its_shield_and_both_tiers_say_so() {
     let again = tiers.bed.get(path).await;
     assert!(again.cache().contains("; hit") && again.cache().contains("edge; fwd=uri-miss"), "{}", again.cache());
     assert_eq!((again.body, tiers.bed.asked(path)), (reply.body, 1));
+}
+
+/// A line of `Server-Timing`: names of metrics and their milliseconds.
+type Timing<'r> = Vec<(&'r str, Option<f64>)>;
+
+fn timings(reply: &Reply) -> Vec<Timing<'_>> {
+    let lines = reply.fields.get_all("server-timing").iter().map(|line| line.to_str().unwrap());
+    lines.map(|line| line.split(", ").map(metric).collect()).collect()
+}
+
+fn metric(member: &str) -> (&str, Option<f64>) {
+    let (name, parameters) = member.split_once(';').unwrap();
+    (name, parameters.split_once("dur=").map(|(_, milliseconds)| milliseconds.parse().unwrap()))
+}
+
+fn names<'r>(line: &Timing<'r>) -> Vec<&'r str> {
+    line.iter().map(|(name, _)| *name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_timing_tells_where_the_time_went_and_is_not_stored() {
+    let script = |_: &str| {
+        // The only real time that passes here; nothing but its lower bound is looked at.
+        std::thread::sleep(Duration::from_millis(20));
+        answer(200, "cache-control: max-age=60\r\nserver-timing: db;dur=53\r\netag: \"a\"\r\n", "page")
+    };
+    let mut tiers = Tiers::scripted(script).await;
+    let silent = tiers.bed.get("/").await;
+    assert_eq!(timings(&silent), [[("db", Some(53.0))]], "an edge whose site does not want it");
+    tiers.bed = tiers.bed.again(|config| config.sites[0].server_timing = true);
+    for (path, behind) in [("/other", &["edge", "shield", "origin"][..]), ("/", &["edge", "shield"])] {
+        let forwarded = tiers.bed.get(path).await;
+        let [of_origin, own] = &timings(&forwarded)[..] else { panic!("{:?}", forwarded.fields) };
+        assert_eq!(of_origin[..], [("db", Some(53.0))], "the origin's own stays");
+        assert_eq!((own[0], &names(own)[1..]), (("cdn-cache", None), behind), "{path}");
+        let times: Vec<_> = own[1..].iter().map(|(_, time)| time.unwrap()).collect();
+        assert!(times.is_sorted_by(|outer, inner| outer >= inner), "each waits for the next: {times:?}");
+        assert!(times.get(2).is_none_or(|origin| *origin >= 20.0), "{times:?}");
+        let hit = tiers.bed.get(path).await;
+        let [of_origin, own] = &timings(&hit)[..] else { panic!("{:?}", hit.fields) };
+        assert_eq!((of_origin.len(), own.len(), own[1].0), (1, 2, "edge"), "a hit waits for nobody");
+    }
+    tiers.bed.advance(61);
+    let validated = tiers.bed.get("/other").await;
+    assert_eq!(names(timings(&validated).last().unwrap()), ["cdn-cache", "edge", "shield", "origin"]);
+    // Straight from the origin.
+    tiers.bed = tiers.bed.again(|config| config.role = crate::bed::edge_role());
+    let direct = tiers.bed.get("/direct").await;
+    assert_eq!(names(&timings(&direct)[1]), ["cdn-cache", "edge", "origin"]);
+    let mut post = get("/direct");
+    *post.method_mut() = http::Method::POST;
+    let passed = tiers.bed.ask(Speech::H1, post).await;
+    assert_eq!(names(&timings(&passed)[1]), ["cdn-cache", "edge", "origin"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

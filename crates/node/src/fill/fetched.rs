@@ -19,6 +19,7 @@ use crate::hop::Asked;
 use crate::outcome::{Outcome, Verdict};
 use crate::request::key::CacheKey;
 use crate::request::{Engine, Request};
+use crate::server_timing::Wait;
 
 /// What was worked out of an answer before its value is put together.
 pub(super) struct Parts {
@@ -71,6 +72,7 @@ pub(crate) struct Fetched {
     pub(crate) variant: Box<[u8]>,
     pub(crate) stored: Result<(), Unstored>,
     pub(crate) hop: Arc<str>,
+    pub(crate) wait: Arc<Wait>,
     pub(crate) groups: Membership,
     /// It is for this exact key only: others who wait were led here by a rule that no longer holds.
     only_for: Option<Box<[u8]>>,
@@ -121,6 +123,7 @@ impl Fetched {
             variant: variant.into(),
             stored,
             hop: Arc::clone(&asked.hop.name),
+            wait: asked.wait(),
             groups,
             by_head,
             only_for,

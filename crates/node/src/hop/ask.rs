@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -82,12 +82,13 @@ impl Hops {
     ) -> Result<Box<Asked>, Failed> {
         // A trial on a connection that has died would be wasted.
         let mut pooled = hop.health.is_in();
+        let since = instant();
         let mut place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
         loop {
             let connection = self.connect(hop, pooled, &mut place).await;
             let connection = connection.map_err(|error| note(hop, Failed::unsent(error)))?;
             hop.health.requests.fetch_add(1, Ordering::Relaxed);
-            match self.send(hop, connection, forward, clock, tell).await {
+            match self.send(hop, connection, forward, since, clock, tell).await {
                 Err(Failed { silent: true, reused: true, .. }) if pooled => {
                     pooled = false;
                     place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
@@ -113,6 +114,7 @@ impl Hops {
         hop: &Arc<Hop>,
         connection: Connection,
         forward: &Forward,
+        since: Instant,
         clock: &Clock,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, Failed> {
@@ -138,7 +140,7 @@ impl Hops {
         let head = self.while_in(hop, self.timeouts.first_byte, answer).await.map_err(|late| late.leave(&mut place));
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
-        let connection = Known { address, place, deadline: instant() + self.timeouts.total };
+        let connection = Known { address, place, since, deadline: instant() + self.timeouts.total };
         Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, connection))
     }
 
@@ -154,6 +156,7 @@ impl Hops {
         upload: Upload,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
+        let since = instant();
         let (hop, mut connection) = self.connect_any(to, forward.urgency).await?;
         let mut place = connection.place.take();
         let (read, writer) = tokio::io::split(connection.stream);
@@ -184,7 +187,7 @@ impl Hops {
         let head = head.map_err(|late| late.leave(&mut place).or_response(&hop))?;
         hop.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now() };
-        let connection = Known { address: connection.address, place, deadline: instant() + self.timeouts.total };
+        let connection = Known { address: connection.address, place, since, deadline: instant() + self.timeouts.total };
         Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection))
     }
 

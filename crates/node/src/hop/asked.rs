@@ -21,12 +21,16 @@ use super::gate::Place;
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
 use crate::pass::upload::Sending;
+use crate::server_timing::{self, Wait};
 
 /// An answer whose head has arrived and whose body is still to be read.
 pub(crate) struct Asked {
     pub(crate) hop: Arc<Hop>,
     pub(crate) head: ResponseHead,
     pub(crate) exchange: Exchange,
+    waited: Duration,
+    /// What a shield says of the time it took, once the fields have been taken out.
+    told: Option<HeaderValue>,
     /// The connection may be used again.
     persistent: bool,
     /// What came behind the body.
@@ -68,6 +72,8 @@ pub(crate) struct UpgradeStream {
 pub(super) struct Known {
     pub(super) address: SocketAddr,
     pub(super) place: Option<Place>,
+    /// When it was asked for.
+    pub(super) since: Instant,
     /// When all of it must have come.
     pub(super) deadline: Instant,
 }
@@ -83,11 +89,13 @@ impl Asked {
     ) -> Box<Self> {
         let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
         // It goes from future to future, each of which would have to be as large.
-        let Known { address, place, deadline } = connection;
+        let Known { address, place, since, deadline } = connection;
         Box::new(Self {
             hop,
             head,
             exchange,
+            waited: instant().saturating_duration_since(since),
+            told: None,
             persistent,
             trailers: HeaderMap::new(),
             reader,
@@ -102,6 +110,9 @@ impl Asked {
     pub(crate) fn take_end_to_end(&mut self) -> HeaderMap {
         let mut fields = std::mem::take(&mut self.head.fields);
         strip_hop_by_hop(&mut fields);
+        if self.hop.is_shield() {
+            self.told = server_timing::take(&mut fields);
+        }
         if !fields.contains_key(DATE)
             && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_time))
         {
@@ -109,6 +120,11 @@ impl Asked {
             fields.insert(DATE, now);
         }
         fields
+    }
+
+    /// How long its head was waited for.
+    pub(crate) fn wait(&self) -> Arc<Wait> {
+        Arc::new(Wait::new(self.waited, self.hop.is_shield(), self.told.clone()))
     }
 
     /// Gives its place at the origin up: nothing more will come.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::time::timeout;
 
 use super::gate::{Place, Urgency};
 use super::{Hop, HopError, Hops};
@@ -56,12 +57,12 @@ impl Hops {
         let mut cause = String::from("it has no address");
         for &address in addresses {
             let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
-            let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
-            peer.options.connection_timeout = Some(self.timeouts.connect);
-            peer.options.total_connection_timeout = Some(self.timeouts.connect);
-            match self.connector.new_stream(&peer).await {
-                Ok(stream) => return Ok((stream, address)),
-                Err(error) => cause = error.to_string(),
+            let peer = HttpPeer::new(address, hop.upstream.tls, sni);
+            // Not by the limits of the peer: for those pingora starts a thread that wakes a hundred times a second.
+            match timeout(self.timeouts.connect, self.connector.new_stream(&peer)).await {
+                Ok(Ok(stream)) => return Ok((stream, address)),
+                Ok(Err(error)) => cause = error.to_string(),
+                Err(_elapsed) => cause = format!("{address} did not take it within {:?}", self.timeouts.connect),
             }
         }
         Err(HopError::Connect { hop: Arc::clone(&hop.name), cause })

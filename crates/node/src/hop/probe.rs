@@ -67,7 +67,10 @@ impl Hops {
         };
         // A new connection: that it takes some is part of the question.
         let connection = self.connect(shield, false, &mut None).await?;
-        self.send(shield, connection, &forward, &engine.clock, &|_| {}).await.map(drop).map_err(|failed| failed.error)
+        self.send(shield, connection, &forward, instant(), &engine.clock, &|_| {})
+            .await
+            .map(drop)
+            .map_err(|failed| failed.error)
     }
 }
 

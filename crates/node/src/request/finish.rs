@@ -8,8 +8,10 @@ use http::{HeaderValue, StatusCode, Version};
 use nearside_semantics::key::Scheme;
 
 use super::Engine;
+use crate::clock::instant;
 use crate::h1::write;
 use crate::outcome::Outcome;
+use crate::server_timing;
 
 /// Everything that is told of a request once it is over.
 #[derive(Debug)]
@@ -104,6 +106,8 @@ pub(crate) struct Ending<'e> {
     pub(crate) age: Option<u64>,
     pub(crate) persistence: Persistence,
     pub(crate) chunked: bool,
+    /// When the request was complete.
+    pub(crate) start: Instant,
 }
 
 impl Engine {
@@ -117,7 +121,7 @@ impl Engine {
         }
         if self.shows_timing(ending.outcome) {
             out.extend_from_slice(b"server-timing: ");
-            self.write_timing(ending.outcome, out);
+            self.write_timing(ending.outcome, ending.start, out);
             out.extend_from_slice(b"\r\n");
         }
         if ending.chunked {
@@ -135,18 +139,8 @@ impl Engine {
         outcome.site.is_some_and(|site| self.rules(site).server_timing)
     }
 
-    /// `cdn-cache;desc=HIT, edge;desc="edge-nrt (Tokyo)"`: what a script in the page can read of its own response.
-    pub(crate) fn write_timing(&self, outcome: &Outcome, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"cdn-cache;desc=");
-        out.extend(outcome.verdict.as_str().bytes().map(|b| b.to_ascii_uppercase()));
-        out.extend_from_slice(b", ");
-        out.extend_from_slice(self.place.as_bytes());
+    /// The value of `Server-Timing` in the answer to a request that was complete at `start`.
+    pub(crate) fn write_timing(&self, outcome: &Outcome, start: Instant, out: &mut Vec<u8>) {
+        server_timing::write(outcome, &self.place, instant().saturating_duration_since(start), out);
     }
-}
-
-/// The node's role, name and city as a metric of `Server-Timing`.
-pub(crate) fn place(role: &str, id: &str, city: Option<&str>) -> String {
-    // Inside a quoted string, and in a field: what cannot stand there is left out.
-    let city: String = city.unwrap_or("").chars().filter(|c| (' '..='~').contains(c) && !"\"\\".contains(*c)).collect();
-    if city.is_empty() { format!("{role};desc=\"{id}\"") } else { format!("{role};desc=\"{id} ({city})\"") }
 }

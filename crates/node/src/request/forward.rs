@@ -179,7 +179,7 @@ fn finish(
             })
         }
         Begun::Revalidated { shared: false, .. } if !leads => Turn::Alone,
-        Begun::Revalidated { entry, hop, only_for, .. } => {
+        Begun::Revalidated { entry, hop, wait, only_for, .. } => {
             let elsewhere = only_for.as_ref().is_some_and(|exact| *exact != key.exact);
             if !leads && elsewhere || !entry.answers(&request.fields) {
                 return Turn::Again(None);
@@ -187,12 +187,14 @@ fn finish(
             outcome.upstream = Some(Arc::clone(hop));
             outcome.forward_status = Some(304);
             if leads {
+                outcome.wait = Some(Arc::clone(wait));
                 outcome.verdict = Verdict::Revalidated;
             }
             done(respond::stored(engine, entry, request, outcome, now))
         }
         Begun::Response(fetched) => {
             outcome.upstream = Some(Arc::clone(&fetched.hop));
+            outcome.wait = leads.then(|| Arc::clone(&fetched.wait));
             outcome.forward_status = Some(fetched.head.status.as_u16());
             if is_failure(fetched)
                 && let Some(answer) = stale(engine, ask, request, &outcome, "upstream-error", now)
@@ -278,6 +280,7 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     {
         // Conditions and ranges have been answered.
         outcome.upstream = Some(Arc::clone(&fetched.hop));
+        outcome.wait = Some(Arc::clone(&fetched.wait));
         outcome.forward_status = Some(fetched.head.status.as_u16());
         outcome.verdict = fetched.verdict(false);
         return respond::fetched_whole(fetched, fetched.take_first(), request, outcome, engine.clock.now());

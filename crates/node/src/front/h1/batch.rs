@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Version;
@@ -79,14 +80,15 @@ impl Batch {
     }
 
     /// Queues the answer to a hit, all of whose places are `offset` further on in the input.
-    pub(super) fn push(&mut self, worker: &Worker, mut hit: Hit, offset: usize, closes: bool) {
+    pub(super) fn push(&mut self, worker: &Worker, mut hit: Hit, offset: usize, closes: bool, start: Instant) {
         for place in [&mut hit.host, &mut hit.target] {
             *place = place.start + offset..place.end + offset;
         }
         let begin = self.own.len();
         self.write_head(worker, &hit.what);
         let persistence = if closes { Persistence::Closes } else { Persistence::Stays };
-        let ending = Ending { outcome: &hit.what.outcome(), age: Some(hit.what.age), persistence, chunked: false };
+        let outcome = hit.what.outcome();
+        let ending = Ending { outcome: &outcome, age: Some(hit.what.age), persistence, chunked: false, start };
         worker.engine.end_head(&ending, &mut self.own);
         let is_small = hit.what.bytes() <= COPIED_BYTES;
         if is_small {

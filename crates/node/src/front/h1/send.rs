@@ -65,7 +65,7 @@ impl Connection<'_> {
         self.head.reserve(HEAD_BYTES);
         let own = self.begin_head(&answer);
         let chunked = delimiter == Delimiter::Chunks;
-        let ending = Ending { outcome: &answer.outcome, age: answer.age, persistence, chunked };
+        let ending = Ending { outcome: &answer.outcome, age: answer.age, persistence, chunked, start };
         self.worker.engine.end_head(&ending, &mut self.head);
         let prefix = own.unwrap_or_default();
         let (age, outcome) = (answer.age, answer.outcome);
@@ -233,7 +233,8 @@ impl Connection<'_> {
         let start = instant();
         let answer = respond::refusal(refusal, None);
         self.head.clear();
-        let ending = Ending { outcome: &answer.outcome, age: None, persistence: Persistence::Closes, chunked: false };
+        let (outcome, persistence) = (&answer.outcome, Persistence::Closes);
+        let ending = Ending { outcome, age: None, persistence, chunked: false, start };
         self.worker.engine.end_head(&ending, &mut self.head);
         let prefix = self.begin_head(&answer).unwrap_or_default();
         let AnswerBody::Bytes(text) = &answer.body else { return Next::Close };

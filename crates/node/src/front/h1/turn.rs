@@ -164,7 +164,7 @@ impl Connection<'_> {
         // There is nothing in it, unless a turn has panicked: whose answers these are, this client must not get.
         batch.clear();
         loop {
-            let gathered = self.gather(input, &mut used, key, batch, now);
+            let gathered = self.gather(input, &mut used, key, batch, (start, now));
             if !batch.is_empty() {
                 let closing = match gathered {
                     Gathered::Closes { asked: true } if used == input.len() => Closing::Asked,
@@ -184,7 +184,14 @@ impl Connection<'_> {
     }
 
     /// Puts hits into the batch.
-    fn gather(&mut self, input: &[u8], used: &mut usize, key: &mut Key, batch: &mut Batch, now: Timestamp) -> Gathered {
+    fn gather(
+        &mut self,
+        input: &[u8],
+        used: &mut usize,
+        key: &mut Key,
+        batch: &mut Batch,
+        (start, now): (Instant, Timestamp),
+    ) -> Gathered {
         while !batch.is_full() {
             *used += empty_lines(input.get(*used..).unwrap_or_default());
             let rest = input.get(*used..).unwrap_or_default();
@@ -200,7 +207,7 @@ impl Connection<'_> {
             let closes = asked || self.worker.is_draining() || self.requests >= limit;
             let offset = *used;
             *used += hit.end;
-            batch.push(self.worker, hit, offset, closes);
+            batch.push(self.worker, hit, offset, closes, start);
             if closes {
                 return Gathered::Closes { asked };
             }

@@ -1,5 +1,7 @@
 //! Heads of answers as HTTP/2 sends them.
 
+use std::time::Instant;
+
 use http::header::{AGE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 
@@ -8,23 +10,22 @@ use crate::outcome::Outcome;
 use crate::request::hit::{Content, Hit};
 use crate::request::respond::{not_modified_fields, partial_fields};
 use crate::request::{Answer, Engine};
-
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+use crate::server_timing::SERVER_TIMING;
 
 /// The head of an answer of the engine.
-pub(super) fn of_answer(engine: &Engine, answer: &Answer) -> Response<()> {
-    head(engine, answer.status, answer.head.fields().clone(), &answer.outcome, answer.age)
+pub(super) fn of_answer(engine: &Engine, answer: &Answer, start: Instant) -> Response<()> {
+    head(engine, answer.status, answer.head.fields().clone(), &answer.outcome, answer.age, start)
 }
 
 /// The head of the answer to a hit.
-pub(super) fn of_hit(engine: &Engine, hit: &Hit) -> Response<()> {
+pub(super) fn of_hit(engine: &Engine, hit: &Hit, start: Instant) -> Response<()> {
     let stored = &hit.entry.head.fields;
     let fields = match hit.content {
         Content::Whole | Content::Head => stored.clone(),
         Content::NotModified => not_modified_fields(stored, engine.tier.serves_caches()),
         Content::Span(span) => partial_fields(stored, span, hit.entry.body.len()),
     };
-    head(engine, hit.status(), fields, &hit.outcome(), Some(hit.age))
+    head(engine, hit.status(), fields, &hit.outcome(), Some(hit.age), start)
 }
 
 /// Adds what every answer gets anew.
@@ -34,6 +35,7 @@ fn head(
     mut fields: HeaderMap,
     outcome: &Outcome,
     age: Option<u64>,
+    start: Instant,
 ) -> Response<()> {
     let mut line = Vec::with_capacity(96);
     for member in fields.get_all(CACHE_STATUS) {
@@ -51,7 +53,7 @@ fn head(
     };
     if engine.shows_timing(outcome) {
         let mut timing = Vec::new();
-        engine.write_timing(outcome, &mut timing);
+        engine.write_timing(outcome, start, &mut timing);
         if let Ok(timing) = HeaderValue::try_from(timing) {
             fields.append(SERVER_TIMING, timing);
         }

@@ -34,7 +34,7 @@ impl Connection<'_> {
         let engine = &self.worker.engine;
         let length = hit.bytes();
         let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
-        match respond.send_response(head::of_hit(engine, &hit), length == 0) {
+        match respond.send_response(head::of_hit(engine, &hit, start), length == 0) {
             Err(_) => sent.cut = Some("client-gone"),
             Ok(stream) if length == 0 => drop(stream),
             Ok(mut stream) => {

@@ -71,7 +71,7 @@ impl Stream {
             Err(refusal) => (respond::refusal(refusal, None), None),
         };
         let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
-        let sent = self.send(answer, &method, &mut respond).await;
+        let sent = self.send(answer, &method, start, &mut respond).await;
         let end = instant();
         let record = Record {
             method: method.as_str(),
@@ -148,9 +148,9 @@ impl Stream {
         }
     }
 
-    async fn send(&self, answer: Answer, method: &Method, respond: &mut SendResponse<Bytes>) -> Sent {
+    async fn send(&self, answer: Answer, method: &Method, start: Instant, respond: &mut SendResponse<Bytes>) -> Sent {
         let bodiless = *method == Method::HEAD || matches!(answer.body, AnswerBody::None);
-        let response = head::of_answer(&self.worker.engine, &answer);
+        let response = head::of_answer(&self.worker.engine, &answer, start);
         let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
         let Ok(mut stream) = respond.send_response(response, bodiless) else {
             sent.cut = Some("client-gone");
