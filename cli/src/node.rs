@@ -33,7 +33,7 @@ struct NodeArgs {
     /// PEM file with the private key
     #[arg(long, value_name = "FILE", requires = "listen_tls")]
     tls_key: Option<PathBuf>,
-    /// The origin of every host; may repeat: the next one is asked when one cannot be reached
+    /// The origin, of every host or of the file's only site; may repeat: the next one is asked when one cannot be reached
     #[arg(long, value_name = "URL")]
     origin: Vec<Upstream>,
     /// Listen for operators: health, metrics, admin API; without tokens, keep it on the loopback
@@ -149,6 +149,16 @@ fn file(args: &NodeArgs, role: &str) -> anyhow::Result<Option<Config>> {
     Ok(Some(nearside_config::load(path)?))
 }
 
+/// Gives the only site these origins, and makes one for every host where there is none.
+fn origins(sites: &mut Vec<Site>, origins: Vec<Upstream>) -> anyhow::Result<()> {
+    match &mut sites[..] {
+        [] => sites.push(Site::new("default", vec![nearside_config::HostPattern::Any], origins)),
+        [only] => only.origins = origins,
+        several => bail!("--origin: the file has {} sites; give each its origins there", several.len()),
+    }
+    Ok(())
+}
+
 /// What the flags say, over what the file says, over the defaults.
 fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result<Config> {
     let mut config = match file {
@@ -176,7 +186,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
         },
     };
     if !args.origin.is_empty() {
-        config.sites = vec![Site::new("default", vec![nearside_config::HostPattern::Any], args.origin)];
+        origins(&mut config.sites, args.origin)?;
     }
     if !args.listen.is_empty() {
         config.listen = args.listen.into_iter().map(|ListenAddress(address)| address).collect();
@@ -274,4 +284,24 @@ pub(crate) fn log_to_stderr() {
         .with_target(false)
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber).context("the log is set up once");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_from_flags_leave_the_rules_of_the_only_site_and_are_no_guess_among_several() {
+        let given = || vec!["http://127.0.0.1:1".parse::<Upstream>().unwrap()];
+        let mut sites = Vec::new();
+        origins(&mut sites, given()).unwrap();
+        assert_eq!((sites[0].hosts.len(), &sites[0].origins), (1, &given()));
+        sites[0].canonical_host = Some("www.example.org".to_owned());
+        sites[0].origins.clear();
+        origins(&mut sites, given()).unwrap();
+        assert_eq!((sites[0].canonical_host.as_deref(), &sites[0].origins), (Some("www.example.org"), &given()));
+        sites.push(sites[0].clone());
+        let error = origins(&mut sites, given()).unwrap_err().to_string();
+        assert!(error.contains("--origin") && error.contains("2 sites"), "{error}");
+    }
 }
