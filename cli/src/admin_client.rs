@@ -1,8 +1,8 @@
 //! A small HTTP client for the tools: one request, one answer, in clear.
 
-use std::time::Duration;
-
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -11,9 +11,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use nearside_config::Secret;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use crate::exit::Unreachable;
+use crate::exit::{Refused, Unreachable};
 
 /// Tools ask nodes that are near; longer than this means that something is wrong.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +51,25 @@ impl Token {
             None => Ok(Some(Secret::from_env("NEARSIDE_TOKEN").context("NEARSIDE_TOKEN: expected a token")?)),
         }
     }
+}
+
+/// What an answer of `node`'s admin API holds.
+///
+/// # Errors
+///
+/// It holds a problem, or is none of this API; [`Refused`] where the token is not good for it.
+pub(crate) fn understood<T: DeserializeOwned>(node: &SocketAddr, reply: &Reply) -> anyhow::Result<T> {
+    let other = || format!("{node} did not answer as a node does");
+    if reply.status.is_success() {
+        return serde_json::from_slice(&reply.body).with_context(other);
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&reply.body).with_context(other)?;
+    let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or("no reason given");
+    let refusal = format!("{node} refused: {detail}");
+    if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&reply.status) {
+        return Err(Refused(refusal).into());
+    }
+    anyhow::bail!(refusal)
 }
 
 /// Sends a request and reads its answer.

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use nearside_config::ConfigError;
 
 /// The node cannot be reached (`EX_UNAVAILABLE` of sysexits).
-pub(crate) const UNREACHABLE: u8 = 69;
+const UNREACHABLE: u8 = 69;
 /// Accepted, but not all nodes have applied it in time (`EX_TEMPFAIL`).
 pub(crate) const TIMED_OUT: u8 = 75;
 /// The token was refused (`EX_NOPERM`).
-pub(crate) const REFUSED: u8 = 77;
+const REFUSED: u8 = 77;
 /// The configuration is invalid (`EX_CONFIG`).
 pub(crate) const CONFIG: u8 = 78;
 
@@ -26,6 +26,18 @@ impl std::fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
+/// The token was refused.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Tells what went wrong and gives the code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
@@ -34,5 +46,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(CONFIG);
     }
     eprintln!("error: {error:#}");
-    ExitCode::from(if error.is::<Unreachable>() { UNREACHABLE } else { 1 })
+    ExitCode::from(match error {
+        error if error.is::<Unreachable>() => UNREACHABLE,
+        error if error.is::<Refused>() => REFUSED,
+        _ => 1,
+    })
 }

@@ -10,6 +10,7 @@ mod claims;
 mod control;
 mod demo;
 mod exit;
+mod explain;
 mod fleet;
 mod lab;
 mod node;
@@ -54,6 +55,8 @@ enum Command {
     Check(tools::CheckArgs),
     /// Purge URLs, tags, prefixes, hosts or everything from nodes
     Purge(purge::PurgeArgs),
+    /// Ask a node what becomes of a request, and why it is, or is not, served from the cache
+    Explain(explain::ExplainArgs),
     /// Ask a node whether it is ready
     Status(tools::StatusArgs),
     /// Send requests at a fixed rate and measure the answers
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Tour => demo::tour(),
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => purge::purge(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Status(args) => tools::status(&args),
         Command::Loadtest(args) => tools::loadtest(&args),
         Command::Completions(args) => tools::completions(&args),

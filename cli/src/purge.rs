@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use http::{Method, StatusCode};
+use http::Method;
 use nearside_api::{NodeReceipt, Order, Receipt, State, Wait};
 use nearside_config::{Secret, Span};
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Reply, Token, send_with};
+use crate::admin_client::{Token, send_with, understood};
 use crate::exit;
 
 /// Flags of `nearside purge`.
@@ -80,39 +80,25 @@ pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
     for order in orders {
         let body = serde_json::to_string(&order)?;
         for node in &args.nodes {
-            match runtime.block_on(give(args, node, &body, token.as_ref()))? {
-                Ok(complete) => is_complete &= complete,
-                Err(refused) => return Ok(refused),
-            }
+            is_complete &= runtime.block_on(give(args, node, &body, token.as_ref()))?;
         }
     }
     Ok(if is_complete || !args.wait { ExitCode::SUCCESS } else { ExitCode::from(exit::TIMED_OUT) })
 }
 
 /// Gives an order to a node, or to a control process, and prints each receipt as it comes; whether all that were waited for
-/// have come. Or how to exit, where the token was refused.
-async fn give(
-    args: &PurgeArgs,
-    node: &SocketAddr,
-    body: &str,
-    token: Option<&Secret>,
-) -> anyhow::Result<Result<bool, ExitCode>> {
+/// have come.
+async fn give(args: &PurgeArgs, node: &SocketAddr, body: &str, token: Option<&Secret>) -> anyhow::Result<bool> {
     let begin = Instant::now();
     let url = format!("http://{node}/v1/purge");
     let reply = send_with(Method::POST, &url, Some(body.to_owned()), token).await?;
-    let mut receipt = match understand(node, &reply)? {
-        Ok(receipt) => receipt,
-        Err(refused) => return Ok(Err(refused)),
-    };
+    let mut receipt: Receipt = understood(node, &reply)?;
     let mut printed = BTreeSet::new();
     while args.wait && !receipt.is_complete() && begin.elapsed() < args.timeout.0 {
         print_done(args, &receipt, &mut printed);
         sleep(LOOK_AGAIN).await;
         let reply = send_with(Method::GET, &format!("{url}/{}", receipt.id), None, token).await?;
-        receipt = match understand(node, &reply)? {
-            Ok(receipt) => receipt,
-            Err(refused) => return Ok(Err(refused)),
-        };
+        receipt = understood(node, &reply)?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&receipt)?);
@@ -120,23 +106,7 @@ async fn give(
         print_done(args, &receipt, &mut printed);
         receipt.nodes.iter().filter(|node| !printed.contains(&node.id)).for_each(print);
     }
-    Ok(Ok(receipt.is_complete()))
-}
-
-/// The receipt in an answer; or how to exit, where the token was refused.
-fn understand(node: &SocketAddr, reply: &Reply) -> anyhow::Result<Result<Receipt, ExitCode>> {
-    if reply.status.is_success() {
-        let receipt = serde_json::from_slice(&reply.body);
-        return Ok(Ok(receipt.with_context(|| format!("{node} did not answer as a node does"))?));
-    }
-    let problem: serde_json::Value =
-        serde_json::from_slice(&reply.body).with_context(|| format!("{node} did not answer as a node does"))?;
-    let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or("no reason given");
-    if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&reply.status) {
-        eprintln!("error: {node} refused: {detail}");
-        return Ok(Err(ExitCode::from(exit::REFUSED)));
-    }
-    bail!("{node} refused: {detail}")
+    Ok(receipt.is_complete())
 }
 
 /// The orders that the flags and the file make: as few as hold all of it.

@@ -5,6 +5,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
+use nearside_node::Reason;
 use nearside_node::tier::{Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, append};
 use nearside_node::{Clock, Node, StartError};
 
@@ -33,7 +34,7 @@ impl Tier for Edge {
         "edge"
     }
 
-    fn admit(&self, _: &HeaderMap) -> Result<(), &'static str> {
+    fn admit(&self, _: &HeaderMap) -> Result<(), Reason> {
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
+use nearside_node::Reason;
 use nearside_node::tier::{SECRET, Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_PROTO, append};
 use nearside_node::{Clock, Node, StartError};
 use subtle::ConstantTimeEq;
@@ -33,11 +34,11 @@ impl Tier for Shield {
         "shield"
     }
 
-    fn admit(&self, fields: &HeaderMap) -> Result<(), &'static str> {
+    fn admit(&self, fields: &HeaderMap) -> Result<(), Reason> {
         let Some(secret) = &self.secret else { return Ok(()) };
         let shown = fields.get(SECRET).map_or(&b""[..], |value| value.as_bytes());
         // In constant time, so that the delay of an answer does not tell how much of a guess was right.
-        if bool::from(shown.ct_eq(secret.reveal().as_bytes())) { Ok(()) } else { Err("edge-secret") }
+        if bool::from(shown.ct_eq(secret.reveal().as_bytes())) { Ok(()) } else { Err(Reason::EdgeSecret) }
     }
 
     fn takes_all(&self) -> bool {

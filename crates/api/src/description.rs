@@ -5,6 +5,7 @@
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use crate::explanation::Explanation;
 use crate::foreign::{Cloudflare, CloudflareDone, FastlyDone, FastlyKeys};
 use crate::receipt::Receipt;
 use crate::routes::{Nodes, Objects, Version};
@@ -22,9 +23,9 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         description = "Purges, and what there is to see of nodes and of what they store.",
         license(name = "Apache-2.0")
     ),
-    paths(purge, receipt, nodes, objects, explain_route, events, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
+    paths(purge, receipt, nodes, objects, explain, explain_route, events, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
     components(schemas(
-        Order, Receipt, Problem, Nodes, Objects, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
+        Order, Receipt, Problem, Nodes, Objects, Explanation, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
     )),
     modifiers(&Tokens),
     security(("token" = []))
@@ -192,6 +193,26 @@ fn objects() {}
     )
 )]
 fn explain_route() {}
+
+/// What becomes of a request, and why
+///
+/// A dry run, through what serves requests. With `probe` the next hop is asked, too; nothing is stored of its answer.
+#[utoipa::path(
+    get, path = "/v1/explain",
+    params(
+        ("url" = String, Query, description = "Its URL"),
+        ("method" = Option<String>, Query, description = "Its method; GET if none is given"),
+        ("field" = Option<Vec<String>>, Query, description = "A field of it, as `Name: value`; may repeat"),
+        ("probe" = Option<bool>, Query, description = "Ask the next hop")
+    ),
+    responses(
+        (status = 200, description = "The verdict, its causes, and what they were found by", body = Explanation),
+        (status = 404, description = "A control process: it serves nothing", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Not a request that can be asked about: the code says why", body = Problem, content_type = "application/problem+json"),
+        Kept,
+    )
+)]
+fn explain() {}
 
 /// Purge a surrogate key, as Fastly has it
 #[utoipa::path(

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,7 +17,9 @@ use utoipa::ToSchema;
 
 use crate::access::Audit;
 use crate::book::Known;
-use crate::{Access, Book, Events, Order, Problem, Receipt, Wait, description, events, foreign, page};
+use crate::{
+    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Wait, description, events, foreign, page,
+};
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -65,6 +67,17 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// It is none of a site, or nothing is stored here at all.
     fn objects(&self, url: &str) -> Result<Vec<Object>, Problem>;
+
+    /// What becomes of a request, and why.
+    ///
+    /// # Errors
+    ///
+    /// It is none, or nothing is served here at all.
+    fn explain(&self, question: Question) -> impl Future<Output = Result<Explanation, Problem>> + Send {
+        let url = question.url;
+        let detail = format!("nothing is served from here, not {url:?} either: ask an edge or a shield");
+        async move { Err(Problem::new(StatusCode::NOT_FOUND, "no-cache", detail)) }
+    }
 
     /// Where a client that asks for a host is sent, and why.
     ///
@@ -143,6 +156,7 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/purge/{id}", get(receipt::<B>))
         .route("/v1/nodes", get(nodes::<B>))
         .route("/v1/objects", get(objects::<B>))
+        .route("/v1/explain", get(explain::<B>))
         .route("/v1/route/explain", get(explain_route::<B>))
         .route("/v1/config", get(config::<B>))
         .route("/v1/version", get(version::<B>))
@@ -337,6 +351,16 @@ async fn objects<B: Backend>(
     let Query(about) = about.map_err(unread)?;
     let url = about.url.ok_or_else(missing)?;
     Ok(Json(Objects { objects: backend.objects(&url)? }))
+}
+
+async fn explain<B: Backend>(
+    State(backend): State<Arc<B>>,
+    RawQuery(query): RawQuery,
+    fields: HeaderMap,
+) -> Result<Json<Explanation>, Problem> {
+    backend.access().admit(&fields, Scope::Read)?;
+    let question = Question::of(&query.unwrap_or_default())?;
+    Ok(Json(backend.explain(question).await?))
 }
 
 /// Whose way is asked for.

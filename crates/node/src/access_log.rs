@@ -15,6 +15,8 @@ use nearside_semantics::key::Scheme;
 use nearside_semantics::{Timestamp, date};
 use parking_lot::Mutex;
 
+use crate::outcome::Verdict;
+use crate::reason::Reason;
 use crate::request::finish::Record;
 
 /// A buffer is handed over when it holds this much.
@@ -188,21 +190,21 @@ fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"ttl\":");
         out.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
     }
-    if outcome.forward_status.is_some()
-        || outcome.upstream.is_some()
-        || outcome.reason.is_some()
-        || record.cut.is_some()
-    {
-        json_of_forward(record, out);
+    if outcome.verdict != Verdict::Hit || record.cut.is_some() {
+        json_of_others(record, out);
     }
     out.extend_from_slice(b"}\n");
 }
 
 /// The fields that a hit has none of.
 #[cold]
-fn json_of_forward(record: &Record<'_>, out: &mut Vec<u8>) {
+fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
     let outcome = record.outcome;
-    let texts = [("reason", outcome.reason), ("upstream", outcome.upstream.as_deref()), ("error", record.cut)];
+    let texts = [
+        ("reason", Some(outcome.decision().token())),
+        ("upstream", outcome.upstream.as_deref()),
+        ("error", record.cut),
+    ];
     for (name, value) in texts {
         if let Some(value) = value {
             out.extend_from_slice(b",\"");
@@ -237,7 +239,11 @@ fn pretty(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
         if query { "?…" } else { "" },
         record.bytes,
         record.times.duration().as_secs_f64() * 1000.0,
-        record.cut.or(record.outcome.reason).map(|reason| format!(" ({reason})")).unwrap_or_default(),
+        record
+            .cut
+            .or(record.outcome.reason.map(Reason::token))
+            .map(|reason| format!(" ({reason})"))
+            .unwrap_or_default(),
     );
 }
 

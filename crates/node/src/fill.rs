@@ -26,16 +26,18 @@ use tokio::sync::Notify;
 
 pub(crate) use carry::stream;
 pub(crate) use fetched::{Fetched, Unstored};
+pub(crate) use judge::{Judged, judge};
 pub(crate) use table::{Fills, Joined};
 
 use carry::{Passing, keep, pass};
 use fetched::{Parts, head, length_of};
-use judge::{judge, room};
+use judge::room;
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::clock::instant;
 use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
+use crate::reason::Reason;
 use crate::request::Engine;
 use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::request::key::CacheKey;
@@ -303,10 +305,7 @@ async fn not_modified(
     let whole = matches!(engine.hops.body(&mut asked).await, Ok(None));
     // What was purged since it was looked at must not come back by this, either.
     if !conditional::selects(&fresh, &old.head.fields) || !engine.has(&plan.key, old, engine.clock.now()) {
-        let mut forward = plan.forward.clone();
-        forward.fields.remove(http::header::IF_NONE_MATCH);
-        forward.fields.remove(http::header::IF_MODIFIED_SINCE);
-        return Some(forward);
+        return Some(plan.forward.unconditional());
     }
     let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
     if entry.declared.reuse(engine.clock.now(), None) != Reuse::Fresh {
@@ -365,7 +364,8 @@ async fn response(
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {
         if plan.shows_uncacheable(stored) {
-            engine.store.remember_uncacheable(&plan.key.bytes, engine.clock.now());
+            let why = stored.err().and_then(Unstored::reason).map_or("", Reason::token);
+            engine.store.remember_uncacheable(&plan.key.bytes, why, engine.clock.now());
             // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3); an error means nothing.
             if let Some(old) = plan.stored.as_ref().filter(|_| !status.is_server_error()) {
                 forget(engine, &entered.fill, plan, old);

@@ -20,6 +20,7 @@ mod resolve;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
 use nearside_purge::Position;
@@ -33,6 +34,7 @@ use gate::Gate;
 use health::{Health, Kind};
 
 use crate::h1::response::ResponseError;
+use crate::reason::Reason;
 use crate::tier::Tier;
 
 /// One place that can be asked.
@@ -97,6 +99,16 @@ pub(crate) struct Forward {
     pub(crate) urgency: Urgency,
 }
 
+impl Forward {
+    /// The same for the whole, whatever is stored here.
+    pub(crate) fn unconditional(&self) -> Self {
+        let mut forward = self.clone();
+        forward.fields.remove(IF_NONE_MATCH);
+        forward.fields.remove(IF_MODIFIED_SINCE);
+        forward
+    }
+}
+
 /// Why no answer could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HopError {
@@ -130,19 +142,19 @@ impl HopError {
         }
     }
 
-    /// The reason, as a token.
-    pub(crate) fn reason(&self) -> &'static str {
+    /// The reason.
+    pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::Resolve { .. } => "upstream-name",
-            Self::Connect { .. } => "upstream-connect",
-            Self::Timeout { .. } => "upstream-timeout",
-            Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => "upstream-closed",
-            Self::Response { .. } => "upstream-malformed",
-            Self::Body => "request-body",
-            Self::Changed { .. } => "upstream-changed",
-            Self::Short => "upstream-closed",
-            Self::Down { .. } => "upstream-down",
-            Self::Busy { .. } => "upstream-busy",
+            Self::Resolve { .. } => Reason::UpstreamName,
+            Self::Connect { .. } => Reason::UpstreamConnect,
+            Self::Timeout { .. } => Reason::UpstreamTimeout,
+            Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => Reason::UpstreamClosed,
+            Self::Response { .. } => Reason::UpstreamMalformed,
+            Self::Body => Reason::RequestBody,
+            Self::Changed { .. } => Reason::UpstreamChanged,
+            Self::Short => Reason::UpstreamClosed,
+            Self::Down { .. } => Reason::UpstreamDown,
+            Self::Busy { .. } => Reason::UpstreamBusy,
         }
     }
 
@@ -232,6 +244,12 @@ impl Hops {
         let origins = self.origins.get(site).filter(|_| self.falls_back).map_or(&[][..], Vec::as_slice);
         let (up, down): (Vec<_>, Vec<_>) = origins.iter().partition(|hop| hop.health.is_up(now));
         shields.into_iter().chain(up).chain(down).cloned().collect()
+    }
+
+    /// Whether none that could be asked for a site is in use.
+    pub(crate) fn are_down(&self, site: usize) -> bool {
+        let now = crate::clock::instant();
+        !self.candidates(site, b"").iter().any(|hop| hop.health.is_up(now))
     }
 
     /// Closes idle connections that are of no use any more.

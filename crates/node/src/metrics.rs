@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use crate::access_log::Log;
 use crate::hop::Counts;
 use crate::outcome::Verdict;
+use crate::reason::Reason;
 use crate::request::Engine;
 use crate::request::finish::Record;
 
@@ -43,6 +44,8 @@ struct Cells {
     /// By verdict.
     durations: Box<[Histogram]>,
     first_bytes: Box<[Histogram]>,
+    /// By reason; of hits it is always the same, so that they are not counted here.
+    decisions: Box<[AtomicU64]>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +97,7 @@ impl Metrics {
             bytes: cells(sites.len()),
             durations: histograms(),
             first_bytes: histograms(),
+            decisions: cells(Reason::ALL.len()),
         };
         Self {
             threads: (0..threads).map(thread).collect(),
@@ -120,6 +124,11 @@ impl Metrics {
         }
         if let Some(cell) = cells.bytes.get(site) {
             add(cell, record.bytes);
+        }
+        if record.outcome.verdict != Verdict::Hit
+            && let Some(cell) = cells.decisions.get(record.outcome.decision() as usize)
+        {
+            add(cell, 1);
         }
         if let (Some(duration), Some(first)) = (cells.durations.get(verdict), cells.first_bytes.get(verdict)) {
             duration.add(record.times.duration());
@@ -164,6 +173,19 @@ impl Metrics {
                         metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_decisions(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        for reason in Reason::ALL {
+            let counted = self.sum(|cells| cells.decisions.get(*reason as usize));
+            let hits =
+                if *reason == Reason::Fresh { self.requests_where(|verdict| verdict == Verdict::Hit) } else { 0 };
+            if counted + hits > 0 {
+                let labels = [("reason", reason.token())];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&(counted + hits), None)?;
             }
         }
         Ok(())
@@ -235,6 +257,8 @@ impl NodeCollector {
         let metrics = &self.metrics;
         let help = "Requests served. When the share of cache=\"hit\" falls, look at the reason in the access log";
         metrics.encode_requests(encoder.encode_descriptor("requests", help, None, MetricType::Counter)?)?;
+        let help = "Requests by what decided on them. docs/reasons.md says what each reason means, and what helps";
+        metrics.encode_decisions(encoder.encode_descriptor("cache_decisions", help, None, MetricType::Counter)?)?;
         let help = "Seconds from a complete request to the end of its answer. When hits rise, the node is short of CPU";
         let metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
         metrics.encode_histograms(metric, |cells| &cells.durations)?;

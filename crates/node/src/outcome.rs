@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nearside_semantics::cache_status::{Forward, Member};
 
+use crate::reason::Reason;
 use crate::server_timing::Wait;
 
 /// What the cache did, in one word (the `cache` field of the log and label of the metrics).
@@ -87,8 +88,8 @@ pub struct Outcome {
     pub ttl: Option<i64>,
     /// The answer is being stored.
     pub stored: bool,
-    /// Why not, or why not otherwise: a stable token.
-    pub reason: Option<&'static str>,
+    /// Why not, or why not otherwise.
+    pub reason: Option<Reason>,
     /// Who was asked.
     pub upstream: Option<Arc<str>>,
     /// How long the client waited for them.
@@ -114,6 +115,22 @@ impl Outcome {
         }
     }
 
+    /// What decided, as a reason.
+    #[must_use]
+    pub fn decision(&self) -> Reason {
+        if let Some(reason) = self.reason {
+            return reason;
+        }
+        match self.verdict {
+            Verdict::Hit => Reason::Fresh,
+            Verdict::Updating => Reason::WhileRevalidate,
+            Verdict::Collapsed => Reason::Collapsed,
+            // The client went away before anything was known.
+            Verdict::Error | Verdict::Synth => Reason::ClientGone,
+            _ => self.forward.map_or(Reason::UriMiss, Reason::from),
+        }
+    }
+
     /// The node's member of `Cache-Status`.
     #[must_use]
     pub fn member(&self) -> Member {
@@ -124,7 +141,7 @@ impl Outcome {
             stored: self.stored,
             collapsed: self.verdict == Verdict::Collapsed,
             answered: matches!(self.verdict, Verdict::Synth | Verdict::Error),
-            detail: self.reason,
+            detail: self.reason.map(Reason::token),
         }
     }
 }

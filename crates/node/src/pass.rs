@@ -180,7 +180,8 @@ fn max_forwards(request: &Request) -> Option<u64> {
     request.fields.get(MAX_FORWARDS).filter(|_| heeds)?.to_str().ok()?.parse().ok()
 }
 
-fn reason(method: &Method) -> cache_status::Forward {
+/// Why a request takes this lane.
+pub(crate) fn reason(method: &Method) -> cache_status::Forward {
     if method == Method::GET || method == Method::HEAD {
         cache_status::Forward::Bypass
     } else {

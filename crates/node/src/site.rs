@@ -86,6 +86,11 @@ impl Rules {
         Control::of(response, &self.targets)
     }
 
+    /// The fields that may govern responses.
+    pub(crate) fn targets(&self) -> &[HeaderName] {
+        &self.targets
+    }
+
     /// Whether a field may govern responses.
     pub(crate) fn is_target(&self, name: &HeaderName) -> bool {
         self.targets.contains(name)

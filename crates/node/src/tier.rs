@@ -1,5 +1,6 @@
 //! What tells an edge from a shield. The roles implement it; the engine asks it and knows neither.
 
+use crate::reason::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nearside_config::{Secret, Upstream};
 pub use nearside_semantics::key::Scheme;
@@ -36,8 +37,8 @@ pub trait Tier: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Why not, as a stable token; the client gets a 403.
-    fn admit(&self, fields: &HeaderMap) -> Result<(), &'static str>;
+    /// Why not; the client gets a 403.
+    fn admit(&self, fields: &HeaderMap) -> Result<(), Reason>;
 
     /// Whether every request may come in and is taken as it stands, so that a hit needs no further look.
     fn takes_all(&self) -> bool;

@@ -11,14 +11,10 @@ pub enum Forward {
     UriMiss,
     /// Something is stored for the URI, but not for this request's `Vary` fields.
     VaryMiss,
-    /// The stored response could not be used, for a reason not named otherwise.
-    Miss,
     /// The request's own directives.
     Request,
     /// What is stored was stale.
     Stale,
-    /// What is stored was not all that was asked for.
-    Partial,
 }
 
 impl Forward {
@@ -30,10 +26,8 @@ impl Forward {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
-            Self::Partial => "partial",
         }
     }
 }

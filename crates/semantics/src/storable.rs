@@ -8,7 +8,7 @@ use crate::directives::{RequestDirectives, ResponseDirectives};
 use crate::lifetime::Lifetime;
 use crate::vary::Vary;
 
-/// Why a response is not stored. Its [`token`](Self::token) is what logs, metrics and `Cache-Status` show.
+/// Why a response is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotStorable {
     /// Only answers to GET and HEAD are stored, and to a POST whose answer says that it is for later GETs.
@@ -35,27 +35,6 @@ pub enum NotStorable {
     NoFreshness,
     /// It could be stored, but never reused without asking, and has no validator to ask with.
     Useless,
-}
-
-impl NotStorable {
-    /// The stable name of the reason.
-    #[must_use]
-    pub const fn token(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Status => "status",
-            Self::Partial => "partial",
-            Self::NoStore => "no-store",
-            Self::RequestNoStore => "request-no-store",
-            Self::Private => "private",
-            Self::NotUnderstood => "not-understood",
-            Self::Authorization => "authorization",
-            Self::SetCookie => "set-cookie",
-            Self::VaryAll => "vary-all",
-            Self::NoFreshness => "no-freshness",
-            Self::Useless => "useless",
-        }
-    }
 }
 
 /// What a site decides where the RFC leaves a choice.

@@ -48,7 +48,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Store {
     slots: Table<Arc<Slot>>,
-    uncacheable: Table<()>,
+    uncacheable: Table<&'static str>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
     slicings: Slicings,
@@ -98,6 +98,8 @@ impl Value for Arc<Slot> {
 impl Value for Arc<SearchRule> {}
 
 impl Value for () {}
+
+impl Value for &'static str {}
 
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
@@ -205,14 +207,14 @@ impl Store {
         });
     }
 
-    /// Remembers for a while that the answers for a key may not be stored.
-    pub fn remember_uncacheable(&self, key: &[u8], now: Timestamp) {
-        remember(&self.uncacheable, key, now, UNCACHEABLE_FOR);
+    /// Remembers for a while that the answers for a key may not be stored, and why.
+    pub fn remember_uncacheable(&self, key: &[u8], why: &'static str, now: Timestamp) {
+        remember(&self.uncacheable, key, why, now, UNCACHEABLE_FOR);
     }
 
     /// Remembers for a moment that a refresh of a key has brought nothing fresh.
     pub fn remember_refreshed(&self, key: &[u8], now: Timestamp) {
-        remember(&self.refreshed, key, now, REFRESHED_FOR);
+        remember(&self.refreshed, key, (), now, REFRESHED_FOR);
     }
 
     /// Whether a key was refreshed in vain a moment ago.
@@ -221,10 +223,10 @@ impl Store {
         self.refreshed.get(key, now).is_some()
     }
 
-    /// Whether the last answer for this key could not be stored.
+    /// Why the last answer for this key could not be stored, if that is remembered.
     #[must_use]
-    pub fn is_uncacheable(&self, key: &[u8], now: Timestamp) -> bool {
-        self.uncacheable.get(key, now).is_some()
+    pub fn uncacheable(&self, key: &[u8], now: Timestamp) -> Option<&'static str> {
+        self.uncacheable.get(key, now)
     }
 
     /// How URLs are stored whose site cuts bodies into blocks.
@@ -320,12 +322,17 @@ impl Store {
     #[must_use]
     pub fn count_keys(&self, wanted: impl Fn(&[u8]) -> bool) -> usize {
         let counted = std::cell::Cell::new(0);
-        let count = |key: &[u8], slot: &Arc<Slot>| {
-            counted.set(counted.get() + if wanted(key) { slot.variants() } else { 0 });
+        self.each_key(|key, slot| counted.set(counted.get() + if wanted(key) { slot.variants() } else { 0 }));
+        counted.get()
+    }
+
+    /// Shows every key, and what is stored under it, a few at a time, so that nobody waits for it.
+    pub fn each_key(&self, show: impl Fn(&[u8], &Slot)) {
+        let shown = |key: &[u8], slot: &Arc<Slot>| {
+            show(key, slot);
             false
         };
-        self.slots.walk(count, |_| {});
-        counted.get()
+        self.slots.walk(shown, |_| {});
     }
 
     fn purge_before(&self, key: &[u8], since: Epoch, purge: Purge, now: Timestamp) -> usize {
@@ -389,9 +396,9 @@ impl Store {
     }
 }
 
-fn remember(table: &Table<()>, key: &[u8], now: Timestamp, span: Duration) {
+fn remember<T: Value>(table: &Table<T>, key: &[u8], value: T, now: Timestamp, span: Duration) {
     let weight = key.len() as u64 + table::OVERHEAD_BYTES;
-    table.compute(key, now, |_| Op::Put { value: (), weight, until: now.after(span) });
+    table.compute(key, now, |_| Op::Put { value, weight, until: now.after(span) });
 }
 
 /// What makes a key have these variants: for as long as something can be done with one of them.

@@ -13,6 +13,7 @@
 mod bed;
 mod bodies;
 mod caching;
+mod explain;
 mod failure;
 mod fleet;
 mod front;

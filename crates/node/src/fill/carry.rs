@@ -11,6 +11,7 @@ use super::Plan;
 use super::fetched::Fetched;
 use super::supply::Supply;
 use crate::hop::{Asked, HopError};
+use crate::reason::Reason;
 use crate::request::Engine;
 
 /// A body that is not stored, once its head is there.
@@ -70,7 +71,7 @@ pub(super) async fn keep(
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
-                    engine.store.remember_uncacheable(&plan.key.bytes, engine.clock.now());
+                    engine.store.remember_uncacheable(&plan.key.bytes, Reason::TooLarge.token(), engine.clock.now());
                     writer.pass(engine.config.limits.window_bytes);
                 }
                 if !kept && !hold(engine, &mut writer, bytes.len() as u64).await {

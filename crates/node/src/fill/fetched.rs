@@ -17,6 +17,7 @@ use crate::h1::framing::{bodiless, content_length};
 use crate::h1::write;
 use crate::hop::Asked;
 use crate::outcome::{Outcome, Verdict};
+use crate::reason::Reason;
 use crate::request::key::CacheKey;
 use crate::request::{Engine, Request};
 use crate::server_timing::Wait;
@@ -50,12 +51,12 @@ pub(crate) enum Unstored {
 }
 
 impl Unstored {
-    pub(crate) fn token(self) -> Option<&'static str> {
+    pub(crate) fn reason(self) -> Option<Reason> {
         match self {
-            Self::Law(reason) => Some(reason.token()),
-            Self::TooLarge => Some("too-large"),
-            Self::NoRoom => Some("no-room"),
-            Self::HeadOnly => Some("head-only"),
+            Self::Law(reason) => Some(reason.into()),
+            Self::TooLarge => Some(Reason::TooLarge),
+            Self::NoRoom => Some(Reason::NoRoom),
+            Self::HeadOnly => Some(Reason::HeadOnly),
             Self::Passed => None,
         }
     }
@@ -170,7 +171,7 @@ impl Fetched {
                 outcome.stored = true;
                 outcome.ttl = Some(self.freshness.ttl(now));
             }
-            Err(unstored) => outcome.reason = unstored.token(),
+            Err(unstored) => outcome.reason = unstored.reason(),
         }
         outcome
     }

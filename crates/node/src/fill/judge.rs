@@ -50,14 +50,14 @@ fn varies_on_rewritten(vary: &Vary) -> bool {
 }
 
 /// What the rules say of a response.
-pub(super) struct Judged {
-    pub(super) storable: Result<(), NotStorable>,
-    pub(super) freshness: Freshness,
+pub(crate) struct Judged {
+    pub(crate) storable: Result<(), NotStorable>,
+    pub(crate) freshness: Freshness,
     pub(super) retain_until: Timestamp,
 }
 
 /// What the rules of the site and of HTTP say of a response.
-pub(super) fn judge(
+pub(crate) fn judge(
     engine: &Engine,
     plan: &Plan,
     status: StatusCode,

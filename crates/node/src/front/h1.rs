@@ -30,6 +30,7 @@ use crate::h1::framing::{Framing, FramingError};
 use crate::h1::request::{self, FIELDS_MAX, Refusal};
 use crate::h1::write;
 use crate::pass::{self, Passed};
+use crate::reason::Reason;
 use crate::request::finish::{Client, Persistence};
 use crate::request::interim::{Interim, Interims};
 use crate::request::{Request, admit, forward, plan, respond};
@@ -132,10 +133,10 @@ impl Connection<'_> {
         };
         let framing = match Framing::of_request(&request.fields, request.version) {
             Ok(framing) => framing,
-            Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad("framing"), &request).await,
+            Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad(Reason::Framing), &request).await,
             Err(FramingError::UnknownCoding) => {
                 let status = http::StatusCode::NOT_IMPLEMENTED;
-                return self.refuse_request(Refusal { status, reason: "transfer-coding" }, &request).await;
+                return self.refuse_request(Refusal { status, reason: Reason::TransferCoding }, &request).await;
             }
         };
         strip_nominated(&mut request.fields);
@@ -188,7 +189,7 @@ impl Connection<'_> {
             block: None,
             method: request::method(raw.method)?,
             scheme: self.scheme,
-            authority: authority.map_err(|_no_value| Refusal::bad("host"))?,
+            authority: authority.map_err(|_no_value| Refusal::bad(Reason::Host))?,
             target: head.slice_ref(target.path_and_query),
             version: raw.version,
             fields,
@@ -228,7 +229,7 @@ impl Connection<'_> {
     ) -> Next {
         let limit = self.worker.engine.config.limits.body_bytes;
         if matches!(framing, Framing::Length(length) if length > limit) {
-            let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
+            let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
             return self.refuse_request(refusal, request).await;
         }
         let engine = Arc::clone(&self.worker.engine);
@@ -266,7 +267,7 @@ impl Connection<'_> {
         match passed {
             Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,
             Passed::Answer(_) if body.too_large() => {
-                let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
+                let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
                 self.refuse_request(refusal, request).await
             }
             Passed::Answer(answer) => {

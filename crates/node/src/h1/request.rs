@@ -5,6 +5,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::reason::Reason;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -19,11 +20,11 @@ pub(crate) struct Refusal {
     /// What the client is told.
     pub(crate) status: StatusCode,
     /// The reason, as a token.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Reason,
 }
 
 impl Refusal {
-    pub(crate) const fn bad(reason: &'static str) -> Self {
+    pub(crate) const fn bad(reason: Reason) -> Self {
         Self { status: StatusCode::BAD_REQUEST, reason }
     }
 }
@@ -60,20 +61,20 @@ pub(crate) fn parse<'b>(
     fields_max: usize,
 ) -> Result<RawHead<'b>, Refusal> {
     if !lines_end_well(head) {
-        return Err(Refusal::bad("bare-cr-or-lf"));
+        return Err(Refusal::bad(Reason::BareCrOrLf));
     }
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, fields) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::bad("malformed")),
+        Ok(httparse::Status::Partial) => return Err(Refusal::bad(Reason::Malformed)),
         Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
         Err(httparse::Error::Version) if has_three_words(head) => {
-            return Err(Refusal { status: StatusCode::HTTP_VERSION_NOT_SUPPORTED, reason: "version" });
+            return Err(Refusal { status: StatusCode::HTTP_VERSION_NOT_SUPPORTED, reason: Reason::Version });
         }
-        Err(_) => return Err(Refusal::bad("malformed")),
+        Err(_) => return Err(Refusal::bad(Reason::Malformed)),
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Refusal::bad("malformed"));
+        return Err(Refusal::bad(Reason::Malformed));
     };
     if request.headers.len() > fields_max {
         return Err(TOO_MANY_FIELDS);
@@ -89,7 +90,7 @@ fn has_three_words(head: &[u8]) -> bool {
 }
 
 const TOO_MANY_FIELDS: Refusal =
-    Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: "too-many-fields" };
+    Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: Reason::TooManyFields };
 
 /// Every CR is followed by LF, every LF preceded by CR.
 pub(crate) fn lines_end_well(head: &[u8]) -> bool {
@@ -120,10 +121,10 @@ pub(crate) fn is_target(target: &[u8]) -> bool {
 /// Reads a target in origin-form, absolute-form or asterisk-form.
 pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Result<Target<'b>, Refusal> {
     if !is_target(target) {
-        return Err(Refusal::bad("target"));
+        return Err(Refusal::bad(Reason::Target));
     }
     if method == "CONNECT" {
-        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, reason: "connect" });
+        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, reason: Reason::Connect });
     }
     if target.first() == Some(&b'/') {
         return Ok(Target { path_and_query: target, authority: None });
@@ -131,7 +132,7 @@ pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Resu
     if target == b"*" && method == "OPTIONS" {
         return Ok(Target { path_and_query: target, authority: None });
     }
-    absolute(target, scheme).ok_or(Refusal::bad("target"))
+    absolute(target, scheme).ok_or(Refusal::bad(Reason::Target))
 }
 
 fn absolute(target: &[u8], scheme: Scheme) -> Option<Target<'_>> {
@@ -149,10 +150,10 @@ fn absolute(target: &[u8], scheme: Scheme) -> Option<Target<'_>> {
 pub(crate) fn host(fields: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut lines = fields.get_all(HOST).iter();
     match (lines.next(), lines.next()) {
-        (None, _) => Err(Refusal::bad("host-missing")),
-        (Some(_), Some(_)) => Err(Refusal::bad("host-repeated")),
+        (None, _) => Err(Refusal::bad(Reason::HostMissing)),
+        (Some(_), Some(_)) => Err(Refusal::bad(Reason::HostRepeated)),
         (Some(only), None) if is_authority(only.as_bytes()) => Ok(only.as_bytes()),
-        (Some(_), None) => Err(Refusal::bad("host")),
+        (Some(_), None) => Err(Refusal::bad(Reason::Host)),
     }
 }
 
@@ -160,9 +161,9 @@ pub(crate) fn host(fields: &HeaderMap) -> Result<&[u8], Refusal> {
 pub(crate) fn to_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_no_name| Refusal::bad("field-name"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_no_name| Refusal::bad(Reason::FieldName))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_no_value| Refusal::bad("field-value"))?;
+            .map_err(|_no_value| Refusal::bad(Reason::FieldValue))?;
         map.append(name, value);
     }
     Ok(map)
@@ -170,7 +171,7 @@ pub(crate) fn to_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<He
 
 /// A method of any name.
 pub(crate) fn method(name: &str) -> Result<Method, Refusal> {
-    Method::from_bytes(name.as_bytes()).map_err(|_no_method| Refusal::bad("method"))
+    Method::from_bytes(name.as_bytes()).map_err(|_no_method| Refusal::bad(Reason::BadMethod))
 }
 
 #[cfg(test)]
@@ -213,7 +214,7 @@ mod tests {
             ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "connect"),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "version"),
         ] {
-            let found = gate(head).err().map(|refusal| refusal.reason);
+            let found = gate(head).err().map(|refusal| refusal.reason.token());
             assert_eq!(found, Some(reason), "{head:?}");
         }
     }

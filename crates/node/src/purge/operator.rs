@@ -8,7 +8,8 @@ use http::StatusCode;
 use nearside_api::foreign::order_of_method;
 use nearside_api::order::{Parts, beginning, whole};
 use nearside_api::{
-    Access, Backend, Book, Events, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Receipt, State, carry_out,
+    Access, Backend, Book, Events, Explanation, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Question,
+    Receipt, State, carry_out,
 };
 use nearside_config::Config;
 use nearside_semantics::key::Scheme;
@@ -18,6 +19,8 @@ use serde_json::{Value, json};
 
 use super::{How, Met, Reclaiming, Target};
 use crate::clock::instant;
+use crate::explain::explain;
+use crate::reason::Reason;
 use crate::request::{Answer, Engine, Request, respond};
 
 /// What a node knows of orders.
@@ -89,10 +92,10 @@ pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Reque
     let from = Ordered { fields: &request.fields, client, action: "purge-method" };
     let (status, reason, body) =
         match carry_out(&operator, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
-            Ok(receipt) => (StatusCode::OK, "purge", json!({ "status": "ok", "id": receipt.id })),
+            Ok(receipt) => (StatusCode::OK, Reason::Purge, json!({ "status": "ok", "id": receipt.id })),
             Err(problem) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-                (status, problem.code, serde_json::to_value(&problem).unwrap_or_default())
+                (status, Reason::PurgeRefused, serde_json::to_value(&problem).unwrap_or_default())
             }
         };
     respond::json(status, reason, &body, site)
@@ -176,6 +179,10 @@ impl Backend for Operator {
             "tokens": text(&mut config.tokens.iter().map(|token| token.name.clone())),
             "sites": config.sites.iter().map(site).collect::<Vec<_>>(),
         })
+    }
+
+    async fn explain(&self, question: Question) -> Result<Explanation, Problem> {
+        explain(&self.engine, &question).await
     }
 
     fn nodes(&self) -> Vec<NodeState> {

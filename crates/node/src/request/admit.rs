@@ -11,6 +11,7 @@ use nearside_semantics::key::split_port;
 
 use super::{Engine, Request};
 use crate::h1::request::Refusal;
+use crate::reason::Reason;
 
 /// `CDN-Loop` (RFC 8586).
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -68,11 +69,16 @@ impl Sites {
 /// The site of a request that may come in.
 pub(crate) fn admit(engine: &Engine, request: &Request) -> Result<usize, Refusal> {
     engine.tier.admit(&request.fields).map_err(|reason| Refusal { status: StatusCode::FORBIDDEN, reason })?;
+    site_of(engine, request)
+}
+
+/// The site that answers for a request, whoever sends it.
+pub(crate) fn site_of(engine: &Engine, request: &Request) -> Result<usize, Refusal> {
     if has_passed(&request.fields, engine.config.id.as_str()) {
-        return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: "loop" });
+        return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: Reason::Loop });
     }
     let site = engine.sites.find(request.authority.as_bytes());
-    site.ok_or(Refusal { status: StatusCode::MISDIRECTED_REQUEST, reason: "unknown-host" })
+    site.ok_or(Refusal { status: StatusCode::MISDIRECTED_REQUEST, reason: Reason::UnknownHost })
 }
 
 /// Whether a node called `id` has seen this request before. Once is enough: a second pass would wait for the fill that

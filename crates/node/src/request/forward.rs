@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, StatusCode};
+use nearside_semantics::Timestamp;
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::reuse::{Freshness, Reuse};
 use nearside_store::Entry;
@@ -18,6 +19,7 @@ use crate::fill::{self, Begun, Fetched, Joined, Leading};
 use crate::h1::request::Refusal;
 use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
+use crate::reason::Reason;
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
@@ -30,7 +32,8 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
     if engine.is_behind(&request.fields).await {
         // What is stored here may have been purged; what the origin says now has not.
         let key = engine.key(site, request, engine.clock.now());
-        return alone(engine, site, request, key, &Ask::nothing()).await;
+        let ask = Ask { detail: Some(Reason::Behind), ..Ask::nothing() };
+        return alone(engine, site, request, key, &ask).await;
     }
     match slices::answer(engine, site, request).await {
         Some(answer) => answer,
@@ -47,24 +50,18 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         let now = engine.clock.now();
         // Made anew each time: an answer that was waited for may have brought a rule.
         let key = engine.key(site, request, now);
-        let mut ask = match lookup(engine, site, &key, request, now) {
-            Found::Usable(entry) => {
+        let mut ask = match way(engine, site, &key, request, now) {
+            Way::Serve(entry) => {
                 return respond::stored(engine, &entry, request, Outcome::new(Verdict::Hit, Some(site)), now);
             }
-            Found::Refresh(entry) => {
+            Way::Refresh(entry) => {
                 refresh(engine, site, request, &key, &entry);
                 return respond::stored(engine, &entry, request, Outcome::new(Verdict::Updating, Some(site)), now);
             }
-            Found::Ask(ask) => ask,
+            Way::NotCached => return respond::not_cached(site),
+            Way::Alone(ask) => return alone(engine, site, request, key, &ask).await,
+            Way::Together(ask) => ask,
         };
-        if only_if_cached(engine, site, request) {
-            return respond::not_cached(site);
-        }
-        if ask.stored.is_none()
-            && (engine.store.is_uncacheable(&key.bytes, now) || wants_no_store(engine, site, request))
-        {
-            return alone(engine, site, request, key, &ask).await;
-        }
         if let Some(vary) = learned.take() {
             ask.vary = vary;
         }
@@ -79,6 +76,34 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         }
     }
     alone(engine, site, request, engine.key(site, request, engine.clock.now()), &Ask::nothing()).await
+}
+
+/// What is to be done about a request, as things stand.
+pub(crate) enum Way {
+    /// Answer with what is stored.
+    Serve(Arc<Entry>),
+    /// The same, and refresh it.
+    Refresh(Arc<Entry>),
+    /// Only what is stored was wanted.
+    NotCached,
+    /// Ask the next hop for this request only.
+    Alone(Ask),
+    /// Ask it for everybody who wants the same.
+    Together(Ask),
+}
+
+/// Decides on a request that is looked up under `key` at `now`.
+pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Way {
+    match lookup(engine, site, key, request, now) {
+        Found::Usable(entry) => Way::Serve(entry),
+        Found::Refresh(entry) => Way::Refresh(entry),
+        Found::Ask(_) if only_if_cached(engine, site, request) => Way::NotCached,
+        Found::Ask(ask) => {
+            let is_shared = ask.stored.is_some()
+                || engine.store.uncacheable(&key.bytes, now).is_none() && !wants_no_store(engine, site, request);
+            if is_shared { Way::Together(ask) } else { Way::Alone(ask) }
+        }
+    }
 }
 
 /// What browsers ask for to see how far this edge is.
@@ -143,6 +168,7 @@ async fn together(
     }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
     outcome.forward = Some(ask.because);
+    outcome.reason = ask.detail;
     finish(engine, begun, key, request, ask, outcome, leads)
 }
 
@@ -150,7 +176,8 @@ async fn together(
 fn late_answer(engine: &Engine, site: usize, request: &Request, ask: &Ask) -> Turn {
     let mut outcome = Outcome::new(Verdict::Stale, Some(site));
     outcome.forward = Some(ask.because);
-    match stale(engine, ask, request, &outcome, "stale-deadline", engine.clock.now()) {
+    outcome.reason = ask.detail;
+    match stale(engine, ask, request, &outcome, Reason::StaleDeadline, engine.clock.now()) {
         Some(answer) => Turn::Answer(Box::new(answer)),
         // Purged meanwhile: then it must be waited for.
         None => Turn::Again(None),
@@ -196,8 +223,8 @@ fn finish(
             outcome.upstream = Some(Arc::clone(&fetched.hop));
             outcome.wait = leads.then(|| Arc::clone(&fetched.wait));
             outcome.forward_status = Some(fetched.head.status.as_u16());
-            if is_failure(fetched)
-                && let Some(answer) = stale(engine, ask, request, &outcome, "upstream-error", now)
+            if is_failure(fetched.head.status)
+                && let Some(answer) = stale(engine, ask, request, &outcome, Reason::UpstreamError, now)
             {
                 if leads {
                     drop(fetched.take_first());
@@ -232,8 +259,8 @@ fn follow(fetched: &Fetched) -> Option<nearside_store::BodyReader> {
 }
 
 /// "500, 502, 503, or 504" (RFC 5861 §4).
-fn is_failure(fetched: &Fetched) -> bool {
-    matches!(fetched.head.status.as_u16(), 500 | 502 | 503 | 504)
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// What is stored, if it may be served although the next hop failed.
@@ -242,8 +269,8 @@ fn stale(
     ask: &Ask,
     request: &Request,
     outcome: &Outcome,
-    reason: &'static str,
-    now: nearside_semantics::Timestamp,
+    reason: Reason,
+    now: Timestamp,
 ) -> Option<Answer> {
     let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
     // The wait may have been long.
@@ -273,10 +300,11 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     let _leading = Leading::new(&fill);
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
+    outcome.reason = ask.detail;
     let begun = fill.begun(&request.interims).await;
     if let Begun::Response(fetched) = begun
-        && !(is_failure(fetched) && ask.on_error)
-        && fetched.head.status != http::StatusCode::OK
+        && !(is_failure(fetched.head.status) && ask.on_error)
+        && fetched.head.status != StatusCode::OK
     {
         // Conditions and ranges have been answered.
         outcome.upstream = Some(Arc::clone(&fetched.hop));
@@ -288,7 +316,7 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     match finish(engine, begun, &key, request, ask, outcome, true) {
         Turn::Answer(answer) => *answer,
         Turn::Broken => broken_off(site),
-        Turn::Again(_) | Turn::Alone | Turn::ByGet => respond::refusal(Refusal::bad("retry"), Some(site)),
+        Turn::Again(_) | Turn::Alone | Turn::ByGet => respond::refusal(Refusal::bad(Reason::Retry), Some(site)),
     }
 }
 
@@ -302,7 +330,7 @@ pub(crate) fn prefetch(engine: &Arc<Engine>, site: usize, request: &Request) {
     let now = engine.clock.now();
     let key = engine.key(site, request, now);
     let Found::Ask(ask) = lookup(engine, site, &key, request, now) else { return };
-    if engine.store.is_uncacheable(&key.bytes, now) {
+    if engine.store.uncacheable(&key.bytes, now).is_some() {
         return;
     }
     if let Joined::Leader(fill) = join(engine, request, &key, &ask, &Method::GET) {
@@ -318,6 +346,7 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
         because: nearside_semantics::cache_status::Forward::Stale,
         stored: Some(Arc::clone(entry)),
         on_error: true,
+        detail: None,
         vary: entry.vary.clone(),
     };
     if engine.store.was_refreshed(&key.bytes, engine.clock.now()) {

@@ -11,6 +11,7 @@ use nearside_store::Entry;
 
 use super::key::CacheKey;
 use super::{Engine, Request};
+use crate::reason::Reason;
 use crate::tier::REFRESH;
 
 /// What the store has for a request.
@@ -31,6 +32,8 @@ pub(crate) struct Ask {
     pub(crate) stored: Option<Arc<Entry>>,
     /// It may be served all the same if the next hop fails.
     pub(crate) on_error: bool,
+    /// Why, where `because` does not say it.
+    pub(crate) detail: Option<Reason>,
     /// What responses for this key are known to depend on.
     pub(crate) vary: Vary,
 }
@@ -38,7 +41,7 @@ pub(crate) struct Ask {
 impl Ask {
     /// Whatever is stored, it is not looked at.
     pub(crate) fn nothing() -> Self {
-        Self { because: Forward::VaryMiss, stored: None, on_error: false, vary: Vary::None }
+        Self { because: Forward::VaryMiss, stored: None, on_error: false, detail: None, vary: Vary::None }
     }
 }
 
@@ -76,30 +79,41 @@ fn under(
     now: Timestamp,
 ) -> Found {
     let Some(slot) = engine.store.lookup(key, now) else {
-        return Found::Ask(Ask { because: Forward::UriMiss, stored: None, on_error: false, vary: Vary::None });
+        return Found::Ask(Ask {
+            because: Forward::UriMiss,
+            stored: None,
+            on_error: false,
+            detail: None,
+            vary: Vary::None,
+        });
     };
     let vary = slot.newest().map_or(Vary::None, |entry| entry.vary.clone());
     let selected = slot.select(&request.fields);
     let known = selected.filter(|entry| since.is_none_or(|since| entry.response_time >= since));
     let Some((entry, freshness)) = known.and_then(|entry| Some((Arc::clone(entry), entry.freshness(now)?))) else {
         let because = if selected.is_none() { Forward::VaryMiss } else { Forward::UriMiss };
-        return Found::Ask(Ask { because, stored: None, on_error: false, vary });
+        return Found::Ask(Ask { because, stored: None, on_error: false, detail: None, vary });
     };
     let reuse = reuse(engine, site, freshness, request, now);
     if engine.lags(site) && !matches!(reuse, Reuse::Validate { .. }) {
         // What was purged lately is not known: the next hop has to say that it is still right.
-        return Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, vary });
+        let detail = Some(Reason::Lagging);
+        return Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, detail, vary });
     }
     match reuse {
         Reuse::Fresh | Reuse::StaleAccepted => Found::Usable(entry),
         // A cache of ours has served something stale itself, and needs something newer, if that can be had.
         Reuse::WhileRevalidate if refreshes(engine, request) && !engine.store.was_refreshed(key, now) => {
-            Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, vary })
+            Found::Ask(Ask { because: Forward::Stale, stored: Some(entry), on_error: true, detail: None, vary })
         }
         Reuse::WhileRevalidate => Found::Refresh(entry),
         Reuse::Validate { because, on_error } => {
-            let because = if because == Stale::Request { Forward::Request } else { Forward::Stale };
-            Found::Ask(Ask { because, stored: Some(entry), on_error, vary })
+            let (because, detail) = match because {
+                Stale::Request => (Forward::Request, None),
+                Stale::NoCache => (Forward::Stale, Some(Reason::NoCache)),
+                Stale::Expired => (Forward::Stale, None),
+            };
+            Found::Ask(Ask { because, stored: Some(entry), on_error, detail, vary })
         }
     }
 }

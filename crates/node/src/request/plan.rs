@@ -19,7 +19,7 @@ use crate::tier::{REFRESH, SECRET, Sender, append};
 const FIELDS_ADDED: usize = 8;
 
 /// A fill whose answer others may share: of the whole, and of nobody's own conditions.
-pub(super) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
+pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
     let mut plan = plan_alone(engine, site, request, key);
     let fields = &mut plan.forward.fields;
     strip_conditions(fields);
@@ -38,7 +38,7 @@ pub(super) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKe
 }
 
 /// The request as it came: conditions and ranges are the origin's business where nothing is stored.
-pub(super) fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
+pub(crate) fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
     let mut forward = engine.forward(site, request, engine.target(site, request));
     if let Some(range) = key.block.and_then(|block| block.range()) {
         forward.fields.insert(RANGE, range);

@@ -21,6 +21,7 @@ use crate::h1::request::Refusal;
 use crate::h1::write;
 use crate::hop::HopError;
 use crate::outcome::{Outcome, Verdict};
+use crate::reason::Reason;
 
 /// A response that can be answered with, stored or on its way.
 struct Source<'s> {
@@ -178,7 +179,7 @@ fn not_modified(source: &Source<'_>, outcome: Outcome) -> Answer {
 
 fn partial(source: &Source<'_>, span: Span, outcome: Outcome) -> Answer {
     let Some(reader) = source.body.reader(span.start) else {
-        return synth(StatusCode::BAD_GATEWAY, "range-gone", outcome);
+        return synth(StatusCode::BAD_GATEWAY, Reason::RangeGone, outcome);
     };
     Answer {
         status: StatusCode::PARTIAL_CONTENT,
@@ -197,7 +198,7 @@ fn multipart(source: &Source<'_>, spans: &[Span], outcome: Outcome) -> Answer {
     let mut parts = Parts::default();
     for (place, span) in spans.iter().enumerate() {
         let Some(reader) = source.body.reader(span.start) else {
-            return synth(StatusCode::BAD_GATEWAY, "range-gone", outcome);
+            return synth(StatusCode::BAD_GATEWAY, Reason::RangeGone, outcome);
         };
         let mut head = format!("{}--{boundary}\r\n", if place == 0 { "" } else { "\r\n" });
         if let Some(content_type) = &content_type {
@@ -237,12 +238,12 @@ fn content_range(span: Span, length: Option<u64>) -> String {
 
 /// The client's precondition does not hold.
 pub(crate) fn precondition_failed(outcome: Outcome) -> Answer {
-    synth(StatusCode::PRECONDITION_FAILED, "precondition", outcome)
+    synth(StatusCode::PRECONDITION_FAILED, Reason::Precondition, outcome)
 }
 
 /// No byte of something that is `length` bytes long is in the client's range.
 pub(crate) fn unsatisfiable(length: Option<u64>, outcome: Outcome) -> Answer {
-    let mut answer = synth(StatusCode::RANGE_NOT_SATISFIABLE, "range", outcome);
+    let mut answer = synth(StatusCode::RANGE_NOT_SATISFIABLE, Reason::Range, outcome);
     if let AnswerHead::Own(fields) = &mut answer.head {
         set_content_range(fields, &format!("bytes */{}", length.unwrap_or(0)));
     }
@@ -277,9 +278,9 @@ pub(crate) fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
 pub(crate) fn last_recipient(method: &Method, site: usize) -> Answer {
     let outcome = Outcome::new(Verdict::Synth, Some(site));
     if method != Method::OPTIONS {
-        return synth(StatusCode::NOT_IMPLEMENTED, "trace", outcome);
+        return synth(StatusCode::NOT_IMPLEMENTED, Reason::Trace, outcome);
     }
-    let mut answer = synth(StatusCode::OK, "max-forwards", outcome);
+    let mut answer = synth(StatusCode::OK, Reason::MaxForwards, outcome);
     if let AnswerHead::Own(fields) = &mut answer.head {
         fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
     }
@@ -288,12 +289,12 @@ pub(crate) fn last_recipient(method: &Method, site: usize) -> Answer {
 
 /// `only-if-cached`, and nothing is (RFC 9111 §5.2.1.7).
 pub(crate) fn not_cached(site: usize) -> Answer {
-    synth(StatusCode::GATEWAY_TIMEOUT, "only-if-cached", Outcome::new(Verdict::Synth, Some(site)))
+    synth(StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached, Outcome::new(Verdict::Synth, Some(site)))
 }
 
 /// As little as can be, for a page of any origin to time (Resource Timing).
 pub(crate) fn ping(site: usize) -> Answer {
-    let mut answer = synth(StatusCode::OK, "ping", Outcome::new(Verdict::Synth, Some(site)));
+    let mut answer = synth(StatusCode::OK, Reason::Ping, Outcome::new(Verdict::Synth, Some(site)));
     if let AnswerHead::Own(fields) = &mut answer.head {
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         fields.insert(HeaderName::from_static("timing-allow-origin"), HeaderValue::from_static("*"));
@@ -307,7 +308,7 @@ pub(crate) fn ping(site: usize) -> Answer {
 const PING_BODY: &[u8] = b"pong\n";
 
 /// An answer of our own, for programs.
-pub(crate) fn json(status: StatusCode, reason: &'static str, value: &serde_json::Value, site: usize) -> Answer {
+pub(crate) fn json(status: StatusCode, reason: Reason, value: &serde_json::Value, site: usize) -> Answer {
     let mut answer = synth(status, reason, Outcome::new(Verdict::Synth, Some(site)));
     let text = value.to_string();
     let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
@@ -324,9 +325,9 @@ pub(crate) fn json(status: StatusCode, reason: &'static str, value: &serde_json:
 }
 
 /// An answer of our own: a line of text that says what is wrong.
-fn synth(status: StatusCode, reason: &'static str, mut outcome: Outcome) -> Answer {
+fn synth(status: StatusCode, reason: Reason, mut outcome: Outcome) -> Answer {
     outcome.reason = Some(reason);
-    let text = format!("{} {}: {reason}\n", status.as_str(), status.canonical_reason().unwrap_or("error"));
+    let text = format!("{} {}: {}\n", status.as_str(), status.canonical_reason().unwrap_or("error"), reason.token());
     let mut fields = HeaderMap::new();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

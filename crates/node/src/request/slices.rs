@@ -30,6 +30,7 @@ use super::parts::AnswerReader;
 use super::respond::{Selected, not_modified_fields, partial_fields, precondition_failed, select, unsatisfiable};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::outcome::Verdict;
+use crate::reason::Reason;
 
 pub(crate) use block::Block;
 pub(crate) use blocks::Blocks;
@@ -43,17 +44,7 @@ const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// Answers a GET or HEAD from blocks; `None` where the URL is not stored so.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<Answer> {
-    if !engine.rules(site).slice {
-        return None;
-    }
-    let url = Url::new(engine, site, request);
-    let now = engine.clock.now();
-    if engine.store.lookup(&url.exact, now).is_some() {
-        // What is there as a whole is not asked for in parts.
-        return None;
-    }
-    let gets = request.method == Method::GET;
-    let first = range::first_byte(&request.fields).filter(|_| gets).unwrap_or(0) / BLOCK_BYTES;
+    let (url, first) = begin(engine, site, request)?;
     let (mut block, mut answer) = url.ask(first).await?;
     if answer.status == StatusCode::RANGE_NOT_SATISFIABLE && first > 0 {
         // Conditions come first, and the range may be invalid, or one of several: what there is decides.
@@ -77,10 +68,31 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
     }
 }
 
+/// The request for the block that a request is answered from first; `None` where its URL is not stored so.
+pub(crate) fn first(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<Request> {
+    let (url, first) = begin(engine, site, request)?;
+    url.request(first).map(|(_, request)| request)
+}
+
+/// What is asked for in blocks, and the number of the first.
+fn begin(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<(Url, u64)> {
+    if !engine.rules(site).slice {
+        return None;
+    }
+    let url = Url::new(engine, site, request);
+    if engine.store.lookup(&url.exact, engine.clock.now()).is_some() {
+        // What is there as a whole is not asked for in parts.
+        return None;
+    }
+    let gets = request.method == Method::GET;
+    let first = range::first_byte(&request.fields).filter(|_| gets).unwrap_or(0) / BLOCK_BYTES;
+    Some((url, first))
+}
+
 /// Whether an answer shows that the URL cannot be stored in blocks, whoever asks. A refusal, or what is not stored because
 /// of the request, says nothing about others.
 fn shows_whole(answer: &Answer) -> bool {
-    let own = [NotStorable::Authorization, NotStorable::RequestNoStore].map(NotStorable::token);
+    let own = [NotStorable::Authorization, NotStorable::RequestNoStore].map(Reason::from);
     let is_own = answer.outcome.reason.is_some_and(|reason| own.contains(&reason));
     !is_own && [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(&answer.status)
 }
@@ -92,7 +104,7 @@ fn is_kept(answer: &Answer) -> bool {
         outcome.verdict,
         Verdict::Hit | Verdict::Stale | Verdict::Updating | Verdict::Revalidated | Verdict::Collapsed
     );
-    stored || outcome.stored || outcome.reason == Some("no-room")
+    stored || outcome.stored || outcome.reason == Some(Reason::NoRoom)
 }
 
 /// What is asked for in blocks, and how.

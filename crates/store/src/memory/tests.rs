@@ -132,10 +132,10 @@ fn a_response_that_varies_otherwise_ends_the_older_variants() {
 fn an_uncacheable_key_is_forgotten_when_something_is_stored_or_purged() {
     let store = Store::new(Limits::for_memory(1 << 20));
     for forget in [|s: &Store| assert!(put(s, b"k", 10)), |s: &Store| assert_eq!(s.remove(b"k", NOW), 1)] {
-        store.remember_uncacheable(b"k", NOW);
-        assert!(store.is_uncacheable(b"k", NOW));
+        store.remember_uncacheable(b"k", "private", NOW);
+        assert_eq!(store.uncacheable(b"k", NOW), Some("private"));
         forget(&store);
-        assert!(!store.is_uncacheable(b"k", NOW));
+        assert_eq!(store.uncacheable(b"k", NOW), None);
     }
 }
 
@@ -195,9 +195,9 @@ fn a_removed_variant_leaves_the_others_and_takes_its_bytes_with_it() {
 #[test]
 fn an_uncacheable_key_is_forgotten_after_two_minutes_and_a_rule_after_a_day() {
     let store = Store::new(Limits::for_memory(1 << 20));
-    store.remember_uncacheable(b"k", NOW);
-    assert!(store.is_uncacheable(b"k", NOW.after(Duration::from_secs(119))));
-    assert!(!store.is_uncacheable(b"k", NOW.after(Duration::from_secs(120))));
+    store.remember_uncacheable(b"k", "private", NOW);
+    assert_eq!(store.uncacheable(b"k", NOW.after(Duration::from_secs(119))), Some("private"));
+    assert_eq!(store.uncacheable(b"k", NOW.after(Duration::from_secs(120))), None);
     let mut fields = HeaderMap::new();
     fields.insert("no-vary-search", "params".parse().unwrap());
     let variance = SearchVariance::of(&fields).unwrap();

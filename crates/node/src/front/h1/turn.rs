@@ -21,6 +21,7 @@ use super::{Connection, READ_BYTES};
 use crate::clock::instant;
 use crate::front::transport::Transport;
 use crate::h1::request::{Refusal, head_end};
+use crate::reason::Reason;
 use crate::request::finish::Times;
 use crate::request::hit::Key;
 
@@ -141,7 +142,7 @@ impl Connection<'_> {
             return self.watchdog.poll(cx, deadline).map(|()| Turn::Close);
         };
         ready!(self.watchdog.poll(cx, deadline));
-        let refusal = Refusal { status: StatusCode::REQUEST_TIMEOUT, reason: "head-timeout" };
+        let refusal = Refusal { status: StatusCode::REQUEST_TIMEOUT, reason: Reason::HeadTimeout };
         Poll::Ready(Turn::Refused(refusal))
     }
 
@@ -305,8 +306,8 @@ fn poll_read(io: &mut Transport, buffer: &mut BytesMut, cx: &mut Context<'_>) ->
 fn too_large(head: &[u8], head_bytes: usize) -> Refusal {
     let line = head.iter().position(|b| *b == b'\n').unwrap_or(head.len());
     if line > head_bytes / 2 {
-        Refusal { status: StatusCode::URI_TOO_LONG, reason: "target-too-long" }
+        Refusal { status: StatusCode::URI_TOO_LONG, reason: Reason::TargetTooLong }
     } else {
-        Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: "head-too-large" }
+        Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: Reason::HeadTooLarge }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::header::{COOKIE, EXPECT, HOST};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::fields::lists;
@@ -21,6 +21,7 @@ use crate::h1::framing::content_length;
 use crate::h1::request::{self, Refusal};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
+use crate::reason::Reason;
 use crate::request::finish::{Client, Record, Times};
 use crate::request::interim::{Interim, Interims};
 use crate::request::parts::AnswerReader;
@@ -95,14 +96,14 @@ impl Stream {
         let mut fields = parts.headers;
         let authority = match (parts.uri.authority(), fields.get(HOST)) {
             (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
-                return Err(Refusal::bad("host"));
+                return Err(Refusal::bad(Reason::Host));
             }
             (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
             (None, _) => {
-                Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_no_value| Refusal::bad("host"))?)
+                Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_no_value| Refusal::bad(Reason::Host))?)
             }
         };
-        let authority = authority.filter(|a| is_authority(a.as_bytes())).ok_or(Refusal::bad("host"))?;
+        let authority = authority.filter(|a| is_authority(a.as_bytes())).ok_or(Refusal::bad(Reason::Host))?;
         fields.insert(HOST, authority.clone());
         join_cookies(&mut fields);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -144,7 +145,7 @@ impl Stream {
         match pass::pass(engine, site, request, upload).await {
             Passed::Answer(answer) => answer,
             // No upgrade was asked for: HTTP/2 has none (RFC 9113 §8.6).
-            Passed::Upgraded { .. } => respond::refusal(Refusal::bad("upgrade"), Some(site)),
+            Passed::Upgraded { .. } => respond::refusal(Refusal::bad(Reason::Upgrade), Some(site)),
         }
     }
 
@@ -196,7 +197,7 @@ impl Stream {
                 }
                 Read::End | Read::Cut | Read::Pending => {
                     // RFC 9113 §8.1.1: an answer that is not whole must not look whole.
-                    stream.send_reset(Reason::INTERNAL_ERROR);
+                    stream.send_reset(h2::Reason::INTERNAL_ERROR);
                     sent.cut = Some("upstream-cut");
                     return;
                 }
@@ -207,7 +208,7 @@ impl Stream {
             for (place, chunk) in chunks.drain(..).enumerate() {
                 let last = left == Some(0) && place + 1 == count;
                 if push(stream, chunk, last, stall, &mut sent.bytes).await.is_err() {
-                    stream.send_reset(Reason::CANCEL);
+                    stream.send_reset(h2::Reason::CANCEL);
                     sent.cut = Some("client-gone");
                     return;
                 }
@@ -228,7 +229,7 @@ fn inform(respond: &mut SendResponse<Bytes>, interim: &Interim) {
 }
 
 fn too_large(site: usize) -> Answer {
-    let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "body-too-large" };
+    let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
     respond::refusal(refusal, Some(site))
 }
 

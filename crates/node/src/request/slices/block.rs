@@ -13,7 +13,7 @@ pub(crate) struct Block {
     /// What the store knows the blocks of the URL by.
     pub(super) number: u64,
     /// Counted from 0.
-    pub(super) index: u64,
+    pub(crate) index: u64,
 }
 
 impl Block {

@@ -1,0 +1,278 @@
+//! Explains a request: a dry run through the functions that serve, and what has led to its verdict.
+//!
+//! The way is that of [`crate::request`]: the site, the key, what is stored under it, what is to be done. What the next hop
+//! would answer is only known if it is asked (a *probe*); then its answer is judged as a fill would judge it.
+//!
+//! **Invariant:** nothing is stored, purged or remembered; but a probe is a request to the next hop, and a shield stores what it
+//! is asked for.
+
+mod causes;
+mod life;
+mod near;
+mod probe;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use nearside_api::Problem;
+use nearside_api::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
+use nearside_api::order::{Parts, whole};
+use nearside_semantics::Timestamp;
+use nearside_semantics::fields::Fields;
+use nearside_semantics::vary::{Nominee, Vary};
+use nearside_store::Entry;
+
+use crate::outcome::{Outcome, Verdict};
+use crate::reason::Reason;
+use crate::request::finish::Client;
+use crate::request::forward::{Way, way};
+use crate::request::interim::Interims;
+use crate::request::key::{CacheKey, write_fill_key};
+use crate::request::lookup::Ask;
+use crate::request::{Engine, Request, admit, slices};
+use causes::Causes;
+
+/// What is told of the fields of an answer: those that say something of caching.
+const TOLD: [&str; 17] = [
+    "age",
+    "cache-control",
+    "cache-status",
+    "cache-tag",
+    "cdn-cache-control",
+    "content-length",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "no-vary-search",
+    "pragma",
+    "surrogate-control",
+    "surrogate-key",
+    "vary",
+    "via",
+];
+
+/// A request that is looked into.
+struct Case {
+    engine: Arc<Engine>,
+    site: usize,
+    request: Request,
+    key: CacheKey,
+    now: Timestamp,
+}
+
+/// What becomes of a request, and why.
+pub(crate) async fn explain(engine: &Arc<Engine>, question: &Question) -> Result<Explanation, Problem> {
+    let mut request = request(question)?;
+    let site = match admit::site_of(engine, &request) {
+        Ok(site) => site,
+        Err(refusal) => return Ok(refused(engine, &request, refusal.reason)),
+    };
+    request.normalise(engine, site);
+    let now = engine.clock.now();
+    if let Some(first) = slices::first(engine, site, &request) {
+        request = first;
+    }
+    let key = engine.key(site, &request, now);
+    let case = Case { engine: Arc::clone(engine), site, request, key, now };
+    case.explain(question.probe).await
+}
+
+/// The request that a question is about, as a front would hold it.
+fn request(question: &Question) -> Result<Request, Problem> {
+    let Parts { scheme, authority, target } = whole(&question.url)?;
+    let no = |what: String| Problem::unprocessable("field", what);
+    let method = Method::from_bytes(question.method.as_bytes())
+        .map_err(|_no_token| Problem::unprocessable("method", format!("{:?} is no method", question.method)))?;
+    let mut fields = HeaderMap::new();
+    for (name, value) in &question.fields {
+        let named =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_none| no(format!("{name:?} is no name of a field")))?;
+        let valued = HeaderValue::from_str(value).map_err(|_none| no(format!("{value:?} cannot stand in a field")))?;
+        fields.append(named, valued);
+    }
+    let authority = HeaderValue::from_str(authority)
+        .map_err(|_none| Problem::unprocessable("url", "its host cannot stand in a field"))?;
+    fields.insert(http::header::HOST, authority.clone());
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    Ok(Request {
+        method,
+        scheme,
+        authority,
+        target: Bytes::from(target),
+        version: Version::HTTP_11,
+        fields,
+        client: Client::new(([127, 0, 0, 1], 0).into()),
+        interims: Interims::none(),
+        block: None,
+    })
+}
+
+/// An explanation of a request that comes no further than the door.
+fn refused(engine: &Engine, request: &Request, reason: Reason) -> Explanation {
+    let verdict = Told { cache: Verdict::Synth.as_str().to_owned(), forward: None, why: why(reason) };
+    let host = String::from_utf8_lossy(request.authority.as_bytes());
+    let evidence = format!("host: {host}");
+    Explanation {
+        node: engine.config.id.to_string(),
+        site: None,
+        verdict,
+        causes: vec![Cause { why: why(reason), evidence }],
+        key: None,
+        stored: Vec::new(),
+        near: Vec::new(),
+        probe: None,
+    }
+}
+
+/// A reason in words.
+fn why(reason: Reason) -> Why {
+    Why {
+        reason: reason.token().to_owned(),
+        meaning: reason.meaning().to_owned(),
+        cure: reason.cure().to_owned(),
+        section: reason.section().to_owned(),
+    }
+}
+
+impl Case {
+    async fn explain(self, probe: bool) -> Result<Explanation, Problem> {
+        let (outcome, ask, entry) = self.decide();
+        let mut causes = Causes::of_request(&self, &outcome);
+        if let Some(entry) = &entry {
+            causes.look_at_stored(&self, entry, outcome.verdict == Verdict::Hit);
+        }
+        let near = near::find(&self).await?;
+        causes.look_at_near(&near, ask.as_ref().is_some_and(|ask| ask.stored.is_none()));
+        let (outcome, probe) = match ask.filter(|_| probe) {
+            Some(ask) => probe::probe(&self, outcome, &ask, &mut causes).await,
+            None => (outcome, None),
+        };
+        let verdict = Told {
+            cache: outcome.verdict.as_str().to_owned(),
+            forward: outcome.forward.map(|forward| forward.token().to_owned()),
+            why: why(outcome.decision()),
+        };
+        let engine = &self.engine;
+        Ok(Explanation {
+            node: engine.config.id.to_string(),
+            site: engine.config.sites.get(self.site).map(|site| site.name.clone()),
+            causes: causes.told(outcome.decision()),
+            verdict,
+            key: Some(self.key_in_parts()),
+            stored: self.stored(entry.as_ref()),
+            near,
+            probe,
+        })
+    }
+
+    /// What becomes of it as far as this node can tell: the outcome, what would be asked, and what is stored for it.
+    fn decide(&self) -> (Outcome, Option<Ask>, Option<Arc<Entry>>) {
+        let Self { engine, site, request, key, now } = self;
+        let told = |verdict| Outcome::new(verdict, Some(*site));
+        if ![Method::GET, Method::HEAD].contains(&request.method) {
+            let mut outcome = told(Verdict::Bypass);
+            outcome.forward = Some(crate::pass::reason(&request.method));
+            return (outcome, None, None);
+        }
+        let ask = match way(engine, *site, key, request, *now) {
+            Way::Serve(entry) => return (told(Verdict::Hit), None, Some(entry)),
+            Way::Refresh(entry) => return (told(Verdict::Updating), None, Some(entry)),
+            Way::NotCached => {
+                let mut outcome = told(Verdict::Synth);
+                outcome.reason = Some(Reason::OnlyIfCached);
+                return (outcome, None, None);
+            }
+            Way::Alone(ask) | Way::Together(ask) => ask,
+        };
+        let mut outcome = told(if self.is_under_way(&ask) {
+            Verdict::Collapsed
+        } else if ask.stored.is_some() {
+            Verdict::Expired
+        } else {
+            Verdict::Miss
+        });
+        outcome.forward = Some(ask.because);
+        outcome.reason = ask.detail;
+        let entry = ask.stored.clone();
+        (outcome, Some(ask), entry)
+    }
+
+    /// Whether somebody fetches it already.
+    fn is_under_way(&self, ask: &Ask) -> bool {
+        let Self { engine, request, key, .. } = self;
+        let mut fill_key = Vec::new();
+        let by_head = request.method == Method::HEAD && ask.stored.is_some();
+        write_fill_key(&key.bytes, by_head, &ask.vary, &request.fields, &mut fill_key);
+        engine.fills.runs(&key.bytes, &fill_key)
+    }
+
+    fn key_in_parts(&self) -> Key {
+        let mut parts = self.key.bytes.split(|byte| *byte == b'\n').map(text);
+        let mut part = || parts.next().unwrap_or_default();
+        let (scheme, host, target) = (part(), part(), part());
+        let (path, query) = split(&target);
+        let given = text(&self.request.target);
+        let counts = |parameter: &&str| !query.is_some_and(|query| query.split('&').any(|one| one == *parameter));
+        let parameters = split(&given).1.into_iter().flat_map(|query| query.split('&'));
+        Key {
+            scheme,
+            host,
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+            ignored: parameters.filter(counts).map(str::to_owned).collect(),
+            block: self.key.block.map(|block| block.index),
+            selects: self.selects(),
+        }
+    }
+
+    /// What the stored variants of the key depend on, with the values of this request.
+    fn selects(&self) -> Vec<(String, String)> {
+        let Self { engine, request, key, now, .. } = self;
+        let slot = engine.store.lookup(&key.bytes, *now);
+        let Some(Vary::On(nominees)) = slot.as_ref().and_then(|slot| slot.newest()).map(|entry| &entry.vary) else {
+            return Vec::new();
+        };
+        let value = |nominee: &Nominee| match nominee {
+            Nominee::Field(name) => (name.to_string(), joined(&request.fields, name)),
+            Nominee::Cookie(name) => (format!("cookie {name}"), joined(&request.fields, &http::header::COOKIE)),
+        };
+        nominees.iter().map(value).collect()
+    }
+
+    /// All variants of the key, the selected one first.
+    fn stored(&self, selected: Option<&Arc<Entry>>) -> Vec<Stored> {
+        let Self { engine, key, now, .. } = self;
+        let keys = if *key.bytes == *key.exact { vec![&key.bytes] } else { vec![&key.bytes, &key.exact] };
+        let slots: Vec<_> = keys.into_iter().filter_map(|key| engine.store.lookup(key, *now)).collect();
+        let entries = slots.iter().flat_map(|slot| slot.entries());
+        let mut stored: Vec<_> = entries
+            .map(|entry| life::stored(self, entry, selected.is_some_and(|selected| Arc::ptr_eq(selected, entry))))
+            .collect();
+        stored.sort_by_key(|stored| !stored.selected);
+        stored
+    }
+}
+
+/// The path and the query of a target.
+fn split(target: &str) -> (&str, Option<&str>) {
+    target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
+}
+
+/// Bytes as text for people.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// All lines of a field as one.
+fn joined(fields: &HeaderMap, name: &HeaderName) -> String {
+    fields.lines(name).map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// The fields that say something of caching.
+fn told(fields: &HeaderMap) -> Vec<(String, String)> {
+    let of = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), text(value.as_bytes()));
+    fields.iter().filter(|(name, _)| TOLD.contains(&name.as_str())).map(of).collect()
+}

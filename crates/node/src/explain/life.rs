@@ -1,0 +1,106 @@
+//! The arithmetic of freshness with every number that goes into it (RFC 9111 §4.2).
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use nearside_api::explanation::{Freshness as Told, Stored};
+use nearside_semantics::Timestamp;
+use nearside_semantics::age;
+use nearside_semantics::control::Control;
+use nearside_semantics::lifetime::{Lifetime, LifetimePolicy, Source, lifetime};
+use nearside_semantics::reuse::{Freshness, Reuse};
+use nearside_store::Entry;
+
+use super::{Case, text, told};
+use crate::site::Rules;
+
+/// What a response says of its life, with what the site makes of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stated {
+    pub(super) control: Control,
+    /// As the response has it.
+    pub(super) uncapped: Lifetime,
+    /// As it counts here.
+    pub(super) counted: Lifetime,
+}
+
+impl Stated {
+    pub(super) fn of(rules: &Rules, status: StatusCode, fields: &HeaderMap, response_time: Timestamp) -> Self {
+        let control = rules.control(fields);
+        let life = |policy| lifetime(status, fields, &control, response_time, policy);
+        let uncapped = life(LifetimePolicy { max: None, ..rules.lifetime });
+        Self { control, uncapped, counted: life(rules.lifetime) }
+    }
+
+    /// The site's own limit, where that is what counts.
+    pub(super) fn cap(&self) -> Option<Duration> {
+        (self.counted.span < self.uncapped.span).then_some(self.counted.span)
+    }
+}
+
+/// How many seconds later than its `Date` something came.
+pub(super) fn since_date(fields: &HeaderMap, response_time: Timestamp) -> Option<i64> {
+    let date = age::date(fields, response_time)?;
+    let secs = |moment: Timestamp| i64::try_from(moment.as_secs()).unwrap_or(i64::MAX);
+    Some(secs(response_time) - secs(date))
+}
+
+/// The arithmetic for a response that came at `response_time` and lives so.
+pub(super) fn arithmetic(
+    stated: &Stated,
+    fields: &HeaderMap,
+    response_time: Timestamp,
+    life: Freshness,
+    now: Timestamp,
+) -> Told {
+    let left = |until: Timestamp| until.since(now.max(life.fresh_until)).as_secs();
+    Told {
+        lifetime: life.fresh_until.since(life.born).as_secs(),
+        source: source(stated).to_owned(),
+        capped_to: stated.cap().map(|cap| cap.as_secs()),
+        age_on_arrival: response_time.since(life.born).as_secs(),
+        age_stated: age::stated(fields).map(|age| age.as_duration().as_secs()),
+        since_date: since_date(fields, response_time),
+        resident: now.since(response_time).as_secs(),
+        age: life.age(now).as_secs(),
+        ttl: life.ttl(now),
+        stale_while_revalidate: left(life.revalidate_until),
+        stale_if_error: left(life.error_until),
+    }
+}
+
+fn source(stated: &Stated) -> &'static str {
+    match (stated.counted.source, stated.control.targeted) {
+        (Source::SMaxage, false) => "s-maxage",
+        (Source::SMaxage, true) => "s-maxage of a targeted field",
+        (Source::MaxAge, false) => "max-age",
+        (Source::MaxAge, true) => "max-age of a targeted field",
+        (Source::Expires, _) => "Expires",
+        (Source::Heuristic, _) => "heuristic",
+        (Source::None, _) => "none",
+    }
+}
+
+/// A stored variant.
+pub(super) fn stored(case: &Case, entry: &Entry, selected: bool) -> Stored {
+    let fields = &entry.head.fields;
+    let stated = Stated::of(case.engine.rules(case.site), entry.head.status, fields, entry.response_time);
+    let usable = entry.freshness(case.now);
+    let state = match usable.map(|life| life.reuse(case.now, None)) {
+        None => "gone",
+        Some(Reuse::Fresh | Reuse::StaleAccepted) => "fresh",
+        Some(Reuse::WhileRevalidate) => "stale-while-revalidate",
+        Some(Reuse::Validate { on_error: true, .. }) => "stale-if-error",
+        Some(Reuse::Validate { on_error: false, .. }) => "validate",
+    };
+    let life = usable.unwrap_or(entry.declared);
+    Stored {
+        selected,
+        status: entry.head.status.as_u16(),
+        bytes: entry.body.len().unwrap_or(0),
+        variant: text(&entry.variant).trim_end().replace('\n', "; "),
+        state: state.to_owned(),
+        freshness: arithmetic(&stated, fields, entry.response_time, life, case.now),
+        fields: told(fields),
+    }
+}
