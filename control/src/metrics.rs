@@ -26,13 +26,28 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         }
     };
     let purges = desk.known.purges.load(Ordering::Relaxed);
-    family("nearside_purges", "counter", "Purges written to the log", &[("_total", purges)]);
-    family("nearside_purge_log_sequence", "gauge", "The number of the last purge", &[("", desk.known.recent.at().seq)]);
+    family(
+        "nearside_purges",
+        "counter",
+        "Purges written to the log. Each lowers the hit ratio of all nodes for a while",
+        &[("_total", purges)],
+    );
+    family(
+        "nearside_purge_log_sequence",
+        "gauge",
+        "The number of the last purge. A node whose own is lower is behind",
+        &[("", desk.known.recent.at().seq)],
+    );
     let now = instant();
     let (alive, dead): (Vec<_>, Vec<_>) =
         desk.known.registry.lock().nodes().map(|node| node.is_alive(now)).partition(|alive| *alive);
     let states = [("{state=\"ready\"}", alive.len() as u64), ("{state=\"unreachable\"}", dead.len() as u64)];
-    family("nearside_nodes", "gauge", "Nodes that follow the log, or did", &states);
+    family(
+        "nearside_nodes",
+        "gauge",
+        "Nodes that follow the log, or did. What is unreachable gets no purges; look whether it runs",
+        &states,
+    );
     text.push_str("# EOF\n");
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

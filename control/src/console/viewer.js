@@ -156,13 +156,14 @@ function hops(field) {
   return (field ?? "").split(/,\s*(?=[\w.-]+\s*;)/).filter(Boolean).map((member) => {
     const [name, ...parameters] = member.split(";").map((part) => part.trim());
     const forward = parameters.find((parameter) => parameter.startsWith("fwd="))?.slice(4);
-    return { name, hit: parameters.includes("hit"), forward, collapsed: parameters.includes("collapsed") };
+    const detail = parameters.find((parameter) => parameter.startsWith("detail="))?.slice(7);
+    return { name, hit: parameters.includes("hit"), forward, collapsed: parameters.includes("collapsed"), detail };
   });
 }
 
 function inWords(answer, list) {
   if (!list.length) return answer.ok ? "straight from the origin: no cache has touched it" : `status ${answer.status}`;
-  const hop = ({ name, hit, forward, collapsed }) => `${name}: ${hit ? words.hit : collapsed ? "somebody had just asked" : words[forward] ?? forward ?? "?"}`;
+  const hop = ({ name, hit, forward, collapsed, detail }) => `${name}: ${hit ? words.hit : collapsed ? "somebody had just asked" : words[forward] ?? forward ?? "it answered itself"}${detail ? ` (${detail})` : ""}`;
   return [...list].reverse().map(hop).slice(0, list.at(-1).hit ? 1 : list.length).join("; ") + (list.at(-1).hit || list[0].hit ? "" : "; the origin was asked");
 }
 

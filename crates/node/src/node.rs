@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nearside_api::Access;
-use nearside_config::Config;
+use nearside_config::{Config, TlsListener};
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::Log;
@@ -82,7 +82,9 @@ impl Node {
         }
         let admin_listener = config.admin.map(|address| Listener::bind(address, None, 1)).transpose()?;
         let names = config.sites.iter().map(|site| site.name.clone());
-        let metrics = Arc::new(Metrics::new(config.threads, names));
+        let expiry = |listener: &TlsListener| Some((listener.address.to_string(), tls::expiry(listener)?));
+        let certificates = config.listen_tls.iter().filter_map(expiry).collect();
+        let metrics = Arc::new(Metrics::new(config.threads, names, certificates));
         let sites = config.sites.iter().map(|site| site.name.as_str());
         let log = Arc::new(Log::start(&config.access_log, config.id.as_str(), sites, config.threads)?);
         let (threads, connections, drain_max) = (config.threads, config.limits.connections, config.timeouts.drain);

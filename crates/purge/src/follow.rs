@@ -49,6 +49,9 @@ pub trait Applier: Send + Sync + 'static {
     /// Applies an order, or counts what it would meet; nothing if that has failed, and is to be tried again.
     fn apply(&self, order: &Order) -> impl Future<Output = Option<Applied>> + Send;
 
+    /// An order that was accepted at this moment (milliseconds since 1970) has been applied.
+    fn applied(&self, accepted_millis: u64);
+
     /// What this node has done since it was started.
     fn totals(&self) -> Totals;
 
@@ -229,6 +232,7 @@ impl<A: Applier> Session<'_, A> {
                 self.position.hear(record.seq, now());
                 let applied = self.applier.apply(&record.order).await.ok_or(Lost::Failed(record.seq))?;
                 let Applied { matched, fenced_fills } = applied;
+                self.applier.applied(record.at);
                 // Before the place says that it was done. If there is no room, only the place does.
                 let _ = self.done.try_send(Done { order: record.id.clone(), ticket: None, matched, fenced_fills });
                 self.position.advance(record.seq, record.id, now());

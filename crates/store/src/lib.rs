@@ -25,3 +25,4 @@ pub use groups::{Epoch, Membership};
 pub use memory::{Limits, Purge, SearchRule, Store};
 pub use slicing::{Slicing, Slicings};
 pub use slot::Slot;
+pub use table::Evictions;

@@ -20,7 +20,7 @@ use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
 use crate::groups::{Epoch, Groups, Membership};
 use crate::slicing::Slicings;
 use crate::slot::Slot;
-use crate::table::{self, Op, Table, Value};
+use crate::table::{self, Evictions, Op, Table, Value};
 
 /// How large the store may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -375,6 +375,12 @@ impl Store {
     #[must_use]
     pub fn objects(&self) -> u64 {
         self.slots.len() as u64
+    }
+
+    /// How many entries have made room for others.
+    #[must_use]
+    pub fn evictions(&self) -> Evictions {
+        self.slots.evictions()
     }
 
     /// The bytes that are alive.

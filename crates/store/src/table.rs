@@ -20,6 +20,8 @@ mod slab;
 
 use shard::{Evict, Garbage, Shard};
 
+pub use shard::Evictions;
+
 /// What an entry takes beyond its key and its value: its node, its part of the index and of the memory of ghosts, with
 /// room to grow, and what the allocator adds to the key. Measured: see docs/decisions/0005.
 pub(crate) const OVERHEAD_BYTES: u64 = 96;
@@ -153,6 +155,14 @@ impl<V: Value> Table<V> {
     /// The weight of all entries.
     pub(crate) fn weight(&self) -> u64 {
         self.weight.load(Ordering::Relaxed)
+    }
+
+    /// How many entries have made room for others.
+    pub(crate) fn evictions(&self) -> Evictions {
+        self.shards
+            .iter()
+            .map(|cell| cell.shard.read().evictions)
+            .fold(Evictions::default(), |sum, one| Evictions { room: sum.room + one.room, dead: sum.dead + one.dead })
     }
 
     /// The number of entries, dead ones that nobody has met yet among them.

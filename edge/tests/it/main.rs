@@ -24,6 +24,7 @@ mod keys;
 mod lanes;
 mod law;
 mod life;
+mod metrics;
 mod nats;
 mod pass;
 mod protection;

@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::transport::Transport;
 use super::{Worker, h1, h2};
+use crate::clock::instant;
 use crate::request::finish::Client;
 
 /// Connections that the kernel holds while all threads are busy.
@@ -145,8 +146,10 @@ async fn connection(
 
 /// The encrypted connection, and whether HTTP/2 was agreed on.
 async fn shake_hands(acceptor: TlsAcceptor, socket: TcpStream, worker: &Worker) -> Option<(Transport, bool)> {
+    let start = instant();
     let accepted = tokio::time::timeout(worker.engine.config.timeouts.head, acceptor.accept(socket)).await;
     let stream = accepted.ok()?.ok()?;
+    worker.metrics.tls_handshakes.add(start.elapsed());
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Some((Transport::Tls(Box::new(stream)), speaks_h2))
 }

@@ -125,6 +125,8 @@ impl Connection<'_> {
     /// Serves the request whose head is the first `end` bytes of the buffer.
     async fn request(&mut self, end: usize) -> Next {
         self.requests += 1;
+        let worker = self.worker;
+        let _in_flight = worker.metrics.enter();
         let start = instant();
         let head = self.buffer.split_to(end).freeze();
         let (mut request, mut interims) = match self.parse(&head) {

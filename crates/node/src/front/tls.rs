@@ -65,6 +65,13 @@ pub(crate) fn settings(listener: &TlsListener) -> Result<Arc<ServerConfig>, TlsE
     Ok(Arc::new(settings))
 }
 
+/// When the certificate of a listener expires, in seconds since 1970; `None` where it cannot be told.
+pub(crate) fn expiry(listener: &TlsListener) -> Option<i64> {
+    let chain = certificates(&listener.cert).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 /// AWS-LC with AES-128 before AES-256: as strong as the rest of a handshake is, and cheaper by the difference between
 /// SHA-256, which processors have instructions for, and SHA-384.
 fn provider() -> CryptoProvider {

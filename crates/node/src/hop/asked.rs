@@ -90,11 +90,13 @@ impl Asked {
         let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
         // It goes from future to future, each of which would have to be as large.
         let Known { address, place, since, deadline } = connection;
+        let waited = instant().saturating_duration_since(since);
+        hop.health.waits.add(waited);
         Box::new(Self {
             hop,
             head,
             exchange,
-            waited: instant().saturating_duration_since(since),
+            waited,
             told: None,
             persistent,
             trailers: HeaderMap::new(),

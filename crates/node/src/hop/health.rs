@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::metrics::Histogram;
+
 /// An origin is down after so many failures in a row: one that restarts has a few requests fail and is not down.
 const DOWN_AFTER: u32 = 5;
 /// An origin that is down is tried this often.
@@ -42,6 +44,8 @@ pub(crate) struct Health {
     /// does that, and still finishes what it has begun.
     pub(crate) silent: Notify,
     pub(crate) requests: AtomicU64,
+    /// How long the heads of its answers were waited for.
+    pub(crate) waits: Histogram,
 }
 
 fn origin() -> Instant {
@@ -67,6 +71,7 @@ impl Health {
             back_since: AtomicU64::new(0),
             silent: Notify::new(),
             requests: AtomicU64::new(0),
+            waits: Histogram::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName};
 use nearside_api::Order;
 use nearside_config::{Config, OnLag, Role};
 use nearside_purge::{Applied, Applier, At, Member, Position, Reach, Site, Totals};
+use nearside_semantics::Timestamp;
 
 use super::operator::understand;
 use super::{How, Target};
@@ -58,6 +59,11 @@ impl Applier for Purger {
         let understood = order.singly().filter_map(|one| understand(&self.engine, &one).ok());
         let targets: Vec<_> = understood.flatten().map(|(_, target)| target).collect();
         self.purge(targets, How::of(order), order.dry_run).await
+    }
+
+    fn applied(&self, accepted_millis: u64) {
+        let delay = self.engine.clock.now().since(Timestamp::from_millis(accepted_millis));
+        self.metrics.purge_delays.add(delay);
     }
 
     fn totals(&self) -> Totals {

@@ -43,6 +43,15 @@ pub(super) struct Evict {
     pub(super) held: bool,
 }
 
+/// How many entries have made room for others.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Evictions {
+    /// They could still have been used.
+    pub room: u64,
+    /// They could not.
+    pub dead: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Shard<V> {
     index: HashTable<u32>,
@@ -52,6 +61,8 @@ pub(super) struct Shard<V> {
     ghosts: Ghosts,
     /// The place that is looked at next for a dead entry.
     sweep: u32,
+    /// What was evicted so far.
+    pub(super) evictions: Evictions,
 }
 
 impl<V> Default for Shard<V> {
@@ -63,6 +74,7 @@ impl<V> Default for Shard<V> {
             main: Queue::default(),
             ghosts: Ghosts::default(),
             sweep: 0,
+            evictions: Evictions::default(),
         }
     }
 }
@@ -190,6 +202,11 @@ impl<V: Value> Shard<V> {
                 if !dead && !node.main {
                     let tag = node.tag;
                     self.ghosts.add(tag, self.index.len());
+                }
+                if dead {
+                    self.evictions.dead += 1;
+                } else {
+                    self.evictions.room += 1;
                 }
                 freed += self.discard(at, garbage);
                 (looks, passed_over) = (0, None);

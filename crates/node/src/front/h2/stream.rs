@@ -43,6 +43,7 @@ pub(super) struct Sent {
 impl Stream {
     pub(super) async fn serve(self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let start = instant();
+        let _in_flight = self.worker.metrics.enter();
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         if !body.is_end_stream() && lists(&parts.headers, &EXPECT, b"100-continue") {

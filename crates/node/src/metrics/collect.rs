@@ -1,0 +1,287 @@
+//! How Prometheus gets what a node counts.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::{CODES, Cells, Histogram, Metrics, PROTOS, histogram, place, process};
+use crate::access_log::Log;
+use crate::hop::Counts;
+use crate::outcome::Verdict;
+use crate::reason::Reason;
+use crate::request::Engine;
+
+/// Of what is there once.
+const NO_LABELS: [(&str, &str); 0] = [];
+
+/// The metrics of a node as a Prometheus registry, made for one scrape after the other.
+pub(crate) fn registry(engine: Arc<Engine>, metrics: Arc<Metrics>, log: Arc<Log>) -> Registry {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::ProcessCollector));
+    registry.sub_registry_with_prefix("nearside").register_collector(Box::new(NodeCollector { engine, metrics, log }));
+    registry
+}
+
+struct NodeCollector {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    log: Arc<Log>,
+}
+
+impl fmt::Debug for NodeCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeCollector").finish_non_exhaustive()
+    }
+}
+
+impl Collector for NodeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.build_info(&mut encoder)?;
+        self.requests(&mut encoder)?;
+        self.cache(&mut encoder)?;
+        self.upstreams(&mut encoder)
+    }
+}
+
+impl NodeCollector {
+    fn build_info(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Always 1; version and role of the node. When versions differ in a fleet, a roll-out is under way";
+        let mut metric = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("role", self.engine.tier.name())];
+        ConstGauge::<u64>::new(1).encode(metric.encode_family(&labels)?)
+    }
+
+    fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = &self.metrics;
+        let help = "Requests served. When the share of cache=\"hit\" falls, look at the reason in the access log";
+        metrics.encode_requests(encoder.encode_descriptor("requests", help, None, MetricType::Counter)?)?;
+        let help = "Requests by what decided on them. docs/reasons.md says what each reason means, and what helps";
+        metrics.encode_decisions(encoder.encode_descriptor("cache_decisions", help, None, MetricType::Counter)?)?;
+        let help = "Seconds from a complete request to the end of its answer. When hits rise, the node is short of CPU";
+        let metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
+        metrics.encode_histograms(metric, |cells| &cells.durations)?;
+        let help = "Seconds from a complete request to the first byte of its answer. When misses rise, look upstream";
+        let metric = encoder.encode_descriptor("time_to_first_byte_seconds", help, None, MetricType::Histogram)?;
+        metrics.encode_histograms(metric, |cells| &cells.first_bytes)?;
+        let help =
+            "Requests that were not answered from the store at once and are under way. When they rise, look upstream";
+        gauge(encoder, "requests_in_flight", help, metrics.in_flight.load(Ordering::Relaxed))?;
+        let help = "Bytes of answer bodies sent. Set it against the bytes that the origin sends";
+        let mut metric = encoder.encode_descriptor("response_bytes", help, None, MetricType::Counter)?;
+        for (site, name) in metrics.sites.iter().enumerate() {
+            let bytes = metrics.sum(|cells| cells.bytes.get(site));
+            ConstCounter::new(bytes).encode(metric.encode_family(&[("site", name.as_str())])?)?;
+        }
+        self.connections(encoder)?;
+        let help = "Access-log lines lost because the sink was too slow. Give the log a faster disk";
+        counter(encoder, "access_log_dropped", help, self.log.dropped())
+    }
+
+    fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let metrics = &self.metrics;
+        let open = metrics.connections_open.load(Ordering::Relaxed);
+        gauge(encoder, "connections_open", "Client connections now. At limits.connections, new ones wait", open)?;
+        let total = metrics.connections_total.load(Ordering::Relaxed);
+        counter(encoder, "connections", "Client connections accepted. A rise without requests is an attack", total)?;
+        let failures = metrics.tls_handshake_failures_total.load(Ordering::Relaxed);
+        let help = "TLS handshakes that failed. A rise after a change of certificate means that clients refuse it";
+        counter(encoder, "tls_handshake_failures", help, failures)?;
+        let help = "Seconds that TLS handshakes took which came to their end. When they rise, clients are far, or the node is short of CPU";
+        let mut metric =
+            encoder.encode_descriptor("tls_handshake_duration_seconds", help, None, MetricType::Histogram)?;
+        histogram::encode([&metrics.tls_handshakes].into_iter(), &NO_LABELS, &mut metric)?;
+        let help =
+            "When the certificate of a listener expires, in seconds since 1970. Renew it before, and restart the node";
+        let mut metric =
+            encoder.encode_descriptor("tls_certificate_expiry_timestamp_seconds", help, None, MetricType::Gauge)?;
+        for (listener, expiry) in &metrics.certificates {
+            ConstGauge::new(*expiry).encode(metric.encode_family(&[("listener", listener.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    fn cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let store = &self.engine.store;
+        let help = "Cache keys with something stored. A sudden fall is a purge or a restart";
+        gauge(encoder, "cache_objects", help, store.objects())?;
+        let help = "Bytes alive: stored, on their way in, lingering with readers. Bounded by cache_capacity_bytes";
+        gauge(encoder, "cache_bytes", help, store.resident_bytes())?;
+        let help = "Bytes that may be alive. Raise cache.memory when evictions hurt the hit ratio";
+        gauge(encoder, "cache_capacity_bytes", help, store.limits().memory_bytes)?;
+        let evicted = store.evictions();
+        let help = "Entries that made room for others: reason=\"room\" could still be used, \"dead\" could not. When room evicts, and \
+                    misses rise with it, raise cache.memory";
+        let mut metric = encoder.encode_descriptor("cache_evictions", help, None, MetricType::Counter)?;
+        for (reason, count) in [("room", evicted.room), ("dead", evicted.dead)] {
+            ConstCounter::new(count).encode(metric.encode_family(&[("reason", reason)])?)?;
+        }
+        let help = "Requests answered from another one's forward: so many the next hop was spared";
+        let collapsed = self.metrics.requests_where(|verdict| verdict == Verdict::Collapsed);
+        counter(encoder, "cache_collapsed", help, collapsed)?;
+        let help = "Variants that fell out because their key had too many. Vary on fewer request fields";
+        counter(encoder, "cache_variants_dropped", help, store.variants_dropped())?;
+        let help = "Fills under way. A number that only grows means that next hops do not answer";
+        gauge(encoder, "fills_in_flight", help, self.engine.fills.len() as u64)?;
+        let help = "Bodies that broke off: result=\"resumed\" went on, \"changed\" was another by then, \"failed\" was cut. When \
+                    they rise, look for what cuts connections upstream";
+        let mut metric = encoder.encode_descriptor("fill_resumes", help, None, MetricType::Counter)?;
+        let resumes = &self.engine.fills.resumes;
+        let results = [("resumed", &resumes.resumed), ("changed", &resumes.changed), ("failed", &resumes.failed)];
+        for (result, count) in results {
+            let count = ConstCounter::new(count.load(Ordering::Relaxed));
+            count.encode(metric.encode_family(&[("result", result)])?)?;
+        }
+        self.purges(encoder)
+    }
+
+    fn purges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let desk = &self.engine.desk;
+        let count = |counted: &AtomicU64| counted.load(Ordering::Relaxed);
+        counter(encoder, "purges", "Purges applied. Each lowers the hit ratio for a while", count(&desk.purges))?;
+        let help = "Stored variants that purges have met, and answers on their way. A rise without purge orders of yours: look who has a token";
+        counter(encoder, "purge_objects", help, count(&desk.objects))?;
+        let help =
+            "Fills under way that store nothing because a purge has overtaken them. Many: purge less often, or by tag";
+        counter(encoder, "purge_fenced_fills", help, count(&desk.fenced_fills))?;
+        let Some(position) = &self.engine.position else { return Ok(()) };
+        let help = "Seconds from the moment at which the control process accepted a purge to that at which it was applied here, by the \
+                    clocks of both. When they rise, look at the way between";
+        let mut metric = encoder.encode_descriptor("purge_apply_delay_seconds", help, None, MetricType::Histogram)?;
+        histogram::encode([&self.metrics.purge_delays].into_iter(), &NO_LABELS, &mut metric)?;
+        let (applied, lag) = position.applied_and_lag();
+        let help = "The number of the last purge of the log that was applied. The same on all nodes, or one is behind";
+        gauge(encoder, "purge_log_sequence", help, applied)?;
+        let help = "Purges of the log that are known and not applied. Above 0 for long, look at the control process";
+        gauge(encoder, "purge_log_lag", help, lag)?;
+        let help = "Whether the purge log is being followed. Where it is 0, purges do not reach this node";
+        gauge(encoder, "purge_log_connected", help, u64::from(position.is_connected()))
+    }
+
+    fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests sent to a next hop. The fewer of all requests come here, the better the cache works";
+        let mut metric = encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
+        for hop in self.engine.hops.all() {
+            let count = hop.health.requests.load(Ordering::Relaxed);
+            ConstCounter::new(count).encode(metric.encode_family(&[("peer", &*hop.name)])?)?;
+        }
+        let help =
+            "Seconds from asking a next hop to the head of its answer. When they rise, it is slow, or the way to it is";
+        let mut metric =
+            encoder.encode_descriptor("upstream_request_duration_seconds", help, None, MetricType::Histogram)?;
+        for hop in self.engine.hops.all() {
+            histogram::encode([&hop.health.waits].into_iter(), &[("peer", &*hop.name)], &mut metric)?;
+        }
+        let help =
+            "1 if a next hop is in use, 0 if it failed and is only tried now and then. At 0, look whether it runs";
+        let mut metric = encoder.encode_descriptor("upstream_healthy", help, None, MetricType::Gauge)?;
+        for hop in self.engine.hops.all() {
+            let healthy = ConstGauge::<u64>::new(u64::from(hop.health.is_in()));
+            healthy.encode(metric.encode_family(&[("peer", &*hop.name)])?)?;
+        }
+        self.gates(encoder)?;
+        let budget = &self.engine.hops.budget;
+        let help = "Requests sent once more to another next hop. When they rise, next hops leave requests unanswered";
+        counter(encoder, "upstream_retries", help, budget.retries.load(Ordering::Relaxed))?;
+        let help = "Retries not made because the budget was used up. Next hops fail one after the other";
+        counter(encoder, "upstream_retries_refused", help, budget.refused.load(Ordering::Relaxed))
+    }
+
+    fn gates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Part = fn(Counts) -> u64;
+        let parts: [(&str, &str, MetricType, Part); 3] = [
+            (
+                "upstream_in_flight",
+                "Requests under way at an origin. At origins.concurrency, others wait",
+                MetricType::Gauge,
+                |counts| counts.taken as u64,
+            ),
+            (
+                "upstream_waiting",
+                "Requests that wait for a place at an origin. When it stays above 0, the origin is too slow",
+                MetricType::Gauge,
+                |counts| counts.waiting as u64,
+            ),
+            (
+                "upstream_turned_away",
+                "Requests that found no place at an origin, nor one to wait in, or waited too long. Raise origins.concurrency if the origin can bear it",
+                MetricType::Counter,
+                |counts| counts.refused,
+            ),
+        ];
+        for (name, help, kind, part) in parts {
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for hop in self.engine.hops.all() {
+                let Some(gate) = &hop.gate else { continue };
+                let (labels, value) = ([("peer", &*hop.name)], part(gate.counts()));
+                let family = metric.encode_family(&labels)?;
+                match kind {
+                    MetricType::Counter => ConstCounter::new(value).encode(family)?,
+                    _ => ConstGauge::new(value).encode(family)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+impl Metrics {
+    fn encode_requests(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        for (site, name) in self.sites.iter().enumerate() {
+            for (verdict, cache) in Verdict::ALL.iter().enumerate() {
+                for code in 0..=CODES.len() {
+                    for (proto, protocol) in PROTOS.iter().enumerate() {
+                        let count = self.sum(|cells| cells.requests.get(place(site, verdict, code, proto)));
+                        if count == 0 {
+                            continue;
+                        }
+                        let code = CODES.get(code).map_or_else(|| "other".to_owned(), u16::to_string);
+                        let labels = [
+                            ("site", name.as_str()),
+                            ("cache", cache.as_str()),
+                            ("code", code.as_str()),
+                            ("proto", protocol),
+                        ];
+                        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_decisions(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        for reason in Reason::ALL {
+            let counted = self.sum(|cells| cells.decisions.get(*reason as usize));
+            let hits =
+                if *reason == Reason::Fresh { self.requests_where(|verdict| verdict == Verdict::Hit) } else { 0 };
+            if counted + hits > 0 {
+                let labels = [("reason", reason.token())];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&(counted + hits), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_histograms(&self, mut metric: MetricEncoder<'_>, of: impl Fn(&Cells) -> &[Histogram]) -> fmt::Result {
+        for (verdict, cache) in Verdict::ALL.iter().enumerate() {
+            let histograms = self.threads.iter().filter_map(|cells| of(cells).get(verdict));
+            histogram::encode(histograms, &[("cache", cache.as_str())], &mut metric)?;
+        }
+        Ok(())
+    }
+}
