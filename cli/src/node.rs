@@ -55,7 +55,7 @@ struct NodeArgs {
     /// Where the node stands, for people
     #[arg(long, value_name = "NAME")]
     city: Option<String>,
-    /// Access log on standard output: json, pretty or off
+    /// Access log on standard output: json, pretty, combined or off
     #[arg(long, value_name = "FORMAT")]
     access_log: Option<LogFormat>,
     /// How long running answers may take once the node is told to stop: "30s"
@@ -201,7 +201,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
         config.cache = Cache { variants_max: config.cache.variants_max, ..Cache::of(bytes) };
     }
     if let Some(format) = args.access_log {
-        config.access_log = AccessLog { format, sink: LogSink::Stdout };
+        config.access_log = AccessLog { format, sink: LogSink::Stdout, ..config.access_log };
     }
     config.admin = args.admin.map(|ListenAddress(address)| address).or(config.admin);
     if !args.control.is_empty() {
@@ -231,6 +231,7 @@ fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -
     // Before the node is there, so that a signal at once is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
     let node = start(config, Clock::System).map_err(explain)?;
     for address in node.addresses() {
         tracing::info!(%role, %id, "serving http://{address}");
@@ -242,9 +243,12 @@ fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -
         tracing::info!(%role, %id, "admin on http://{address}");
     }
     runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = reopen.recv() => node.reopen_log(),
+            }
         }
     });
     tracing::info!(%role, %id, "stopping: running answers are finished");

@@ -291,6 +291,7 @@ fn access_log(section: &Section<'_>) -> AccessLog {
     AccessLog {
         format: section.or("format", defaults.format),
         sink: section.get::<String>("file").map_or(LogSink::Stdout, |path| LogSink::File(PathBuf::from(path))),
+        clients: section.or("clients", defaults.clients),
     }
 }
 

@@ -263,11 +263,21 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// Where to.
     pub sink: LogSink,
+    /// Lines name the client's program and the page that it came from.
+    pub clients: bool,
+}
+
+impl AccessLog {
+    /// Whether lines hold what clients say of themselves.
+    #[must_use]
+    pub fn names_clients(&self) -> bool {
+        self.clients || self.format == LogFormat::Combined
+    }
 }
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { format: LogFormat::Json, sink: LogSink::Stdout }
+        Self { format: LogFormat::Json, sink: LogSink::Stdout, clients: false }
     }
 }
 
@@ -289,6 +299,8 @@ pub enum LogFormat {
     Json,
     /// For the eye.
     Pretty,
+    /// As Apache and nginx call it, for programs that read theirs.
+    Combined,
 }
 
 impl FromStr for LogFormat {
@@ -299,7 +311,8 @@ impl FromStr for LogFormat {
             "off" => Ok(Self::Off),
             "json" => Ok(Self::Json),
             "pretty" => Ok(Self::Pretty),
-            _ => Err(ValueError("\"json\", \"pretty\" or \"off\"".to_owned())),
+            "combined" => Ok(Self::Combined),
+            _ => Err(ValueError("\"json\", \"pretty\", \"combined\" or \"off\"".to_owned())),
         }
     }
 }

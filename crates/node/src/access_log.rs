@@ -5,8 +5,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 
 use crate::outcome::Verdict;
 use crate::reason::Reason;
-use crate::request::finish::Record;
+use crate::request::finish::{Record, Said};
 
 /// A buffer is handed over when it holds this much.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -38,6 +39,8 @@ pub(crate) struct Log {
     /// What the writer has written, to be filled again.
     empty: Arc<Mutex<Vec<Vec<u8>>>>,
     dropped: Arc<AtomicU64>,
+    /// The writer is to open its file anew.
+    reopens: Arc<AtomicBool>,
     /// By site; the last is for requests that belong to none.
     prefixes: Vec<Vec<u8>>,
 }
@@ -62,20 +65,18 @@ impl Log {
         threads: usize,
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(BUFFERS_WAITING);
-        let sink: Box<dyn Write + Send> = match (&config.format, &config.sink) {
-            (LogFormat::Off, _) => Box::new(io::sink()),
-            (_, LogSink::Stdout) => Box::new(io::stdout()),
-            (_, LogSink::File(path)) => Box::new(open(path)?),
-        };
+        let sink = Sink::open(config)?;
+        let reopens = Arc::new(AtomicBool::new(false));
+        let reopen = Arc::clone(&reopens);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
         let empty = Arc::new(Mutex::new(Vec::with_capacity(BUFFERS_KEPT)));
         let written = Arc::clone(&empty);
-        let writer = move || write_all(&receiver, sink, &lost, &written);
+        let writer = move || write_all(&receiver, sink, &reopen, &lost, &written);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(writer)?;
         let buffers = (0..threads).map(|_| Mutex::default()).collect();
         let prefixes = sites.chain(["none"]).map(|site| prefix(node, site)).collect();
-        Ok(Self { format: config.format, sender, buffers, empty, dropped, prefixes })
+        Ok(Self { format: config.format, sender, buffers, empty, dropped, reopens, prefixes })
     }
 
     /// Adds the line of a request that thread `thread` has served.
@@ -89,6 +90,7 @@ impl Log {
                 json(site.map_or(&[], Vec::as_slice), record, buffer.stamp.at(now), &mut buffer.lines);
             }
             LogFormat::Pretty => pretty(record, now, &mut buffer.lines),
+            LogFormat::Combined => combined(record, now, &mut buffer.lines),
             LogFormat::Off => {}
         }
         buffer.count += 1;
@@ -107,6 +109,13 @@ impl Log {
         }
     }
 
+    /// Has the writer open its file anew, before the next line.
+    pub(crate) fn reopen(&self) {
+        self.reopens.store(true, Ordering::Release);
+        // Nothing to write, but a reason to look. If there is no room, others are.
+        let _ = self.sender.try_send(Vec::new());
+    }
+
     /// Lines that were lost because the writer could not keep up, or the sink failed.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -122,7 +131,41 @@ impl Log {
     }
 }
 
-fn open(path: &std::path::Path) -> io::Result<File> {
+/// Where lines go to.
+enum Sink {
+    Nowhere,
+    Stdout(io::Stdout),
+    File(PathBuf, File),
+}
+
+impl Sink {
+    fn open(config: &AccessLog) -> io::Result<Self> {
+        Ok(match (&config.format, &config.sink) {
+            (LogFormat::Off, _) => Self::Nowhere,
+            (_, LogSink::Stdout) => Self::Stdout(io::stdout()),
+            (_, LogSink::File(path)) => Self::File(path.clone(), open(path)?),
+        })
+    }
+
+    /// Opens a file anew; if that fails, lines go on into the one that is open.
+    fn reopen(&mut self) {
+        let Self::File(path, file) = self else { return };
+        match open(path) {
+            Ok(opened) => *file = opened,
+            Err(error) => tracing::warn!(%error, "the access log goes on into the file that is open"),
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Stdout(out) => out.write_all(lines).and_then(|()| out.flush()),
+            Self::File(_, file) => file.write_all(lines),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .append(true)
@@ -132,12 +175,16 @@ fn open(path: &std::path::Path) -> io::Result<File> {
 
 fn write_all(
     receiver: &Receiver<Vec<u8>>,
-    mut sink: Box<dyn Write + Send>,
+    mut sink: Sink,
+    reopens: &AtomicBool,
     lost: &AtomicU64,
     written: &Mutex<Vec<Vec<u8>>>,
 ) {
     for mut lines in receiver {
-        if sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
+        if reopens.swap(false, Ordering::AcqRel) {
+            sink.reopen();
+        }
+        if sink.write(&lines).is_err() {
             let count = lines.iter().filter(|b| **b == b'\n').count();
             lost.fetch_add(count as u64, Ordering::Relaxed);
         }
@@ -193,6 +240,7 @@ fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut Vec<u8>) {
     if outcome.verdict != Verdict::Hit || record.cut.is_some() {
         json_of_others(record, out);
     }
+    json_of_client(record, out);
     out.extend_from_slice(b"}\n");
 }
 
@@ -207,12 +255,11 @@ fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
     ];
     for (name, value) in texts {
         if let Some(value) = value {
-            out.extend_from_slice(b",\"");
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":\"");
-            escape(value.as_bytes(), out);
-            out.push(b'"');
+            text(name, value.as_bytes(), out);
         }
+    }
+    if let Some(trace) = record.trace {
+        text("trace_id", trace.id(), out);
     }
     if let Some(status) = outcome.forward_status {
         out.extend_from_slice(b",\"upstream_status\":");
@@ -221,6 +268,56 @@ fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
     if let Some(wait) = &outcome.wait {
         out.extend_from_slice(b",\"upstream_duration\":");
         span(wait.duration, out);
+    }
+}
+
+/// What the client says of itself, where that is logged.
+fn json_of_client(record: &Record<'_>, out: &mut Vec<u8>) {
+    let Said { agent, referer } = record.said;
+    for (name, value) in [("ua", agent), ("referer", split_query(referer).0)] {
+        if !value.is_empty() {
+            text(name, value, out);
+        }
+    }
+}
+
+fn text(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    escape(value, out);
+    out.push(b'"');
+}
+
+/// As Apache's `combined`: its readers know no reason and no cache.
+fn combined(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
+    let (path, query) = split_query(record.target);
+    let Said { agent, referer } = record.said;
+    // "Sun, 06 Nov 1994 08:49:37 GMT"
+    let date = date::format(now);
+    let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or_default();
+    out.extend_from_slice(record.client.text());
+    let _ = write!(out, " - - [{}/{}/{}:{} +0000] \"", part(5..7), part(8..11), part(12..16), part(17..25));
+    out.extend_from_slice(record.method.as_bytes());
+    out.push(b' ');
+    quoted(path, out);
+    let query = if query { "?\u{2026}" } else { "" };
+    let _ = write!(out, "{query} {}\" {} {} \"", proto(record), record.status.as_u16(), record.bytes);
+    quoted(if referer.is_empty() { b"-" } else { split_query(referer).0 }, out);
+    out.extend_from_slice(b"\" \"");
+    quoted(if agent.is_empty() { b"-" } else { agent }, out);
+    out.extend_from_slice(b"\"\n");
+}
+
+/// The inside of a quoted part: `\xHH` for what could end it, or a line.
+fn quoted(value: &[u8], out: &mut Vec<u8>) {
+    for byte in value {
+        match byte {
+            b'"' | b'\\' | ..0x20 | 0x7f.. => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            plain => out.push(*plain),
+        }
     }
 }
 
@@ -329,6 +426,7 @@ mod tests {
     use super::*;
     use crate::outcome::{Outcome, Verdict};
     use crate::request::finish::{Client, Times};
+    use crate::trace::Trace;
 
     #[test]
     fn a_line_is_valid_json_whatever_the_client_sends() {
@@ -356,6 +454,8 @@ mod tests {
             age: Some(7),
             cut: None,
             outcome: &outcome,
+            trace: Some(&Trace::of(&http::HeaderMap::new())),
+            said: Said { agent: b"a \"browser\"", referer: b"https://elsewhere.example/p?token=secret" },
         };
         let mut line = Vec::new();
         let mut stamp = Stamp::default();
@@ -372,6 +472,16 @@ mod tests {
         assert_eq!(parsed["client_ip"], "192.0.2.1");
         assert_eq!((&parsed["ttfb"], &parsed["duration"]), (&0.0015.into(), &2.0.into()));
         assert_eq!((&parsed["ttl"], &parsed["query"]), (&(-3).into(), &true.into()));
+        assert_eq!(
+            (&parsed["ua"], &parsed["referer"]),
+            (&"a \"browser\"".into(), &"https://elsewhere.example/p".into())
+        );
+        assert!(parsed["trace_id"].as_str().is_some_and(|id| id.len() == 32));
         assert!(!String::from_utf8_lossy(&line).contains("secret"), "queries carry tokens");
+        let mut line = Vec::new();
+        combined(&record, Timestamp::from_millis(1_790_000_000_042), &mut line);
+        let head = r#"192.0.2.1 - - [21/Sep/2026:14:13:20 +0000] "GET /a\x5C\x01\xFF?… HTTP/1.1" 200 5"#;
+        let expected = format!("{head} {}\n", r#""https://elsewhere.example/p" "a \x22browser\x22""#);
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 }

@@ -31,6 +31,7 @@ use crate::request::interim::Interims;
 use crate::request::key::{CacheKey, write_fill_key};
 use crate::request::lookup::Ask;
 use crate::request::{Engine, Request, admit, slices};
+use crate::trace::Trace;
 use causes::Causes;
 
 /// What is told of the fields of an answer: those that say something of caching.
@@ -97,6 +98,7 @@ fn request(question: &Question) -> Result<Request, Problem> {
         .map_err(|_none| Problem::unprocessable("url", "its host cannot stand in a field"))?;
     fields.insert(http::header::HOST, authority.clone());
     let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    let trace = Trace::of(&fields);
     Ok(Request {
         method,
         scheme,
@@ -105,6 +107,7 @@ fn request(question: &Question) -> Result<Request, Problem> {
         version: Version::HTTP_11,
         fields,
         client: Client::new(([127, 0, 0, 1], 0).into()),
+        trace,
         interims: Interims::none(),
         block: None,
     })

@@ -23,6 +23,7 @@ mod request;
 mod server_timing;
 mod site;
 pub mod tier;
+mod trace;
 
 pub use clock::Clock;
 pub use front::accept::ListenError;

@@ -59,6 +59,7 @@ pub struct Node {
     connections: usize,
     draining: Arc<AtomicBool>,
     drain_max: Duration,
+    log: Arc<Log>,
 }
 
 /// Log lines reach the sink, and closed connections are let go, within this time.
@@ -104,6 +105,7 @@ impl Node {
             connections,
             draining: Arc::new(AtomicBool::new(false)),
             drain_max,
+            log: Arc::clone(&log),
         };
         for thread in 0..threads {
             let worker = Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), thread);
@@ -199,6 +201,11 @@ impl Node {
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve))?;
         self.threads.push(thread);
         Ok(())
+    }
+
+    /// Opens the file of the access log anew, as it may have been moved away.
+    pub fn reopen_log(&self) {
+        self.log.reopen();
     }
 
     /// Where it listens in clear, in the order of the configuration.

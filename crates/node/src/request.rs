@@ -38,6 +38,7 @@ use crate::purge::fleet;
 use crate::purge::operator::Desk;
 use crate::site::Rules;
 use crate::tier::Tier;
+use crate::trace::Trace;
 use finish::Client;
 use interim::Interims;
 use key::CacheKey;
@@ -57,6 +58,8 @@ pub(crate) struct Request {
     /// All fields, `Host` too.
     pub(crate) fields: HeaderMap,
     pub(crate) client: Client,
+    /// The trace that it belongs to.
+    pub(crate) trace: Trace,
     pub(crate) interims: Interims,
     /// It asks for this block of the body only; never so from a client.
     pub(crate) block: Option<Block>,

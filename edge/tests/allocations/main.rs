@@ -44,7 +44,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         cache: Cache::of(64 << 20),
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },
         timeouts: Timeouts::default(),
-        access_log: AccessLog { format: LogFormat::Json, sink: LogSink::File("/dev/null".into()) },
+        access_log: AccessLog { sink: LogSink::File("/dev/null".into()), ..AccessLog::default() },
         origins: OriginLimits::default(),
         sites: vec![named, Site::new("any", vec![HostPattern::Any], origins)],
     }

@@ -89,7 +89,7 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         cache: Cache::of(64 << 20),
         limits: Limits::default(),
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
-        access_log: AccessLog { format: LogFormat::Off, sink: LogSink::Stdout },
+        access_log: AccessLog { format: LogFormat::Off, ..AccessLog::default() },
         origins: OriginLimits::default(),
         sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
     }

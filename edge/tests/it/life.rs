@@ -94,12 +94,63 @@ async fn health_metrics_and_unknown_paths_of_the_admin_listener() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_moved_away_is_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+    let path = file.clone();
+    let bed = Bed::with(move |config| {
+        config.access_log = nearside_config::AccessLog { sink: LogSink::File(path), ..Default::default() };
+    })
+    .await;
+    let lines = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default().lines().count();
+    bed.get("/first").await;
+    crate::bed::eventually("a line", || lines(&file) == 1).await;
+    std::fs::rename(&file, &moved).unwrap();
+    bed.edge.reopen_log();
+    crate::bed::eventually("a new file, before there is a line for it", || file.exists()).await;
+    bed.get("/second").await;
+    crate::bed::eventually("a line", || lines(&file) == 1).await;
+    assert_eq!(lines(&moved), 1);
+    // Where it cannot be opened, nothing is lost.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    bed.edge.reopen_log();
+    bed.get("/third").await;
+    bed.until_metric("nearside_access_log_dropped_total 0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_that_name_clients_name_those_of_hits_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for speech in crate::bed::SPEECHES {
+        let file = folder.path().join(format!("{speech:?}.log"));
+        let path = file.clone();
+        let bed = Bed::tls_with(move |config| {
+            config.access_log =
+                nearside_config::AccessLog { sink: LogSink::File(path), format: LogFormat::Combined, clients: false };
+        })
+        .await;
+        let fields = [("user-agent", "probe/1"), ("referer", "https://a.org/b?c=d")];
+        for _ in 0..3 {
+            bed.ask(speech, crate::bed::get_with("/p?cc=max-age%3D60", &fields)).await;
+        }
+        let lines = || std::fs::read_to_string(&file).unwrap_or_default();
+        crate::bed::eventually("three lines", || lines().lines().count() == 3).await;
+        for line in lines().lines() {
+            assert!(line.starts_with("127.0.0.1 - - [") && line.contains("] \"GET /p?… HTTP/"), "{line}");
+            assert!(line.ends_with("\" 200 1024 \"https://a.org/b\" \"probe/1\""), "{line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_request_is_one_line_of_the_access_log() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("access.log");
     let path = file.clone();
     let bed = Bed::with(move |config| {
-        config.access_log = nearside_config::AccessLog { format: LogFormat::Json, sink: LogSink::File(path) };
+        config.access_log =
+            nearside_config::AccessLog { sink: LogSink::File(path), ..nearside_config::AccessLog::default() };
     })
     .await;
     bed.get("/logged?cc=max-age%3D60&token=secret").await;

@@ -186,6 +186,22 @@ async fn the_client_and_the_way_are_told_to_the_origin_and_lies_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_through_both_tiers_each_of_which_is_a_span_of_its_own() {
+    let tiers = Tiers::new().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let given = format!("00-{trace}-00f067aa0ba902b7-01");
+    for (sent, same) in [(&[("traceparent", given.as_str()), ("tracestate", "v=1")][..], true), (&[], false)] {
+        let reply = tiers.bed.get_with("/_echo", sent).await;
+        let seen = fields(&reply);
+        let parts: Vec<_> = field(&seen, "traceparent").split('-').collect();
+        let [version, id, parent, _flags] = parts[..] else { panic!("{seen:?}") };
+        assert_eq!((version, id == trace, id.len(), parent.len()), ("00", same, 32, 16), "{seen:?}");
+        assert_ne!(parent, "00f067aa0ba902b7", "the parent is a node");
+        assert_eq!(field(&seen, "tracestate"), if same { "v=1" } else { "" });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn age_adds_up_and_freshness_is_not_restarted() {
     let mut tiers = Tiers::new().await;
     let path = "/ages?cc=max-age%3D60&age=10";

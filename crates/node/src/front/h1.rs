@@ -34,6 +34,7 @@ use crate::reason::Reason;
 use crate::request::finish::{Client, Persistence};
 use crate::request::interim::{Interim, Interims};
 use crate::request::{Request, admit, forward, plan, respond};
+use crate::trace::Trace;
 use receive::Body;
 use turn::Turn;
 
@@ -186,6 +187,7 @@ impl Connection<'_> {
         let fields = request::to_map(head, raw.fields)?;
         let host = request::host(&fields)?;
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
+        let trace = Trace::of(&fields);
         let (interims, receiver) = Interims::channel(raw.version);
         let request = Request {
             block: None,
@@ -196,6 +198,7 @@ impl Connection<'_> {
             version: raw.version,
             fields,
             client: self.client,
+            trace,
             interims,
         };
         Ok((request, receiver))

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, StatusCode, Version};
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use nearside_semantics::key::Scheme;
 
 use super::Engine;
@@ -12,6 +13,7 @@ use crate::clock::instant;
 use crate::h1::write;
 use crate::outcome::Outcome;
 use crate::server_timing;
+use crate::trace::Trace;
 
 /// Everything that is told of a request once it is over.
 #[derive(Debug)]
@@ -30,6 +32,27 @@ pub(crate) struct Record<'r> {
     /// The answer did not reach the client whole.
     pub(crate) cut: Option<&'static str>,
     pub(crate) outcome: &'r Outcome,
+    /// Of what was not answered from the store at once.
+    pub(crate) trace: Option<&'r Trace>,
+    pub(crate) said: Said<'r>,
+}
+
+/// What a client says of itself, for logs that name it; else nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Said<'r> {
+    /// `User-Agent`
+    pub(crate) agent: &'r [u8],
+    /// `Referer`
+    pub(crate) referer: &'r [u8],
+}
+
+impl<'r> Said<'r> {
+    /// What these fields say, if the log of `engine` names clients.
+    pub(crate) fn of(engine: &Engine, fields: &'r HeaderMap) -> Self {
+        let value = |name| fields.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        let names = engine.config.access_log.names_clients();
+        if names { Self { agent: value(USER_AGENT), referer: value(REFERER) } } else { Self::default() }
+    }
 }
 
 /// The other end of a connection.

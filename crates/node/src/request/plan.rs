@@ -15,8 +15,9 @@ use crate::hop::{Forward, Urgency};
 use crate::purge::fleet::PURGES;
 use crate::tier::{REFRESH, SECRET, Sender, append};
 
-/// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, what `Connection` needs.
-const FIELDS_ADDED: usize = 8;
+/// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, `traceparent`, what
+/// `Connection` needs.
+const FIELDS_ADDED: usize = 9;
 
 /// A fill whose answer others may share: of the whole, and of nobody's own conditions.
 pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
@@ -77,6 +78,7 @@ impl Engine {
         self.tier.introduce(&sender, &mut fields);
         append(&mut fields, VIA, self.received_by.of(request.version));
         append(&mut fields, CDN_LOOP, &self.received_by.id);
+        request.trace.carry_on(&mut fields);
         if trailers {
             // "A sender of TE MUST also send a \"TE\" connection option" (RFC 9110 §10.1.4).
             fields.insert(TE, HeaderValue::from_static("trailers"));

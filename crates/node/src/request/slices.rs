@@ -31,6 +31,7 @@ use super::respond::{Selected, not_modified_fields, partial_fields, precondition
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::outcome::Verdict;
 use crate::reason::Reason;
+use crate::trace::Trace;
 
 pub(crate) use block::Block;
 pub(crate) use blocks::Blocks;
@@ -117,6 +118,7 @@ struct Url {
     target: Bytes,
     version: Version,
     client: Client,
+    trace: Trace,
     /// Without conditions and ranges.
     fields: HeaderMap,
 }
@@ -138,6 +140,7 @@ impl Url {
             target: request.target.clone(),
             version: request.version,
             client: request.client,
+            trace: request.trace,
             fields,
         }
     }
@@ -156,6 +159,7 @@ impl Url {
             version: self.version,
             fields: self.fields.clone(),
             client: self.client,
+            trace: self.trace,
             interims: Interims::none(),
             block: Some(block),
         };

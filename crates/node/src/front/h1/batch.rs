@@ -19,7 +19,7 @@ use super::{Connection, Next};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::h1::write;
-use crate::request::finish::{Client, Ending, Persistence, Record, Times};
+use crate::request::finish::{Client, Ending, Persistence, Record, Said, Times};
 use crate::request::hit::{self, CHUNKS, Content, Key};
 use crate::request::respond::belongs_in_not_modified;
 
@@ -81,7 +81,7 @@ impl Batch {
 
     /// Queues the answer to a hit, all of whose places are `offset` further on in the input.
     pub(super) fn push(&mut self, worker: &Worker, mut hit: Hit, offset: usize, closes: bool, start: Instant) {
-        for place in [&mut hit.host, &mut hit.target] {
+        for place in [&mut hit.host, &mut hit.target, &mut hit.agent, &mut hit.referer] {
             *place = place.start + offset..place.end + offset;
         }
         let begin = self.own.len();
@@ -213,6 +213,11 @@ impl Whose<'_> {
             age: Some(hit.what.age),
             cut: (missing > 0).then_some("client-gone"),
             outcome: &hit.what.outcome(),
+            trace: None,
+            said: Said {
+                agent: input.get(hit.agent.clone()).unwrap_or_default(),
+                referer: input.get(hit.referer.clone()).unwrap_or_default(),
+            },
         };
         self.worker.finish(&record, self.now);
     }

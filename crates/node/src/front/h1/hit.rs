@@ -21,6 +21,9 @@ pub(super) struct Hit {
     pub(super) method: &'static str,
     pub(super) host: Range<usize>,
     pub(super) target: Range<usize>,
+    /// Empty, unless the log names clients.
+    pub(super) agent: Range<usize>,
+    pub(super) referer: Range<usize>,
     /// The client wants no more on this connection.
     pub(super) closes: bool,
     /// Behind the head.
@@ -47,7 +50,17 @@ pub(super) fn find(engine: &Engine, input: &[u8], scheme: Scheme, now: Timestamp
     let head_only = method == "HEAD";
     let plain = Plain { head_only, scheme, host, target, fields: &Lines(request.headers), selects };
     let what = hit::find(engine, &plain, now, key)?;
-    Some(Hit { what, method, host: place(head, host), target: place(head, target), closes, end, end_in_batch: 0 })
+    let (agent, referer) = if engine.config.access_log.names_clients() {
+        let said = |name: &str| {
+            let line = request.headers.iter().find(|line| line.name.eq_ignore_ascii_case(name));
+            line.map_or(0..0, |line| place(head, line.value))
+        };
+        (said("user-agent"), said("referer"))
+    } else {
+        (0..0, 0..0)
+    };
+    let (host, target) = (place(head, host), place(head, target));
+    Some(Hit { what, method, host, target, agent, referer, closes, end, end_in_batch: 0 })
 }
 
 /// Where a part of `whole` stands in it.

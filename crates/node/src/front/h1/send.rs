@@ -17,7 +17,7 @@ use crate::h1::write;
 use crate::hop::UpgradeStream;
 use crate::outcome::{Outcome, Verdict};
 use crate::pass::tunnel;
-use crate::request::finish::{Ending, Persistence, Record, Times};
+use crate::request::finish::{Ending, Persistence, Record, Said, Times};
 use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 
@@ -110,6 +110,8 @@ impl Connection<'_> {
             age,
             cut: sent.cut,
             outcome,
+            trace: Some(&request.trace),
+            said: Said::of(&self.worker.engine, &request.fields),
         };
         self.worker.finish(&record, self.worker.engine.clock.now());
         self.idle_since = times.end;
@@ -253,6 +255,8 @@ impl Connection<'_> {
             age: None,
             cut: sent.cut,
             outcome: &answer.outcome,
+            trace: None,
+            said: Said::default(),
         };
         self.worker.finish(&record, self.worker.engine.clock.now());
         Next::CloseUnread

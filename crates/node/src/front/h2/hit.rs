@@ -15,7 +15,7 @@ use super::{Connection, head};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::request::Engine;
-use crate::request::finish::{Client, Record, Times};
+use crate::request::finish::{Client, Record, Said, Times};
 use crate::request::hit::{self, Hit, Meaning, Plain, meaning};
 use crate::request::parts::AnswerReader;
 
@@ -109,6 +109,8 @@ fn finish(worker: &Worker, client: Client, request: &Request<RecvStream>, hit: &
         age: Some(hit.age),
         cut: sent.cut,
         outcome: &hit.outcome(),
+        trace: None,
+        said: Said::of(&worker.engine, request.headers()),
     };
     worker.finish(&record, worker.engine.clock.now());
 }

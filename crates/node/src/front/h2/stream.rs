@@ -22,10 +22,11 @@ use crate::h1::request::{self, Refusal};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
 use crate::reason::Reason;
-use crate::request::finish::{Client, Record, Times};
+use crate::request::finish::{Client, Record, Said, Times};
 use crate::request::interim::{Interim, Interims};
 use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, Request, admit, forward, respond};
+use crate::trace::Trace;
 
 pub(super) struct Stream {
     pub(super) worker: Arc<Worker>,
@@ -88,6 +89,8 @@ impl Stream {
             age,
             cut: sent.cut,
             outcome: &outcome,
+            trace: request.as_ref().map(|request| &request.trace),
+            said: request.as_ref().map(|request| Said::of(&self.worker.engine, &request.fields)).unwrap_or_default(),
         };
         self.worker.finish(&record, self.worker.engine.clock.now());
     }
@@ -109,6 +112,7 @@ impl Stream {
         join_cookies(&mut fields);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         request::target(target.as_bytes(), parts.method.as_str(), Scheme::Https)?;
+        let trace = Trace::of(&fields);
         Ok(Request {
             block: None,
             method: parts.method,
@@ -118,6 +122,7 @@ impl Stream {
             version: Version::HTTP_2,
             fields,
             client: self.client,
+            trace,
             interims,
         })
     }
