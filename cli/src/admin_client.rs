@@ -1,6 +1,7 @@
 //! A small HTTP client for the tools: one request, one answer, in clear.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -116,6 +117,48 @@ pub(crate) async fn send_with(
         Ok(reply) => reply,
         Err(_elapsed) => Err(Unreachable(format!("{url} did not answer in {} s", ANSWER_MAX.as_secs())).into()),
     }
+}
+
+/// Reads a stream of server-sent events, and hands each to `take` with its kind, until `take` has enough or the stream ends.
+pub(crate) async fn follow(
+    node: &SocketAddr,
+    target: &str,
+    token: Option<&Secret>,
+    mut take: impl FnMut(&str, &str) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let socket = TcpStream::connect(node).await;
+    let socket = socket.map_err(|error| Unreachable(format!("{node} cannot be reached: {error}")))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(target).header("host", node.to_string());
+    let request = match token {
+        Some(token) => request.header("authorization", format!("Bearer {}", token.reveal())),
+        None => request,
+    };
+    let response = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
+    let (head, mut body) = response.into_parts();
+    if !head.status.is_success() {
+        let reply = Reply { status: head.status, fields: head.headers, body: body.collect().await?.to_bytes() };
+        return understood(node, &reply);
+    }
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Unreachable(format!("{node} has ended the stream: {error}")))?;
+        text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        // An event ends in an empty line.
+        while let Some(end) = text.windows(2).position(|two| two == b"\n\n") {
+            let event: Vec<u8> = text.drain(..end + 2).collect();
+            let event = String::from_utf8_lossy(&event);
+            let of = |name: &str| {
+                let lines = event.lines().filter_map(|line| line.strip_prefix(name));
+                lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+            };
+            if take(&of("event:"), &of("data:")).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Err(Unreachable(format!("{node} has ended the stream")).into())
 }
 
 /// As [`send`], from code that is not async.

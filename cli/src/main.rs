@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod fleet;
 mod lab;
+mod log;
 mod node;
 mod port;
 mod purge;
@@ -57,6 +58,8 @@ enum Command {
     Purge(purge::PurgeArgs),
     /// Ask a node what becomes of a request, and why it is, or is not, served from the cache
     Explain(explain::ExplainArgs),
+    /// Follow the requests that nodes answer, all or those for which an expression holds
+    Log(log::LogArgs),
     /// Ask a node whether it is ready
     Status(tools::StatusArgs),
     /// Send requests at a fixed rate and measure the answers
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Log(args) => log::log(&args),
         Command::Status(args) => tools::status(&args),
         Command::Loadtest(args) => tools::loadtest(&args),
         Command::Completions(args) => tools::completions(&args),

@@ -23,7 +23,7 @@ pub(crate) fn openapi() -> utoipa::openapi::OpenApi {
         description = "Purges, and what there is to see of nodes and of what they store.",
         license(name = "Apache-2.0")
     ),
-    paths(purge, receipt, nodes, objects, explain, explain_route, events, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
+    paths(purge, receipt, nodes, objects, explain, explain_route, events, log, hook, config, version, fastly_key, fastly_keys, fastly_all, cloudflare),
     components(schemas(
         Order, Receipt, Problem, Nodes, Objects, Explanation, FastlyKeys, FastlyDone, Cloudflare, CloudflareDone
     )),
@@ -176,6 +176,23 @@ fn events() {}
     )
 )]
 fn objects() {}
+
+/// The requests that end at this node, as they do
+///
+/// Server-sent events: `requests` with lines of the access log, each a JSON object; `missed` with how many batches were lost to one who
+/// reads too slowly.
+#[utoipa::path(
+    get, path = "/v1/log",
+    params(("q" = Option<String>, Query, description = "Only those for which this holds: `cache==\"miss\" and ttfb>0.2`")),
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream", body = String),
+        (status = 400, description = "No query", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "A control process: no requests come there", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No expression", body = Problem, content_type = "application/problem+json"),
+        Kept,
+    )
+)]
+fn log() {}
 
 /// Where a client is sent, and why
 #[utoipa::path(

@@ -18,7 +18,8 @@ use utoipa::ToSchema;
 use crate::access::Audit;
 use crate::book::Known;
 use crate::{
-    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Wait, description, events, foreign, page,
+    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, Wait, description, events, foreign,
+    page, tap,
 };
 
 /// The largest body of a request.
@@ -36,6 +37,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What happens.
     fn events(&self) -> &Events;
+
+    /// The requests that end here; none, if no requests come here.
+    fn tap(&self) -> Option<&Arc<Tap>> {
+        None
+    }
 
     /// The names of the sites that an order concerns. An order of which this is known can be carried out.
     ///
@@ -161,6 +167,7 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
         .route("/v1/config", get(config::<B>))
         .route("/v1/version", get(version::<B>))
         .route("/v1/events", get(events::events::<B>))
+        .route("/v1/log", get(tap::log::<B>))
         .route("/v1/openapi.json", get(|| async { Json(description::openapi()) }))
         .route("/docs", get(|| async { Html(page::of(&description::openapi())) }))
         .merge(foreign::routes::<B>())

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use nearside_config::{AccessLog, LogFormat, LogSink};
+use nearside_api::Tap;
+use nearside_config::{AccessLog, Config, LogFormat, LogSink};
 use nearside_semantics::key::Scheme;
 use nearside_semantics::{Timestamp, date};
 use parking_lot::Mutex;
@@ -24,6 +25,8 @@ use crate::request::finish::{Record, Said};
 const BUFFER_BYTES: usize = 256 << 10;
 /// Room for the line that makes a buffer full.
 const LINE_BYTES: usize = 1024;
+/// Lines for those who watch go out when they are this much, or a moment old.
+const WATCHED_BYTES: usize = 32 << 10;
 /// Empty buffers that are kept.
 const BUFFERS_KEPT: usize = 8;
 /// Buffers that may wait for the writer.
@@ -41,6 +44,7 @@ pub(crate) struct Log {
     dropped: Arc<AtomicU64>,
     /// The writer is to open its file anew.
     reopens: Arc<AtomicBool>,
+    tap: Arc<Tap>,
     /// By site; the last is for requests that belong to none.
     prefixes: Vec<Vec<u8>>,
 }
@@ -50,6 +54,8 @@ struct Buffer {
     lines: Vec<u8>,
     count: u64,
     stamp: Stamp,
+    /// Lines for those who watch.
+    watched: Vec<u8>,
 }
 
 impl Log {
@@ -58,14 +64,9 @@ impl Log {
     /// # Errors
     ///
     /// The file cannot be opened, or the thread not started.
-    pub(crate) fn start<'s>(
-        config: &AccessLog,
-        node: &str,
-        sites: impl Iterator<Item = &'s str>,
-        threads: usize,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, tap: Arc<Tap>) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(BUFFERS_WAITING);
-        let sink = Sink::open(config)?;
+        let sink = Sink::open(&config.access_log)?;
         let reopens = Arc::new(AtomicBool::new(false));
         let reopen = Arc::clone(&reopens);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -74,28 +75,48 @@ impl Log {
         let written = Arc::clone(&empty);
         let writer = move || write_all(&receiver, sink, &reopen, &lost, &written);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(writer)?;
-        let buffers = (0..threads).map(|_| Mutex::default()).collect();
-        let prefixes = sites.chain(["none"]).map(|site| prefix(node, site)).collect();
-        Ok(Self { format: config.format, sender, buffers, empty, dropped, reopens, prefixes })
+        let buffers = (0..config.threads).map(|_| Mutex::default()).collect();
+        let sites = config.sites.iter().map(|site| site.name.as_str()).chain(["none"]);
+        let prefixes = sites.map(|site| prefix(config.id.as_str(), site)).collect();
+        Ok(Self { format: config.access_log.format, sender, buffers, empty, dropped, reopens, tap, prefixes })
     }
 
     /// Adds the line of a request that thread `thread` has served.
     pub(crate) fn add(&self, thread: usize, record: &Record<'_>, now: Timestamp) {
-        let Some(buffer) = self.buffers.get(thread).filter(|_| self.format != LogFormat::Off) else { return };
+        let is_watched = self.tap.is_open();
+        let Some(buffer) = self.buffers.get(thread).filter(|_| is_watched || self.format != LogFormat::Off) else {
+            return;
+        };
         let mut guard = buffer.lock();
         let buffer = &mut *guard;
+        if is_watched {
+            self.show(buffer, record, now);
+        }
         match self.format {
-            LogFormat::Json => {
-                let site = record.outcome.site.and_then(|site| self.prefixes.get(site)).or(self.prefixes.last());
-                json(site.map_or(&[], Vec::as_slice), record, buffer.stamp.at(now), &mut buffer.lines);
-            }
+            LogFormat::Json => json(self.prefix(record), record, buffer.stamp.at(now), &mut buffer.lines),
             LogFormat::Pretty => pretty(record, now, &mut buffer.lines),
             LogFormat::Combined => combined(record, now, &mut buffer.lines),
-            LogFormat::Off => {}
+            LogFormat::Off => return,
         }
         buffer.count += 1;
         if buffer.lines.len() >= BUFFER_BYTES {
             self.hand_over(buffer);
+        }
+    }
+
+    /// What stands between the time and the client's address.
+    fn prefix(&self, record: &Record<'_>) -> &[u8] {
+        let site = record.outcome.site.and_then(|site| self.prefixes.get(site)).or(self.prefixes.last());
+        site.map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds a line for those who watch.
+    #[cold]
+    fn show(&self, buffer: &mut Buffer, record: &Record<'_>, now: Timestamp) {
+        json(self.prefix(record), record, buffer.stamp.at(now), &mut buffer.watched);
+        if buffer.watched.len() >= WATCHED_BYTES {
+            self.tap.send(&buffer.watched);
+            buffer.watched.clear();
         }
     }
 
@@ -105,6 +126,9 @@ impl Log {
             let mut buffer = buffer.lock();
             if !buffer.lines.is_empty() {
                 self.hand_over(&mut buffer);
+            }
+            if !buffer.watched.is_empty() {
+                self.tap.send(&std::mem::take(&mut buffer.watched));
             }
         }
     }

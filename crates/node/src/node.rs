@@ -86,11 +86,10 @@ impl Node {
         let expiry = |listener: &TlsListener| Some((listener.address.to_string(), tls::expiry(listener)?));
         let certificates = config.listen_tls.iter().filter_map(expiry).collect();
         let metrics = Arc::new(Metrics::new(config.threads, names, certificates));
-        let sites = config.sites.iter().map(|site| site.name.as_str());
-        let log = Arc::new(Log::start(&config.access_log, config.id.as_str(), sites, config.threads)?);
         let (threads, connections, drain_max) = (config.threads, config.limits.connections, config.timeouts.drain);
         let tokens = config.tokens.clone();
         let engine = Arc::new(Engine::new(config, tier, clock));
+        let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap))?);
         let (stop, stopped) = watch::channel(false);
         let places = Arc::new(Semaphore::new(connections));
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());

@@ -168,3 +168,34 @@ async fn every_request_is_one_line_of_the_access_log() {
     assert_eq!((&parsed[1]["site"], &parsed[1]["bytes"]), (&"site".into(), &1024.into()));
     assert_eq!(parsed[2]["reason"], "upstream-malformed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_gets_the_requests_for_which_an_expression_holds() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // Whatever the log itself looks like.
+    let bed = Bed::new().await;
+    let mut socket = tokio::net::TcpStream::connect(bed.edge.admin_address().unwrap()).await.unwrap();
+    let q = "cache%3D%3D%22hit%22%20and%20path~%22/seen%22";
+    socket.write_all(format!("GET /v1/log?q={q} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    let mut piece = [0; 4096];
+    while !text.contains("\r\n\r\n") {
+        let read = socket.read(&mut piece).await.unwrap();
+        text += &String::from_utf8_lossy(&piece[..read]);
+    }
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    for path in ["/unseen?cc=max-age%3D60", "/seen?cc=max-age%3D60"] {
+        for _ in 0..3 {
+            bed.get(path).await;
+        }
+    }
+    while text.matches("\"path\":\"/seen\"").count() < 2 {
+        let read = tokio::time::timeout(std::time::Duration::from_secs(10), socket.read(&mut piece)).await;
+        text += &String::from_utf8_lossy(&piece[..read.expect("lines come").unwrap()]);
+    }
+    assert!(!text.contains("unseen") && !text.contains("\"cache\":\"miss\""), "{text}");
+    let wrong = bed.admin(Method::GET, "/v1/log?q=cache%3D", "").await;
+    let problem: serde_json::Value = serde_json::from_slice(&wrong.body).unwrap();
+    assert_eq!((wrong.status.as_u16(), &problem["code"]), (422, &"expression".into()));
+    assert!(problem["detail"].as_str().unwrap().contains("at character 6"), "{problem}");
+}

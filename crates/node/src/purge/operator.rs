@@ -9,7 +9,7 @@ use nearside_api::foreign::order_of_method;
 use nearside_api::order::{Parts, beginning, whole};
 use nearside_api::{
     Access, Backend, Book, Events, Explanation, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Question,
-    Receipt, State, carry_out,
+    Receipt, State, Tap, carry_out,
 };
 use nearside_config::Config;
 use nearside_semantics::key::Scheme;
@@ -37,6 +37,8 @@ pub(crate) struct Desk {
     pub(crate) objects: AtomicU64,
     pub(crate) fenced_fills: AtomicU64,
     pub(crate) reclaiming: Reclaiming,
+    /// Those who watch requests.
+    pub(crate) tap: Arc<Tap>,
 }
 
 impl Desk {
@@ -52,6 +54,7 @@ impl Desk {
             objects: AtomicU64::new(0),
             fenced_fills: AtomicU64::new(0),
             reclaiming: Reclaiming::default(),
+            tap: Arc::default(),
         }
     }
 
@@ -112,6 +115,10 @@ impl Backend for Operator {
 
     fn events(&self) -> &Events {
         &self.engine.desk.events
+    }
+
+    fn tap(&self) -> Option<&Arc<Tap>> {
+        Some(&self.engine.desk.tap)
     }
 
     fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {

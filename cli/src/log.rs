@@ -1,0 +1,115 @@
+//! `nearside log`: the requests that nodes answer, as they end.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use nearside_api::Filter;
+use nearside_config::Secret;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::admin_client::{Token, follow};
+
+/// Flags of `nearside log`.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Only requests for which this holds, over the fields of the access log: 'cache=="miss" and ttfb>0.2'. Operators: == != < <=
+    /// > >=, ~ for a text that holds another; and, or, not, parentheses; a field alone says that it is there
+    #[arg(short = 'q', long = "query", value_name = "EXPRESSION", default_value = "")]
+    query: String,
+    /// The node's admin listener; may repeat
+    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
+    nodes: Vec<SocketAddr>,
+    /// End after so many requests
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// Print JSON, a line for each; so it is where the output is no terminal
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    token: Token,
+}
+
+pub(crate) fn log(args: &LogArgs) -> anyhow::Result<ExitCode> {
+    Filter::parse(&args.query).map_err(|error| anyhow!("-q {:?}: {error}", args.query))?;
+    let token = args.token.read()?.map(Arc::new);
+    let json = args.json || !std::io::stdout().is_terminal();
+    let left = Arc::new(AtomicU64::new(args.count.unwrap_or(u64::MAX)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut following = JoinSet::new();
+        for node in &args.nodes {
+            following.spawn(one(*node, args.query.clone(), token.clone(), json, Arc::clone(&left)));
+        }
+        tokio::select! {
+            ended = following.join_next() => ended.context("no node to follow")??,
+            interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Follows one node until enough was printed, whoever printed it.
+async fn one(
+    node: SocketAddr,
+    query: String,
+    token: Option<Arc<Secret>>,
+    json: bool,
+    left: Arc<AtomicU64>,
+) -> anyhow::Result<()> {
+    let target =
+        format!("/v1/log?{}", form_urlencoded::Serializer::new(String::new()).append_pair("q", &query).finish());
+    follow(&node, &target, token.as_deref(), |kind, data| match kind {
+        "requests" => print(data, json, &left),
+        "missed" => {
+            eprintln!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
+            ControlFlow::Continue(())
+        }
+        _ => ControlFlow::Continue(()),
+    })
+    .await
+}
+
+/// Prints a batch of lines; breaks off once nobody reads them, or there were enough.
+fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
+    let mut out = std::io::stdout().lock();
+    for line in lines.lines() {
+        let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let printed = if json { writeln!(out, "{line}") } else { writeln!(out, "{}", pretty(line)) };
+        if took.is_err() || printed.is_err() || left.load(Ordering::Relaxed) == 0 {
+            return ControlFlow::Break(());
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// A line for the eye.
+fn pretty(line: &str) -> String {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return line.to_owned() };
+    let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default();
+    let number = |name: &str| line.get(name).and_then(Value::as_f64).unwrap_or_default();
+    let upstream = match text("upstream") {
+        "" => String::new(),
+        upstream => format!(" {upstream} {:.1} ms", number("upstream_duration") * 1000.0),
+    };
+    let reason = if text("reason").is_empty() { String::new() } else { format!(" ({})", text("reason")) };
+    let error = if text("error").is_empty() { String::new() } else { format!(" {}", text("error")) };
+    let query = if line.get("query").is_some() { "?…" } else { "" };
+    format!(
+        "{:<10} {:<11} {} {} {}{}{query} {} B {:.1} ms{upstream}{reason}{error}",
+        text("node"),
+        text("cache"),
+        number("status"),
+        text("method"),
+        text("host"),
+        text("path"),
+        number("bytes"),
+        number("duration") * 1000.0,
+    )
+}
