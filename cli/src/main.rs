@@ -18,6 +18,7 @@ mod node;
 mod port;
 mod purge;
 mod tools;
+mod top;
 mod wan_sim;
 
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Follow the requests that nodes answer, all or those for which an expression holds
     Log(log::LogArgs),
+    /// Watch what nodes do: rates, verdicts, reasons, next hops, what is asked for most
+    Top(top::TopArgs),
     /// Ask a node whether it is ready
     Status(tools::StatusArgs),
     /// Send requests at a fixed rate and measure the answers
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Purge(args) => purge::purge(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Log(args) => log::log(&args),
+        Command::Top(args) => top::top(&args),
         Command::Status(args) => tools::status(&args),
         Command::Loadtest(args) => tools::loadtest(&args),
         Command::Completions(args) => tools::completions(&args),

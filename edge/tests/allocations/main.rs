@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use nearside_config::{
-    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Public, Role, Site,
-    Timeouts, default_id,
+    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogSink, OriginLimits, Public, Role, Site, Timeouts,
+    default_id,
 };
 use nearside_node::Clock;
 use nearside_origin_sim::OriginSim;

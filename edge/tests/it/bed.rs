@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearside_config::{
-    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, LogSink, OriginLimits, Public, Role, Secret,
-    Site, Timeouts, TlsListener, Upstream,
+    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, OriginLimits, Public, Role, Secret, Site,
+    Timeouts, TlsListener, Upstream,
 };
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;

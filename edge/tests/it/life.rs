@@ -174,7 +174,7 @@ async fn who_watches_gets_the_requests_for_which_an_expression_holds() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     // Whatever the log itself looks like.
     let bed = Bed::new().await;
-    let mut socket = tokio::net::TcpStream::connect(bed.edge.admin_address().unwrap()).await.unwrap();
+    let mut socket = TcpStream::connect(bed.edge.admin_address().unwrap()).await.unwrap();
     let q = "cache%3D%3D%22hit%22%20and%20path~%22/seen%22";
     socket.write_all(format!("GET /v1/log?q={q} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").as_bytes()).await.unwrap();
     let mut text = String::new();
@@ -190,7 +190,7 @@ async fn who_watches_gets_the_requests_for_which_an_expression_holds() {
         }
     }
     while text.matches("\"path\":\"/seen\"").count() < 2 {
-        let read = tokio::time::timeout(std::time::Duration::from_secs(10), socket.read(&mut piece)).await;
+        let read = tokio::time::timeout(Duration::from_secs(10), socket.read(&mut piece)).await;
         text += &String::from_utf8_lossy(&piece[..read.expect("lines come").unwrap()]);
     }
     assert!(!text.contains("unseen") && !text.contains("\"cache\":\"miss\""), "{text}");
