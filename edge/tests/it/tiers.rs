@@ -520,3 +520,21 @@ async fn interim_answers_parts_and_rules_about_queries_pass_through_both_tiers()
     let part = tiers.bed.get_with("/a?x=1", &[("range", "bytes=0-1,-2")]).await;
     assert!(part.status == 206 && part.field("content-type").starts_with("multipart/byteranges"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_at_an_edge_names_what_its_shield_says() {
+    let mut tiers = Tiers::new().await;
+    let query = format!("/v1/explain?url=http://{}/p%3Fcc%3Dmax-age%253D60&probe=true", crate::bed::HOST);
+    let causes = |reply: &Reply| -> Vec<String> {
+        let page: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        page["causes"].as_array().unwrap().iter().map(|cause| cause["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(causes(&tiers.bed.admin(http::Method::GET, &query, "").await), [""; 0], "all is well");
+    let shields = [upstream(tiers.address(0)), upstream(tiers.address(1))];
+    tiers.bed = tiers.bed.again(|config| {
+        let other = nearside_config::Secret::new("another-secret-than-theirs").unwrap();
+        config.role = Role::Edge { shields: shields.to_vec(), secret: Some(other), fallback: Fallback::None };
+    });
+    let named = causes(&tiers.bed.admin(http::Method::GET, &query, "").await);
+    assert_eq!(named.first().map(String::as_str), Some("edge-secret"), "{named:?}");
+}

@@ -16,7 +16,7 @@ use nearside_store::Entry;
 use super::life::{Stated, since_date};
 use super::{Case, joined, why};
 use crate::outcome::{Outcome, Verdict};
-use crate::reason::Reason;
+use crate::reason::{Kind, Reason};
 
 /// A lifetime below this is hardly one: what is asked for once in so many seconds is never a hit.
 const SHORT_SECS: u64 = 10;
@@ -56,6 +56,8 @@ const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control
 #[derive(Debug, Default)]
 pub(super) struct Causes {
     found: Vec<(Reason, String)>,
+    /// A shield that has not served explains all that follows from it.
+    foremost: Option<Reason>,
 }
 
 impl Causes {
@@ -332,7 +334,12 @@ impl Causes {
             let detail = parts.find_map(|part| part.strip_prefix("detail="));
             match detail.and_then(Reason::of) {
                 Some(Reason::Behind) => self.add(Reason::BehindShield, format!("{name}: {member}")),
-                Some(reason) => self.add(reason, format!("{name} says so")),
+                Some(reason) => {
+                    self.add(reason, format!("{name} says so"));
+                    if [Kind::Refused, Kind::Upstream].contains(&reason.kind()) {
+                        self.foremost = Some(reason);
+                    }
+                }
                 None => {}
             }
         }
@@ -361,9 +368,9 @@ impl Causes {
         }
     }
 
-    /// All of it; what decided stands first.
+    /// All of it; what decided stands first, but for a shield that has not served.
     pub(super) fn told(mut self, decision: Reason) -> Vec<Cause> {
-        self.found.sort_by_key(|(reason, _)| *reason != decision);
+        self.found.sort_by_key(|(reason, _)| (Some(*reason) != self.foremost, *reason != decision));
         self.found.into_iter().map(|(reason, evidence)| Cause { why: why(reason), evidence }).collect()
     }
 }
