@@ -7,6 +7,7 @@ mod freeze;
 mod kill;
 mod odd;
 mod purge_race;
+mod simulate;
 mod slow;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use crate::admin_client::send;
 use crate::claims::Claims;
 use crate::fleet::{Fleet, Member};
 
-/// What goes wrong.
+/// What goes wrong; or no traffic at all.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
     /// Many clients at once for one cold object: the origin is asked once
@@ -40,9 +41,14 @@ pub(crate) enum Scenario {
     PurgeRace(purge_race::PurgeRaceArgs),
     /// Objects larger than the cache, and clients that take them slowly: memory stays bounded
     Slow(slow::SlowArgs),
+    /// Hit ratios of a trace without any traffic: what the store keeps, LRU, and an optimum that knows what comes
+    Simulate(simulate::SimulateArgs),
 }
 
 pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
+    if let Scenario::Simulate(args) = scenario {
+        return simulate::run(args);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -57,6 +63,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
                 Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
                 Scenario::PurgeRace(args) => purge_race::run(args, &mut lab, &mut claims).await,
                 Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
+                Scenario::Simulate(_) => Ok(()),
             }
         };
         let done = tokio::select! {

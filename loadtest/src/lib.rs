@@ -6,6 +6,7 @@ mod odd;
 mod race;
 mod report;
 mod run;
+pub mod simulate;
 
 use std::time::Duration;
 

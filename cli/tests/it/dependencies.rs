@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("shield", &["node", "config"]),
     ("origin-sim", &[]),
     ("wan-sim", &["config", "geo"]),
-    ("loadtest", &[]),
+    ("loadtest", &["store"]),
     ("cli", &["api", "config", "control", "node", "edge", "shield", "origin-sim", "loadtest", "geo", "wan-sim"]),
 ];
 

@@ -64,6 +64,24 @@ struct Case {
     now: Timestamp,
 }
 
+/// What a node makes of a request by itself.
+struct Decided {
+    outcome: Outcome,
+    /// What the next hop would be asked.
+    ask: Option<Ask>,
+    /// What is stored for it.
+    entry: Option<Arc<Entry>>,
+    /// The answer could not be shared.
+    is_alone: bool,
+}
+
+impl Decided {
+    /// Nobody is asked.
+    fn by_itself(outcome: Outcome, entry: Option<Arc<Entry>>) -> Self {
+        Self { outcome, ask: None, entry, is_alone: false }
+    }
+}
+
 /// What becomes of a request, and why.
 pub(crate) async fn explain(engine: &Arc<Engine>, question: &Question) -> Result<Explanation, Problem> {
     let mut request = request(question)?;
@@ -142,7 +160,7 @@ fn why(reason: Reason) -> Why {
 
 impl Case {
     async fn explain(self, probe: bool) -> Result<Explanation, Problem> {
-        let (outcome, ask, entry) = self.decide();
+        let Decided { outcome, ask, entry, is_alone } = self.decide();
         let mut causes = Causes::of_request(&self, &outcome);
         if let Some(entry) = &entry {
             causes.look_at_stored(&self, entry, outcome.verdict == Verdict::Hit);
@@ -150,7 +168,7 @@ impl Case {
         let near = near::find(&self).await?;
         causes.look_at_near(&near, ask.as_ref().is_some_and(|ask| ask.stored.is_none()));
         let (outcome, probe) = match ask.filter(|_| probe) {
-            Some(ask) => probe::probe(&self, outcome, &ask, &mut causes).await,
+            Some(ask) => probe::probe(&self, outcome, &ask, is_alone, &mut causes).await,
             None => (outcome, None),
         };
         let verdict = Told {
@@ -171,26 +189,27 @@ impl Case {
         })
     }
 
-    /// What becomes of it as far as this node can tell: the outcome, what would be asked, and what is stored for it.
-    fn decide(&self) -> (Outcome, Option<Ask>, Option<Arc<Entry>>) {
+    /// What becomes of it, as far as this node can tell.
+    fn decide(&self) -> Decided {
         let Self { engine, site, request, key, now } = self;
         let told = |verdict| Outcome::new(verdict, Some(*site));
         if ![Method::GET, Method::HEAD].contains(&request.method) {
             let mut outcome = told(Verdict::Bypass);
             outcome.forward = Some(crate::pass::reason(&request.method));
-            return (outcome, None, None);
+            return Decided::by_itself(outcome, None);
         }
-        let ask = match way(engine, *site, key, request, *now) {
-            Way::Serve(entry) => return (told(Verdict::Hit), None, Some(entry)),
-            Way::Refresh(entry) => return (told(Verdict::Updating), None, Some(entry)),
+        let (ask, is_alone) = match way(engine, *site, key, request, *now) {
+            Way::Serve(entry) => return Decided::by_itself(told(Verdict::Hit), Some(entry)),
+            Way::Refresh(entry) => return Decided::by_itself(told(Verdict::Updating), Some(entry)),
             Way::NotCached => {
                 let mut outcome = told(Verdict::Synth);
                 outcome.reason = Some(Reason::OnlyIfCached);
-                return (outcome, None, None);
+                return Decided::by_itself(outcome, None);
             }
-            Way::Alone(ask) | Way::Together(ask) => ask,
+            Way::Alone(ask) => (ask, true),
+            Way::Together(ask) => (ask, false),
         };
-        let mut outcome = told(if self.is_under_way(&ask) {
+        let mut outcome = told(if !is_alone && self.is_under_way(&ask) {
             Verdict::Collapsed
         } else if ask.stored.is_some() {
             Verdict::Expired
@@ -200,7 +219,7 @@ impl Case {
         outcome.forward = Some(ask.because);
         outcome.reason = ask.detail;
         let entry = ask.stored.clone();
-        (outcome, Some(ask), entry)
+        Decided { outcome, ask: Some(ask), entry, is_alone }
     }
 
     /// Whether somebody fetches it already.

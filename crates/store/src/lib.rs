@@ -14,7 +14,8 @@ pub mod budget;
 pub mod entry;
 pub mod groups;
 pub mod memory;
-pub mod slicing;
+pub mod policy;
+mod slicing;
 mod slot;
 mod table;
 
@@ -23,6 +24,7 @@ pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
 pub use memory::{Limits, Purge, SearchRule, Store};
+pub use policy::Policy;
 pub use slicing::{Slicing, Slicings};
 pub use slot::Slot;
 pub use table::Evictions;

@@ -24,10 +24,10 @@ pub(super) async fn probe(
     case: &Case,
     mut outcome: Outcome,
     ask: &Ask,
+    is_alone: bool,
     causes: &mut Causes,
 ) -> (Outcome, Option<Probe>) {
     let Case { engine, site, request, key, .. } = case;
-    let is_alone = outcome.verdict == Verdict::Miss && engine.store.uncacheable(&key.bytes, case.now).is_some();
     let mut plan = if is_alone {
         plan_alone(engine, *site, request, key.clone())
     } else {
