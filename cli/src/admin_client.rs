@@ -15,7 +15,7 @@ use nearside_config::Secret;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use crate::exit::{Refused, Unreachable};
+use crate::exit::Denied;
 
 /// Tools ask nodes that are near; longer than this means that something is wrong.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ impl Token {
 ///
 /// # Errors
 ///
-/// It holds a problem, or is none of this API; [`Refused`] where the token is not good for it.
+/// It holds a problem, or is none of this API; [`Denied::Token`] where the token is not good for it.
 pub(crate) fn understood<T: DeserializeOwned>(node: &SocketAddr, reply: &Reply) -> anyhow::Result<T> {
     let other = || format!("{node} did not answer as a node does");
     if reply.status.is_success() {
@@ -68,7 +68,7 @@ pub(crate) fn understood<T: DeserializeOwned>(node: &SocketAddr, reply: &Reply) 
     let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or("no reason given");
     let refusal = format!("{node} refused: {detail}");
     if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&reply.status) {
-        return Err(Refused(refusal).into());
+        return Err(Denied::Token(refusal).into());
     }
     anyhow::bail!(refusal)
 }
@@ -93,7 +93,7 @@ pub(crate) async fn send_with(
     let host = if host.ends_with(".localhost") { "127.0.0.1".to_owned() } else { host };
     let exchange = async {
         let socket = TcpStream::connect((host.as_str(), authority.port_u16().unwrap_or(80))).await;
-        let socket = socket.map_err(|error| Unreachable(format!("{url} cannot be reached: {error}")))?;
+        let socket = socket.map_err(|error| Denied::Unreachable(format!("{url} cannot be reached: {error}")))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
         let connection = tokio::spawn(connection);
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -115,7 +115,7 @@ pub(crate) async fn send_with(
     };
     match tokio::time::timeout(ANSWER_MAX, exchange).await {
         Ok(reply) => reply,
-        Err(_elapsed) => Err(Unreachable(format!("{url} did not answer in {} s", ANSWER_MAX.as_secs())).into()),
+        Err(_elapsed) => Err(Denied::Unreachable(format!("{url} did not answer in {} s", ANSWER_MAX.as_secs())).into()),
     }
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn follow(
     mut take: impl FnMut(&str, &str) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let socket = TcpStream::connect(node).await;
-    let socket = socket.map_err(|error| Unreachable(format!("{node} cannot be reached: {error}")))?;
+    let socket = socket.map_err(|error| Denied::Unreachable(format!("{node} cannot be reached: {error}")))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     tokio::spawn(connection);
     let request = Request::get(target).header("host", node.to_string());
@@ -143,7 +143,7 @@ pub(crate) async fn follow(
     }
     let mut text = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Unreachable(format!("{node} has ended the stream: {error}")))?;
+        let frame = frame.map_err(|error| Denied::Unreachable(format!("{node} has ended the stream: {error}")))?;
         text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
         // An event ends in an empty line.
         while let Some(end) = text.windows(2).position(|two| two == b"\n\n") {
@@ -158,7 +158,7 @@ pub(crate) async fn follow(
             }
         }
     }
-    Err(Unreachable(format!("{node} has ended the stream")).into())
+    Err(Denied::Unreachable(format!("{node} has ended the stream")).into())
 }
 
 /// As [`send`], from code that is not async.

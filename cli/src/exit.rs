@@ -14,29 +14,16 @@ const REFUSED: u8 = 77;
 /// The configuration is invalid (`EX_CONFIG`).
 pub(crate) const CONFIG: u8 = 78;
 
-/// The node could not be reached.
-#[derive(Debug)]
-pub(crate) struct Unreachable(pub(crate) String);
-
-impl std::fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+/// Why a node did not do what it was asked, where that has a code of its own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Denied {
+    /// It could not be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It does not take the token.
+    #[error("{0}")]
+    Token(String),
 }
-
-impl std::error::Error for Unreachable {}
-
-/// The token was refused.
-#[derive(Debug)]
-pub(crate) struct Refused(pub(crate) String);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// Tells what went wrong and gives the code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -46,9 +33,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(CONFIG);
     }
     eprintln!("error: {error:#}");
-    ExitCode::from(match error {
-        error if error.is::<Unreachable>() => UNREACHABLE,
-        error if error.is::<Refused>() => REFUSED,
-        _ => 1,
+    ExitCode::from(match error.downcast_ref() {
+        Some(Denied::Unreachable(_)) => UNREACHABLE,
+        Some(Denied::Token(_)) => REFUSED,
+        None => 1,
     })
 }

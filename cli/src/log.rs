@@ -27,7 +27,7 @@ pub(crate) struct LogArgs {
     #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
     nodes: Vec<SocketAddr>,
     /// End after so many requests
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Print JSON, a line for each; so it is where the output is no terminal
     #[arg(long)]
@@ -80,9 +80,9 @@ async fn one(
 fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
     let mut out = std::io::stdout().lock();
     for line in lines.lines() {
-        let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let printed = if json { writeln!(out, "{line}") } else { writeln!(out, "{}", pretty(line)) };
-        if took.is_err() || printed.is_err() || left.load(Ordering::Relaxed) == 0 {
+        // More than there were can only be asked for of others, and all run on one thread.
+        if printed.is_err() || left.fetch_sub(1, Ordering::Relaxed) == 1 {
             return ControlFlow::Break(());
         }
     }

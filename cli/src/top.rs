@@ -78,7 +78,6 @@ fn print(table: &Table) {
 /// What is watched, and what was counted when it was last looked at.
 pub(crate) struct Watch {
     nodes: Vec<Node>,
-    token: Option<Arc<Secret>>,
     keys: Arc<Mutex<HashMap<String, u64>>>,
     looked: Instant,
     /// Those who read the logs of nodes.
@@ -115,7 +114,7 @@ impl Watch {
             let counting = count_keys(*address, token.clone(), Arc::clone(&keys));
             following.push(Following(tokio::spawn(counting).abort_handle()));
         }
-        Ok(Self { nodes, token, keys, looked: Instant::now(), _following: following })
+        Ok(Self { nodes, keys, looked: Instant::now(), _following: following })
     }
 
     /// What was counted since it was last looked.
@@ -145,11 +144,10 @@ impl Watch {
         tables(&seen, &keys, span)
     }
 
-    /// How many nodes, for the title.
+    /// Whom it watches.
     pub(crate) fn title(&self) -> String {
         let names: Vec<_> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-        let guarded = if self.token.is_some() { ", with a token" } else { "" };
-        format!("nearside top: {}{guarded}", names.join(", "))
+        format!("nearside top: {}", names.join(", "))
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::nodes::NODES;
 use crate::admin_client::send;
-use crate::exit::Unreachable;
+use crate::exit::Denied;
 use crate::fleet::Change;
 
 /// Where a demo is told.
@@ -197,8 +197,8 @@ async fn tell(verb: &str, what: &str) -> anyhow::Result<ExitCode> {
 /// Says what to do where no demo runs.
 fn reach<T>(reply: anyhow::Result<T>) -> anyhow::Result<T> {
     reply.map_err(|error| {
-        if error.is::<Unreachable>() {
-            anyhow::Error::new(Unreachable(format!(
+        if matches!(error.downcast_ref(), Some(Denied::Unreachable(_))) {
+            anyhow::Error::new(Denied::Unreachable(format!(
                 "no demo runs on this machine (start one with `nearside demo`): {error:#}"
             )))
         } else {

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use http::Method;
 
 use crate::admin_client::send_now;
-use crate::exit::Unreachable;
+use crate::exit::Denied;
 
 /// One thing, and the commands that show it.
 struct Step {
@@ -64,7 +64,7 @@ static STEPS: [Step; 6] = [
 pub(crate) fn tour() -> anyhow::Result<ExitCode> {
     if send_now(Method::GET, "http://127.0.0.1:7090/v1/demo", None).is_err() {
         let what = "no demo runs on this machine: start one with `nearside demo` in another terminal";
-        return Err(Unreachable(what.to_owned()).into());
+        return Err(Denied::Unreachable(what.to_owned()).into());
     }
     let waits = stdin().is_terminal();
     for (number, step) in STEPS.iter().enumerate() {

@@ -7,8 +7,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::explanation::Explanation;
 use crate::foreign::{Cloudflare, CloudflareDone, FastlyDone, FastlyKeys};
+use crate::look::{Nodes, Objects, Version};
 use crate::receipt::Receipt;
-use crate::routes::{Nodes, Objects, Version};
 use crate::{Order, Problem};
 
 /// The description.

@@ -173,7 +173,7 @@ pub struct Stored {
     pub status: u16,
     /// The bytes of its body.
     pub bytes: u64,
-    /// The request that it answered, as far as `Vary` goes.
+    /// The request that it answered, as far as `Vary` goes; without cookies and credentials.
     pub variant: String,
     /// `fresh`, `stale-while-revalidate`, `stale-if-error`, `validate`, or `gone`: purged, or past all use.
     pub state: String,
@@ -222,7 +222,7 @@ pub struct Near {
     pub keys: u64,
     /// Of the query: the parameters that differ.
     pub parameters: Vec<String>,
-    /// Some of them, as URLs.
+    /// Some of them, as URLs without the values in their queries.
     pub examples: Vec<String>,
 }
 

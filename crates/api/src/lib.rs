@@ -14,6 +14,7 @@ pub mod events;
 pub mod explanation;
 pub mod filter;
 pub mod foreign;
+mod look;
 pub mod order;
 mod page;
 mod problem;

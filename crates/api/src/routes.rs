@@ -1,25 +1,24 @@
-//! The paths of the API, and what every change goes through.
+//! What stands behind the API, and what every change goes through. What is only looked at is in [`crate::look`].
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, RawQuery, Request, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use nearside_config::Scope;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::access::Audit;
 use crate::book::Known;
 use crate::{
-    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, Wait, description, events, foreign,
-    page, tap,
+    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, Wait, description, foreign, look, page,
 };
 
 /// The largest body of a request.
@@ -160,16 +159,9 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
     Router::new()
         .route("/v1/purge", post(purge::<B>))
         .route("/v1/purge/{id}", get(receipt::<B>))
-        .route("/v1/nodes", get(nodes::<B>))
-        .route("/v1/objects", get(objects::<B>))
-        .route("/v1/explain", get(explain::<B>))
-        .route("/v1/route/explain", get(explain_route::<B>))
-        .route("/v1/config", get(config::<B>))
-        .route("/v1/version", get(version::<B>))
-        .route("/v1/events", get(events::events::<B>))
-        .route("/v1/log", get(tap::log::<B>))
         .route("/v1/openapi.json", get(|| async { Json(description::openapi()) }))
         .route("/docs", get(|| async { Html(page::of(&description::openapi())) }))
+        .merge(look::routes::<B>())
         .merge(foreign::routes::<B>())
         .fallback(elsewhere::<B>)
         .method_not_allowed_fallback(other_method::<B>)
@@ -300,95 +292,6 @@ async fn receipt<B: Backend>(
     backend.access().admit(&fields, Scope::Read)?;
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown-purge", "no such purge, or it is forgotten by now");
     backend.receipt(&id).map(Json).ok_or_else(unknown)
-}
-
-/// The nodes that orders reach.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Nodes {
-    nodes: Vec<NodeState>,
-}
-
-async fn nodes<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Nodes>, Problem> {
-    backend.access().admit(&fields, Scope::Read)?;
-    Ok(Json(Nodes { nodes: backend.nodes() }))
-}
-
-/// What answers here.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Version {
-    /// `edge`, `shield` or `control`.
-    role: &'static str,
-    /// Its name.
-    id: String,
-    /// The version of the program.
-    version: &'static str,
-}
-
-async fn version<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Version>, Problem> {
-    backend.access().admit(&fields, Scope::Read)?;
-    let (role, id) = backend.about();
-    Ok(Json(Version { role, id, version: env!("CARGO_PKG_VERSION") }))
-}
-
-async fn config<B: Backend>(State(backend): State<Arc<B>>, fields: HeaderMap) -> Result<Json<Value>, Problem> {
-    backend.access().admit(&fields, Scope::Read)?;
-    Ok(Json(backend.config()))
-}
-
-/// What is asked about.
-#[derive(Debug, Deserialize)]
-pub(crate) struct About {
-    url: Option<String>,
-}
-
-/// What is stored for a URL.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Objects {
-    objects: Vec<Object>,
-}
-
-async fn objects<B: Backend>(
-    State(backend): State<Arc<B>>,
-    about: Result<Query<About>, QueryRejection>,
-    fields: HeaderMap,
-) -> Result<Json<Objects>, Problem> {
-    backend.access().admit(&fields, Scope::Read)?;
-    let missing = || Problem::unprocessable("url-missing", "say which: `?url=http://www.example.com/a`");
-    let unread = |rejection: QueryRejection| Problem::new(rejection.status(), "query", rejection.body_text());
-    let Query(about) = about.map_err(unread)?;
-    let url = about.url.ok_or_else(missing)?;
-    Ok(Json(Objects { objects: backend.objects(&url)? }))
-}
-
-async fn explain<B: Backend>(
-    State(backend): State<Arc<B>>,
-    RawQuery(query): RawQuery,
-    fields: HeaderMap,
-) -> Result<Json<Explanation>, Problem> {
-    backend.access().admit(&fields, Scope::Read)?;
-    let question = Question::of(&query.unwrap_or_default())?;
-    Ok(Json(backend.explain(question).await?))
-}
-
-/// Whose way is asked for.
-#[derive(Debug, Deserialize)]
-struct Traveller {
-    ip: Option<String>,
-    host: Option<String>,
-}
-
-async fn explain_route<B: Backend>(
-    State(backend): State<Arc<B>>,
-    traveller: Result<Query<Traveller>, QueryRejection>,
-    fields: HeaderMap,
-) -> Result<Json<Value>, Problem> {
-    backend.access().admit(&fields, Scope::Read)?;
-    let unread = |rejection: QueryRejection| Problem::new(rejection.status(), "query", rejection.body_text());
-    let Query(Traveller { ip, host }) = traveller.map_err(unread)?;
-    let missing =
-        || Problem::unprocessable("ip-missing", "say whose way: `?ip=192.0.2.7`, and `&host=` where there are several");
-    let ip = ip.and_then(|ip| ip.parse().ok()).ok_or_else(missing)?;
-    Ok(Json(backend.route(ip, &host.unwrap_or_default())?))
 }
 
 async fn elsewhere<B: Backend>(backend: State<Arc<B>>, client: ConnectInfo<SocketAddr>, request: Request) -> Response {

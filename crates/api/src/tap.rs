@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::look::unread;
 use crate::{Backend, Filter, Problem};
 
 /// Batches of lines that may wait for one who watches.
@@ -98,8 +99,7 @@ pub(crate) async fn log<B: Backend>(
     fields: HeaderMap,
 ) -> Result<Response, Problem> {
     backend.access().admit(&fields, Scope::Read)?;
-    let unread = |rejection: QueryRejection| Problem::new(rejection.status(), "query", rejection.body_text());
-    let Query(Watched { q }) = watched.map_err(unread)?;
+    let Query(Watched { q }) = watched.map_err(|rejection| unread(&rejection))?;
     let filter = Filter::parse(q.as_deref().unwrap_or_default())
         .map_err(|error| Problem::unprocessable("expression", format!("q: {error}")))?;
     let nothing = || Problem::new(StatusCode::NOT_FOUND, "no-log", "no requests come here: ask an edge or a shield");

@@ -3,8 +3,8 @@
 //! The way is that of [`crate::request`]: the site, the key, what is stored under it, what is to be done. What the next hop
 //! would answer is only known if it is asked (a *probe*); then its answer is judged as a fill would judge it.
 //!
-//! **Invariant:** nothing is stored, purged or remembered; but a probe is a request to the next hop, and a shield stores what it
-//! is asked for.
+//! **Invariants:** nothing is stored, purged or remembered, but that what is looked up counts as used; a probe is a request to the next
+//! hop, and a shield stores what it is asked for. What others have sent (cookies, credentials, values in queries) is not told.
 
 mod causes;
 mod life;
@@ -25,12 +25,13 @@ use nearside_store::Entry;
 
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
+use crate::request::admit::CDN_LOOP;
 use crate::request::finish::Client;
-use crate::request::forward::{Way, way};
+use crate::request::forward::{Way, is_ping, way};
 use crate::request::interim::Interims;
 use crate::request::key::{CacheKey, write_fill_key};
 use crate::request::lookup::Ask;
-use crate::request::{Engine, Request, admit, slices};
+use crate::request::{Engine, Request, admit, plan, slices};
 use crate::trace::Trace;
 use causes::Causes;
 
@@ -91,7 +92,9 @@ pub(crate) async fn explain(engine: &Arc<Engine>, question: &Question) -> Result
     };
     request.normalise(engine, site);
     let now = engine.clock.now();
-    if let Some(first) = slices::first(engine, site, &request) {
+    if is_plain(&request)
+        && let Some(first) = slices::first(engine, site, &request)
+    {
         request = first;
     }
     let key = engine.key(site, &request, now);
@@ -134,8 +137,8 @@ fn request(question: &Question) -> Result<Request, Problem> {
 /// An explanation of a request that comes no further than the door.
 fn refused(engine: &Engine, request: &Request, reason: Reason) -> Explanation {
     let verdict = Told { cache: Verdict::Synth.as_str().to_owned(), forward: None, why: why(reason) };
-    let host = String::from_utf8_lossy(request.authority.as_bytes());
-    let evidence = format!("host: {host}");
+    let name = if reason == Reason::Loop { CDN_LOOP } else { http::header::HOST };
+    let evidence = format!("{name}: {}", joined(&request.fields, &name));
     Explanation {
         node: engine.config.id.to_string(),
         site: None,
@@ -167,7 +170,9 @@ impl Case {
         }
         let near = near::find(&self).await?;
         causes.look_at_near(&near, ask.as_ref().is_some_and(|ask| ask.stored.is_none()));
-        let (outcome, probe) = match ask.filter(|_| probe) {
+        // What is on its way already need not be asked for.
+        let asks = probe && outcome.verdict != Verdict::Collapsed;
+        let (outcome, probe) = match ask.filter(|_| asks) {
             Some(ask) => probe::probe(&self, outcome, &ask, is_alone, &mut causes).await,
             None => (outcome, None),
         };
@@ -193,19 +198,22 @@ impl Case {
     fn decide(&self) -> Decided {
         let Self { engine, site, request, key, now } = self;
         let told = |verdict| Outcome::new(verdict, Some(*site));
-        if ![Method::GET, Method::HEAD].contains(&request.method) {
+        let synth = |reason| Decided::by_itself(Outcome { reason: Some(reason), ..told(Verdict::Synth) }, None);
+        if request.method.as_str() == "PURGE" {
+            return synth(Reason::Purge);
+        }
+        if !is_plain(request) {
             let mut outcome = told(Verdict::Bypass);
             outcome.forward = Some(crate::pass::reason(&request.method));
             return Decided::by_itself(outcome, None);
         }
+        if engine.config.public.url.is_some() && is_ping(&request.target) {
+            return synth(Reason::Ping);
+        }
         let (ask, is_alone) = match way(engine, *site, key, request, *now) {
             Way::Serve(entry) => return Decided::by_itself(told(Verdict::Hit), Some(entry)),
             Way::Refresh(entry) => return Decided::by_itself(told(Verdict::Updating), Some(entry)),
-            Way::NotCached => {
-                let mut outcome = told(Verdict::Synth);
-                outcome.reason = Some(Reason::OnlyIfCached);
-                return Decided::by_itself(outcome, None);
-            }
+            Way::NotCached => return synth(Reason::OnlyIfCached),
             Way::Alone(ask) => (ask, true),
             Way::Together(ask) => (ask, false),
         };
@@ -276,6 +284,12 @@ impl Case {
         stored.sort_by_key(|stored| !stored.selected);
         stored
     }
+}
+
+/// Whether a cache answers it: else it takes the pass lane.
+fn is_plain(request: &Request) -> bool {
+    let plain = [Method::GET, Method::HEAD].contains(&request.method);
+    plain && plan::upgrade_of(&request.fields, request.version).is_none()
 }
 
 /// The path and the query of a target.

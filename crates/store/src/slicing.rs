@@ -55,6 +55,13 @@ impl Slicings {
         known.unwrap_or(Slicing::Whole)
     }
 
+    /// As [`of`](Self::of), but nothing is remembered: where nothing is known, the number is one under which nothing is stored.
+    #[must_use]
+    pub fn peek(&self, exact: &[u8], now: Timestamp) -> Slicing {
+        let unknown = || Slicing::Blocks(self.next.load(Ordering::Relaxed));
+        self.table.get(exact, now).unwrap_or_else(unknown)
+    }
+
     /// Whether there may be blocks of a URL.
     #[must_use]
     pub fn has_blocks(&self, exact: &[u8], now: Timestamp) -> bool {

@@ -246,6 +246,58 @@ async fn what_needs_more_than_one_node_or_a_moment_is_named_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_others_have_sent_is_not_told() {
+    let bed = bed((200, "cache-control: max-age=600\r\nvary: cookie, authorization, accept-language\r\n"), |config| {
+        config.sites[0].key.cookies = vec!["session".parse().unwrap()];
+    })
+    .await;
+    const SECRETS: &[(&str, &str)] = &[("cookie", "session=hidden-1"), ("accept-language", "mi")];
+    bed.ask(Speech::H1, request(("GET", "/p", SECRETS))).await;
+    bed.get("/p?token=hidden-2").await;
+    for asked in [("GET", "/p", &[][..]), ("GET", "/p?other=1", &[])] {
+        let explanation = explain(&bed, asked, false).await;
+        let text = serde_json::to_string(&explanation).unwrap();
+        assert!(!text.contains("hidden"), "{text}");
+    }
+    let explanation = explain(&bed, GET, false).await;
+    assert_eq!(
+        explanation.stored[0].variant.replace(' ', ""),
+        "accept-language:mi;authorization:…;cookie:…;cookiesession:…"
+    );
+    assert_eq!(explanation.near[0].examples, [format!("http://{HOST}/p?token=…")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_node_answers_by_itself_or_passes_on_is_told_as_that() {
+    let bed = Bed::with(|config| config.public.url = Some("http://{host}".parse().unwrap())).await;
+    const UPGRADE: &[(&str, &str)] = &[("connection", "upgrade"), ("upgrade", "websocket")];
+    for (asked, cache, reason) in [
+        (("GET", "/.well-known/nearside/ping?1", &[][..]), "synth", "ping"),
+        (("PURGE", "/p", &[]), "synth", "purge"),
+        (("GET", "/p", &[("cache-control", "only-if-cached")]), "miss", "uri-miss"),
+        (("GET", "/p", UPGRADE), "bypass", "bypass"),
+        (("DELETE", "/p", &[]), "bypass", "method"),
+        (("GET", "/p", &[("cdn-loop", "edge")]), "synth", "loop"),
+    ] {
+        let verdict = explain(&bed, asked, false).await.verdict;
+        assert_eq!((verdict.cache.as_str(), verdict.why.reason.as_str()), (cache, reason), "{asked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explaining_what_would_be_stored_in_blocks_begins_none() {
+    let bed = Bed::with(|config| config.sites[0].slice = true).await;
+    let asked: Asked = ("GET", "/big?cc=max-age%3D600&size=3000000&etag=e", &[("range", "bytes=1100000-1100010")]);
+    let cold = explain(&bed, asked, false).await;
+    assert_eq!((cold.verdict.cache.as_str(), cold.key.unwrap().block), ("miss", Some(1)));
+    let purged = bed.order(serde_json::json!({ "urls": [format!("http://{HOST}{}", asked.1)] })).await;
+    assert_eq!(purged["nodes"][0]["matched"], 0, "nothing was begun: {purged}");
+    bed.ask(Speech::H1, request(asked)).await;
+    let warm = explain(&bed, asked, false).await;
+    assert_eq!((warm.verdict.cache.as_str(), warm.stored[0].status), ("hit", 206));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_arithmetic_and_the_key_are_told_in_their_parts() {
     let mut bed = bed((200, "cache-control: max-age=3600\r\nage: 10\r\nvary: accept-language\r\n"), |config| {
         config.sites[0].key.query_drop = vec!["utm_*".parse().unwrap()];

@@ -176,8 +176,9 @@ impl Causes {
         }
         if let Some(cookie) = fields.get(http::header::SET_COOKIE) {
             // Its value is a secret.
-            let name = cookie.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
-            self.add(Reason::SetCookie, format!("set-cookie: {}=…", super::text(name)));
+            let cookie = super::text(cookie.as_bytes());
+            let name = cookie.split_once('=').map_or("…", |(name, _)| name);
+            self.add(Reason::SetCookie, format!("set-cookie: {name}=…"));
         }
     }
 
@@ -328,20 +329,16 @@ impl Causes {
 
     /// What a shield says of its part.
     pub(super) fn look_at_shield(&mut self, cache_status: &str) {
-        for member in cache_status.split(',') {
-            let mut parts = member.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            let detail = parts.find_map(|part| part.strip_prefix("detail="));
-            match detail.and_then(Reason::of) {
-                Some(Reason::Behind) => self.add(Reason::BehindShield, format!("{name}: {member}")),
-                Some(reason) => {
-                    self.add(reason, format!("{name} says so"));
-                    if [Kind::Refused, Kind::Upstream].contains(&reason.kind()) {
-                        self.foremost = Some(reason);
-                    }
-                }
-                None => {}
-            }
+        // Its own member is the last; what other caches behind it say is not ours.
+        let member = cache_status.rsplit(',').next().unwrap_or_default().trim();
+        let mut parts = member.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let detail = parts.find_map(|part| part.strip_prefix("detail="));
+        let Some(reason) = detail.and_then(Reason::of) else { return };
+        let reason = if reason == Reason::Behind { Reason::BehindShield } else { reason };
+        self.add(reason, format!("{name} says so"));
+        if [Kind::Refused, Kind::Upstream].contains(&reason.kind()) {
+            self.foremost = Some(reason);
         }
     }
 

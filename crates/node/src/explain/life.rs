@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, StatusCode};
 use nearside_api::explanation::{Freshness as Told, Stored};
 use nearside_semantics::Timestamp;
@@ -81,6 +82,23 @@ fn source(stated: &Stated) -> &'static str {
     }
 }
 
+/// The request that a variant answered, as far as it selects. Another's cookies and credentials are nobody's business.
+fn variant(key: &[u8]) -> String {
+    let line = |line: &[u8]| {
+        let line = text(line);
+        // `name:value`, `name` alone, or `=cookie;value`.
+        let (name, secret) = match line.strip_prefix('=') {
+            Some(cookie) => (format!("cookie {}", cookie.split(';').next().unwrap_or_default()), true),
+            None => {
+                let name = line.split(':').next().unwrap_or_default();
+                (name.to_owned(), [COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|secret| *secret == *name))
+            }
+        };
+        if secret { format!("{name}: …") } else { line }
+    };
+    key.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()).map(line).collect::<Vec<_>>().join("; ")
+}
+
 /// A stored variant.
 pub(super) fn stored(case: &Case, entry: &Entry, selected: bool) -> Stored {
     let fields = &entry.head.fields;
@@ -98,7 +116,7 @@ pub(super) fn stored(case: &Case, entry: &Entry, selected: bool) -> Stored {
         selected,
         status: entry.head.status.as_u16(),
         bytes: entry.body.len().unwrap_or(0),
-        variant: text(&entry.variant).trim_end().replace('\n', "; "),
+        variant: variant(&entry.variant),
         state: state.to_owned(),
         freshness: arithmetic(&stated, fields, entry.response_time, life, case.now),
         fields: told(fields),

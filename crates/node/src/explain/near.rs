@@ -142,7 +142,9 @@ impl Found {
             self.parameters.extend(parameters);
         }
         if self.examples.len() < EXAMPLES_MAX {
-            let query = parts.query.map(|query| format!("?{query}")).unwrap_or_default();
+            // Others have asked for it: what their parameters held may be a secret.
+            let names: Vec<_> = parts.parameters().iter().map(|parameter| format!("{}=…", name(parameter))).collect();
+            let query = if names.is_empty() { String::new() } else { format!("?{}", names.join("&")) };
             self.examples.push(format!("{}://{}{}{query}", parts.scheme, parts.host, parts.path));
         }
     }

@@ -109,7 +109,8 @@ pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Reques
 /// What browsers ask for to see how far this edge is.
 const PING_TARGET: &[u8] = b"/.well-known/nearside/ping";
 
-fn is_ping(target: &[u8]) -> bool {
+/// Whether a browser times the way to this edge by it.
+pub(crate) fn is_ping(target: &[u8]) -> bool {
     target.strip_prefix(PING_TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"?"))
 }
 

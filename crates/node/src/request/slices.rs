@@ -69,10 +69,13 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
     }
 }
 
-/// The request for the block that a request is answered from first; `None` where its URL is not stored so.
+/// The request for the block that a request is answered from first; `None` where its URL is not stored so. Only looks.
 pub(crate) fn first(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<Request> {
-    let (url, first) = begin(engine, site, request)?;
-    url.request(first).map(|(_, request)| request)
+    let (url, index) = begin(engine, site, request)?;
+    match engine.store.slicings().peek(&url.exact, engine.clock.now()) {
+        Slicing::Blocks(number) => Some(url.block(Block { number, index })),
+        Slicing::Whole => None,
+    }
 }
 
 /// What is asked for in blocks, and the number of the first.
@@ -151,7 +154,11 @@ impl Url {
             return None;
         };
         let block = Block { number, index };
-        let request = Request {
+        Some((block, self.block(block)))
+    }
+
+    fn block(&self, block: Block) -> Request {
+        Request {
             method: Method::GET,
             scheme: self.scheme,
             authority: self.authority.clone(),
@@ -162,8 +169,7 @@ impl Url {
             trace: self.trace,
             interims: Interims::none(),
             block: Some(block),
-        };
-        Some((block, request))
+        }
     }
 
     async fn ask(&self, index: u64) -> Option<(Block, Answer)> {
