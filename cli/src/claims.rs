@@ -20,13 +20,14 @@ impl Claims {
         }
     }
 
-    /// The last line: `all` if all of them hold, else how many do not, and where to look.
-    pub(crate) fn conclude(&self, all: &str, failed: &str, look: &std::path::Path) -> ExitCode {
+    /// The last line: `all` if all of them hold, else how many do not, and where to look, if there is such a place.
+    pub(crate) fn conclude(&self, all: &str, failed: &str, look: Option<&std::path::Path>) -> ExitCode {
         if self.failed == 0 {
             println!("{all}");
             return ExitCode::SUCCESS;
         }
-        println!("{} {failed}; logs: {}", self.failed, look.display());
+        let look = look.map_or_else(String::new, |look| format!("; logs: {}", look.display()));
+        println!("{} {failed}{look}", self.failed);
         ExitCode::FAILURE
     }
 }

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fleet::Fleet;
 
+pub(crate) use order::order;
 pub(crate) use tour::tour;
 
 use nodes::{NETWORKS, NODES, Node};

@@ -6,8 +6,7 @@ mod cuts;
 mod freeze;
 mod kill;
 mod odd;
-mod purge_race;
-mod simulate;
+pub(crate) mod purge_race;
 mod slow;
 
 use std::process::ExitCode;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use http::Method;
-use nearside_loadtest::{Check, CrowdReport, Report};
+use nearside_loadtest::{Check, CrowdReport, Load, Rate, Report, Target};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +23,7 @@ use crate::admin_client::send;
 use crate::claims::Claims;
 use crate::fleet::{Fleet, Member};
 
-/// What goes wrong; or no traffic at all.
+/// What goes wrong.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
     /// Many clients at once for one cold object: the origin is asked once
@@ -41,14 +40,9 @@ pub(crate) enum Scenario {
     PurgeRace(purge_race::PurgeRaceArgs),
     /// Objects larger than the cache, and clients that take them slowly: memory stays bounded
     Slow(slow::SlowArgs),
-    /// Hit ratios of a trace without any traffic: what the store keeps, LRU, and an optimum that knows what comes
-    Simulate(simulate::SimulateArgs),
 }
 
 pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
-    if let Scenario::Simulate(args) = scenario {
-        return simulate::run(args);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -63,11 +57,10 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
                 Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
                 Scenario::PurgeRace(args) => purge_race::run(args, &mut lab, &mut claims).await,
                 Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
-                Scenario::Simulate(_) => Ok(()),
             }
         };
         let done = tokio::select! {
-            done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", lab.fleet.folder())),
+            done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(lab.fleet.folder()))),
             _ = terminate.recv() => Ok(ExitCode::FAILURE),
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
@@ -267,8 +260,14 @@ fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     Ok(ports)
 }
 
+/// A load of some URLs in turn.
+fn load(urls: &[String], rate: u32, duration: Duration, connections: usize) -> anyhow::Result<Load> {
+    let targets = urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?;
+    Ok(Load { rate: Rate::PerSecond(rate), duration, connections, ..Load::new(targets) })
+}
+
 /// Compares with the body of `seed`, which is made once.
-fn body_of(seed: u64, size: u64) -> Check {
+pub(crate) fn body_of(seed: u64, size: u64) -> Check {
     let body = nearside_origin_sim::body::bytes(seed, 0, size);
     std::sync::Arc::new(move |at, bytes| {
         let start = usize::try_from(at).unwrap_or(usize::MAX);
@@ -286,9 +285,10 @@ fn all_right(report: &CrowdReport) -> anyhow::Result<()> {
 /// Whether every request of a run was answered with 200.
 fn all_answered(report: &Report) -> anyhow::Result<()> {
     let failure = report.last_failure.as_deref().unwrap_or("-");
-    ensure!(report.failed == 0, "{} of {} failed, the last one: {failure}", report.failed, report.due);
+    let due = report.due.unwrap_or(report.answered);
+    ensure!(report.failed == 0, "{} of {due} failed, the last one: {failure}", report.failed);
     let well = report.statuses.get(&200).copied().unwrap_or(0);
-    ensure!(well == report.due, "{:?} of {}", report.statuses, report.due);
+    ensure!(well == due, "{:?} of {due}", report.statuses);
     Ok(())
 }
 

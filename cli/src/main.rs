@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod fleet;
 mod lab;
+mod loadtest;
 mod log;
 mod node;
 mod port;
@@ -66,7 +67,7 @@ enum Command {
     /// Ask a node whether it is ready
     Status(tools::StatusArgs),
     /// Send requests at a fixed rate and measure the answers
-    Loadtest(tools::LoadtestArgs),
+    Loadtest(Box<loadtest::LoadtestArgs>),
     /// Print a completion script for a shell
     Completions(tools::CompletionsArgs),
     /// Print the manual page
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
         Command::Log(args) => log::log(&args),
         Command::Top(args) => top::top(&args),
         Command::Status(args) => tools::status(&args),
-        Command::Loadtest(args) => tools::loadtest(&args),
+        Command::Loadtest(args) => loadtest::run(&args),
         Command::Completions(args) => tools::completions(&args),
         Command::Man => tools::man(),
     };

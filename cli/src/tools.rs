@@ -1,18 +1,16 @@
 //! The smaller subcommands.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use http::Method;
-use nearside_config::{ListenAddress, Span};
-use nearside_loadtest::Load;
+use nearside_config::ListenAddress;
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::send_now;
-use crate::lab::{self, Scenario};
 use crate::port;
 
 /// Flags of `nearside origin-sim`.
@@ -85,45 +83,6 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     }
     println!("{} is ready", args.node);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Flags of `nearside loadtest`.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(crate) struct LoadtestArgs {
-    #[command(subcommand)]
-    scenario: Option<Scenario>,
-    /// What to ask for; may repeat: the URLs take turns
-    #[arg(long = "url", value_name = "URL", required = true)]
-    urls: Vec<String>,
-    /// Requests per second, sent on time whether or not the ones before were answered
-    #[arg(long, value_name = "N", required = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rate: Option<u32>,
-    /// For how long: "10s"
-    #[arg(long, value_name = "TIME", default_value = "10s")]
-    duration: Span,
-    /// Connections at most; a request that finds none free waits, and its wait counts
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
-    connections: u16,
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-pub(crate) fn loadtest(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
-    if let Some(scenario) = &args.scenario {
-        return lab::run(scenario);
-    }
-    let load = Load::new(&args.urls, args.rate.unwrap_or(1), args.duration.0, usize::from(args.connections))?;
-    let progress = std::io::stderr().is_terminal() && !args.json;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(load.run(progress))?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
-    }
-    Ok(if report.answered == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Flags of `nearside completions`.

@@ -7,7 +7,7 @@ use http::Uri;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::LoadError;
-use crate::run::Client;
+use crate::client::Client;
 
 /// Whether the bytes of a body that begin at a place are the right ones.
 pub type Check = Arc<dyn Fn(u64, &[u8]) -> bool + Send + Sync>;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use http::Uri;
+use http::header::{HeaderMap, HeaderValue, RANGE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use crate::LoadError;
+use crate::client::Client;
 use crate::crowd::Check;
-use crate::run::Client;
 
 /// The system's buffer for what such a client has not taken: small, so that it is the server that has to wait.
 const BUFFER_BYTES: u32 = 8 << 10;
@@ -55,8 +56,10 @@ pub async fn vanish(url: &str) -> Result<(), LoadError> {
 pub async fn part(url: &str, first: u64, last: u64, check: &Check) -> Result<Result<(), String>, LoadError> {
     let uri = crate::parse(url)?;
     let (mut at, mut is_right) = (first, true);
-    let range = format!("bytes={first}-{last}");
-    let (mut client, fields) = (Client::default(), [("range", &*range)]);
+    let (mut client, mut fields) = (Client::default(), HeaderMap::new());
+    if let Ok(range) = HeaderValue::try_from(format!("bytes={first}-{last}")) {
+        fields.insert(RANGE, range);
+    }
     let answer = client.get_with(&uri, &fields, |bytes| {
         is_right &= check(at, bytes);
         at += bytes.len() as u64;
@@ -107,7 +110,7 @@ async fn take_slowly(url: &Uri, bytes_per_second: usize) -> std::io::Result<u64>
 
 /// A request on a connection that takes little at a time.
 async fn ask(url: &Uri) -> std::io::Result<TcpStream> {
-    let address = crate::run::address(url).await?;
+    let address = crate::client::address(url).await?;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_recv_buffer_size(BUFFER_BYTES)?;
     let mut stream = socket.connect(address).await?;

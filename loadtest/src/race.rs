@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::LoadError;
-use crate::run::Client;
+use crate::client::Client;
+use crate::draw::Draw;
 
 /// Whether the bytes of a body are those of a version.
 pub type VersionCheck = Arc<dyn Fn(u64, &[u8]) -> bool + Send + Sync>;
@@ -209,12 +210,9 @@ fn says_stale(line: &str) -> bool {
     ttl.and_then(|ttl| ttl.parse::<i64>().ok()).is_some_and(|ttl| ttl <= 0)
 }
 
-/// As good as drawn, and the same each time: splitmix64.
+/// As good as drawn, and the same each time.
 fn draw(number: u64) -> u64 {
-    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
+    Draw(number).number()
 }
 
 #[cfg(test)]

@@ -47,6 +47,12 @@ impl Ledger {
         self.0.lock().clone()
     }
 
+    /// The counts over all paths.
+    #[must_use]
+    pub fn total(&self) -> Entry {
+        self.0.lock().total
+    }
+
     /// The counts of a path with query.
     #[must_use]
     pub fn of(&self, path: &str) -> Entry {

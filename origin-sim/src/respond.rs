@@ -56,6 +56,7 @@ async fn undated(origin: &Origin, trick: &Trick, request: Request<Incoming>) -> 
     match path.as_str() {
         "/readyz" => return Ok(text(StatusCode::OK, "ready\n")),
         "/_ledger" => return Ok(json(&origin.ledger.read())),
+        "/_ledger/total" => return Ok(json(&origin.ledger.total())),
         "/_ledger/reset" if head.method == Method::POST => {
             origin.ledger.reset();
             return Ok(text(StatusCode::OK, "the ledger is empty\n"));

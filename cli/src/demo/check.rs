@@ -36,7 +36,7 @@ pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<ExitCode> {
     tour.check("the origin is stopped: what is not cached is an error with its reason", error_without_origin().await);
     let again = start_again(fleet, "origin").await;
     tour.check("the origin is back: what was an error is served", again.and(back_again().await));
-    Ok(tour.conclude("all steps passed", "step(s) failed", fleet.folder()))
+    Ok(tour.conclude("all steps passed", "step(s) failed", Some(fleet.folder())))
 }
 
 async fn start_again(fleet: &mut Fleet, name: &str) -> anyhow::Result<()> {

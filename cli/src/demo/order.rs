@@ -184,14 +184,19 @@ pub(crate) async fn state() -> anyhow::Result<ExitCode> {
 }
 
 async fn tell(verb: &str, what: &str) -> anyhow::Result<ExitCode> {
+    print(&order(verb, what).await?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells a demo that runs to `fail` or `heal` something: how it is then.
+pub(crate) async fn order(verb: &str, what: &str) -> anyhow::Result<Value> {
     let body = json!({ "what": what }).to_string();
     let reply = reach(send(Method::POST, &format!("http://{ADDRESS}/v1/demo/{verb}"), Some(body)).await)?;
     let page: Value = serde_json::from_slice(&reply.body)?;
     if !reply.status.is_success() {
         bail!("{}", page.get("detail").and_then(Value::as_str).unwrap_or("the demo has refused it"));
     }
-    print(&page);
-    Ok(ExitCode::SUCCESS)
+    Ok(page)
 }
 
 /// Says what to do where no demo runs.

@@ -2,11 +2,10 @@
 
 use clap::Args;
 use nearside_config::Span;
-use nearside_loadtest::Load;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use super::{Lab, ORIGIN, Settings, all_answered, holds, secs};
+use super::{Lab, ORIGIN, Settings, all_answered, holds, load, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest freeze`.
@@ -43,7 +42,7 @@ pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -
     let loads = |span| {
         let load = |edge: &super::Node| {
             let urls: Vec<_> = (0..RESIDENT).map(|n| edge.url(&path(n))).collect();
-            Load::new(&urls, args.rate, span, 200)
+            load(&urls, args.rate, span, 200)
         };
         lab.edges.iter().map(load).collect::<Result<Vec<_>, _>>()
     };
@@ -64,7 +63,7 @@ pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -
         let (p99, slowest) = (report.latency_ms.p99, report.latency_ms.max);
         println!(
             "      an edge: {} requests, p99 {p99:.1} ms, slowest {slowest:.0} ms, {:?}",
-            report.due, report.cache
+            report.answered, report.cache
         );
         claims.check("nothing that is stored fails", all_answered(&report));
         let soon = holds(p99 <= DEADLINE_MS + GRACE_MS, || format!("{p99:.1} ms"));

@@ -4,11 +4,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use http::Method;
 use nearside_config::Span;
-use nearside_loadtest::Load;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{Lab, Settings, all_answered, holds, secs};
+use super::{Lab, Settings, all_answered, holds, load, secs};
 use crate::admin_client::send;
 use crate::claims::Claims;
 
@@ -37,11 +36,11 @@ pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let edge = lab.edges.first().context("there is an edge")?;
     let resident: Vec<_> =
         (0..RESIDENT).map(|n| edge.url(&format!("/resident{n}?cc=max-age%3D3600&size=10000"))).collect();
-    Load::new(&resident, RESIDENT * 2, secs(1), 50)?.run(false).await?;
+    load(&resident, RESIDENT * 2, secs(1), 50)?.run(false).await?;
     let due = u64::from(args.rate) * args.duration.0.as_secs().max(1);
     let new: Vec<_> = (0..due).map(|n| edge.url(&format!("/new{n}?cc=max-age%3D3600&size=10000"))).collect();
     let (hits, misses) =
-        (Load::new(&resident, args.rate, args.duration.0, 100)?, Load::new(&new, args.rate, args.duration.0, 200)?);
+        (load(&resident, args.rate, args.duration.0, 100)?, load(&new, args.rate, args.duration.0, 200)?);
     let victim = lab.shields.first().context("there is a shield")?.name.clone();
     let (after, signal) =
         if args.freeze { (UNFROZEN_AFTER_SECS, Signal::STOP) } else { (TAKEN_OVER_AFTER_SECS, Signal::KILL) };
@@ -56,7 +55,7 @@ pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let (hits, misses) = (hits?, misses?);
     println!(
         "      {} hits, p99 {:.1} ms; {} misses, p99 {:.1} ms, slowest {:.0} ms",
-        hits.due, hits.latency_ms.p99, misses.due, misses.latency_ms.p99, misses.latency_ms.max
+        hits.answered, hits.latency_ms.p99, misses.answered, misses.latency_ms.p99, misses.latency_ms.max
     );
     claims.check("no request for anything stored fails", all_answered(&hits));
     claims.check("no other request fails either", all_answered(&misses));

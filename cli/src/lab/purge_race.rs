@@ -57,21 +57,17 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
             (lab.urls(""), format!("http://127.0.0.1:{}", lab.origin))
         }
     };
-    let urls: Vec<Vec<String>> = (0..KEYS)
-        .map(|key| targets.iter().map(|target| format!("{}{}", target.trim_end_matches('/'), path(key))).collect())
-        .collect();
-    let check: VersionCheck = Arc::new(|version: u64, bytes: &[u8]| {
-        bytes.len() as u64 == BODY_BYTES && body::differs(SEED.wrapping_add(version << 32), 0, bytes).is_none()
-    });
-    let race = Race::new(&urls, args.clients, check)?;
+    let urls = urls(&targets);
+    let race = Race::new(&urls, args.clients, check())?;
     let (origin, urls, has_faults) = (&origin, &urls, args.faults);
-    let controls = &lab.controls.clone();
+    let at = |port: &u16| At { control: format!("http://127.0.0.1:{port}"), host: "lab.test".to_owned() };
+    let controls = &lab.controls.iter().map(at).collect::<Vec<_>>();
     // Whether all is well, and how many purges were not acknowledged though it was.
     let (calm, strange) = (&AtomicBool::new(true), &AtomicUsize::new(0));
     let racing = race.run(args.purges, |raised: Raised| async move {
         let version = raise(origin, raised.key).await?;
         match controls.get(raised.number.checked_rem(controls.len()).unwrap_or_default()) {
-            Some(&control) => match watched(control, raised, version, calm, strange).await {
+            Some(control) => match watched(control, raised, version, calm, strange).await {
                 // It is just being killed, or started again.
                 Err(_) if has_faults => {
                     sleep(millis(20)).await;
@@ -89,9 +85,44 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
     Ok(())
 }
 
+/// Whom to tell of a purge, and the host of the site as keys have it.
+pub(crate) struct At {
+    /// The URL of the control process.
+    pub(crate) control: String,
+    pub(crate) host: String,
+}
+
+/// Races at edges that run, purged through a control process.
+pub(crate) async fn race(
+    edges: &[String],
+    at: &At,
+    origin: &str,
+    purges: usize,
+    clients: usize,
+) -> anyhow::Result<RaceReport> {
+    let race = Race::new(&urls(edges), clients, check())?;
+    let purge = |raised: Raised| async move {
+        let version = raise(origin, raised.key).await?;
+        through_control(at, raised, version).await
+    };
+    race.run(purges, purge).await
+}
+
+/// For each key its URL at each cache.
+fn urls(targets: &[String]) -> Vec<Vec<String>> {
+    let of = |key| targets.iter().map(|target| format!("{}{}", target.trim_end_matches('/'), path(key))).collect();
+    (0..KEYS).map(of).collect()
+}
+
+fn check() -> VersionCheck {
+    Arc::new(|version: u64, bytes: &[u8]| {
+        bytes.len() as u64 == BODY_BYTES && body::differs(SEED.wrapping_add(version << 32), 0, bytes).is_none()
+    })
+}
+
 /// Purges, and counts it if that is not acknowledged though all was well from beginning to end.
 async fn watched(
-    control: u16,
+    control: &At,
     raised: Raised,
     version: u64,
     calm: &AtomicBool,
@@ -139,18 +170,18 @@ async fn raise(origin: &str, key: usize) -> anyhow::Result<u64> {
     version.with_context(|| format!("{origin} is no origin-sim"))
 }
 
-async fn through_control(control: u16, raised: Raised, version: u64) -> anyhow::Result<Outcome> {
+async fn through_control(control: &At, raised: Raised, version: u64) -> anyhow::Result<Outcome> {
     let Raised { key, number } = raised;
     let soft = number % 4 >= 2;
     let mut order = match number % 3 {
-        0 => json!({ "urls": [format!("http://lab.test{}", path(key))] }),
+        0 => json!({ "urls": [format!("http://{}{}", control.host, path(key))] }),
         1 => json!({ "tags": [format!("key-{key}")] }),
-        _ => json!({ "prefixes": [format!("lab.test/race/{key}")] }),
+        _ => json!({ "prefixes": [format!("{}/race/{key}", control.host)] }),
     };
     if let Some(order) = order.as_object_mut() {
         order.extend([("soft".to_owned(), soft.into()), ("timeout".to_owned(), "10s".into())]);
     }
-    let reply = send(Method::POST, &format!("http://127.0.0.1:{control}/v1/purge"), Some(order.to_string())).await?;
+    let reply = send(Method::POST, &format!("{}/v1/purge", control.control), Some(order.to_string())).await?;
     let receipt: Value = serde_json::from_slice(&reply.body)?;
     Ok(match reply.status {
         StatusCode::OK if soft => Outcome::Stale(version),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 use nearside_config::ByteSize;
-use nearside_loadtest::{Check, Crowd, Load, dawdle};
+use nearside_loadtest::{Check, Crowd, dawdle};
 use nearside_origin_sim::body;
 
-use super::{Lab, Settings, all_right, holds, mib, secs};
+use super::{Lab, Settings, all_right, holds, load, mib, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest slow`.
@@ -41,7 +41,7 @@ pub(super) async fn run(args: &SlowArgs, lab: &mut Lab, claims: &mut Claims) -> 
         .map(|n| edge.url(&format!("/resident{n}?cc=max-age%3D3600&size={RESIDENT_BYTES}")))
         .collect();
     let rate = u32::try_from(resident.len()).unwrap_or(1000).clamp(1, 1000);
-    Load::new(&resident, rate, secs(resident.len() as u64 / u64::from(rate) + 1), 20)?.run(false).await?;
+    load(&resident, rate, secs(resident.len() as u64 / u64::from(rate) + 1), 20)?.run(false).await?;
     let full = lab.peak_memory(&edge.name)?;
     // Of known and of unknown length.
     let large = |n: usize| {

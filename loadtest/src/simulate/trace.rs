@@ -5,6 +5,8 @@ use std::io::BufRead;
 
 use serde::Deserialize;
 
+use crate::draw::{Draw, Ranks};
+
 /// A request of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requested {
@@ -157,8 +159,8 @@ impl Made {
     #[must_use]
     pub fn trace(&self) -> Trace {
         let mut draw = Draw(self.seed);
-        let popularity = self.popularity();
         let objects = self.objects.max(1);
+        let popularity = Ranks::zipf(objects, self.skew);
         let (mut once, mut shift, mut scan) = (objects, 0_u32, 0..0);
         let mut requests = Vec::with_capacity(self.requests);
         for place in 0..self.requests {
@@ -174,58 +176,17 @@ impl Made {
                 once = once.saturating_add(1);
                 once
             } else {
-                let part = draw.part();
-                let rank = popularity.partition_point(|sum| *sum < part);
-                (u32::try_from(rank).unwrap_or(0).min(objects - 1) + shift) % objects
+                (popularity.draw(&mut draw) + shift) % objects
             };
             requests.push(Requested { object, bytes: self.size(object) });
         }
         Trace { requests }
     }
 
-    /// The sums of the shares of all ranks.
-    fn popularity(&self) -> Vec<f64> {
-        let weights: Vec<f64> = (1..=self.objects.max(1)).map(|rank| f64::from(rank).powf(-self.skew)).collect();
-        let all: f64 = weights.iter().sum();
-        let mut sum = 0.0;
-        weights
-            .into_iter()
-            .map(|weight| {
-                sum += weight / all;
-                sum
-            })
-            .collect()
-    }
-
     /// The size of an object: the same whenever it is asked for.
     fn size(&self, object: u32) -> u64 {
         let mut draw = Draw(self.seed ^ (u64::from(object) << 20) ^ 0x5eed);
-        // Box and Muller: of two even parts one normal number.
-        let normal = (-2.0 * draw.part().max(1e-12).ln()).sqrt() * (std::f64::consts::TAU * draw.part()).cos();
-        let bytes = (self.size_median * (self.size_spread * normal).exp()).clamp(1.0, 1e12);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10^12")]
-        let bytes = bytes as u64;
-        bytes
-    }
-}
-
-/// Numbers that look drawn (splitmix64, Steele, Lea and Flood 2014).
-struct Draw(u64);
-
-impl Draw {
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to 1, without 1.
-    fn part(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits are what there is room for")]
-        let part = (self.number() >> 11) as f64 / (1_u64 << 53) as f64;
-        part
+        draw.log_normal(self.size_median, self.size_spread)
     }
 }
 

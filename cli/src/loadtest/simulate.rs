@@ -63,7 +63,7 @@ pub(crate) struct SimulateArgs {
     json: bool,
 }
 
-pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let right = |share: &f64| (0.0..=1e6).contains(share) && *share > 0.0;
     ensure!(args.sizes.iter().all(right), "--sizes: each is a share above 0, as in 0.01 for a hundredth");
     ensure!(
