@@ -14,11 +14,15 @@ use hyper_util::rt::TokioIo;
 use nearside_config::Secret;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::exit::Denied;
 
 /// Tools ask nodes that are near; longer than this means that something is wrong.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// A stream says every 15 s at least that it is there.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// An answer, read to its end.
 #[derive(Debug)]
@@ -85,6 +89,17 @@ pub(crate) async fn send_with(
     body: Option<String>,
     token: Option<&Secret>,
 ) -> anyhow::Result<Reply> {
+    send_patiently(method, url, body, token, ANSWER_MAX).await
+}
+
+/// The same of a node that may have to wait for others.
+pub(crate) async fn send_patiently(
+    method: Method,
+    url: &str,
+    body: Option<String>,
+    token: Option<&Secret>,
+    patience: Duration,
+) -> anyhow::Result<Reply> {
     let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
     let authority = uri.authority().with_context(|| format!("{url} names no host"))?.clone();
     anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is spoken here");
@@ -113,9 +128,9 @@ pub(crate) async fn send_with(
         connection.abort();
         Ok(Reply { status: head.status, fields: head.headers, body })
     };
-    match tokio::time::timeout(ANSWER_MAX, exchange).await {
+    match timeout(patience, exchange).await {
         Ok(reply) => reply,
-        Err(_elapsed) => Err(Denied::Unreachable(format!("{url} did not answer in {} s", ANSWER_MAX.as_secs())).into()),
+        Err(_elapsed) => Err(Denied::Unreachable(format!("{url} did not answer in {} s", patience.as_secs())).into()),
     }
 }
 
@@ -126,7 +141,8 @@ pub(crate) async fn follow(
     token: Option<&Secret>,
     mut take: impl FnMut(&str, &str) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
-    let socket = TcpStream::connect(node).await;
+    let silent = || Denied::Unreachable(format!("{node} is silent"));
+    let socket = timeout(ANSWER_MAX, TcpStream::connect(node)).await.map_err(|_elapsed| silent())?;
     let socket = socket.map_err(|error| Denied::Unreachable(format!("{node} cannot be reached: {error}")))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     tokio::spawn(connection);
@@ -135,14 +151,14 @@ pub(crate) async fn follow(
         Some(token) => request.header("authorization", format!("Bearer {}", token.reveal())),
         None => request,
     };
-    let response = sender.send_request(request.body(Full::new(Bytes::new()))?).await?;
-    let (head, mut body) = response.into_parts();
+    let answer = sender.send_request(request.body(Full::new(Bytes::new()))?);
+    let (head, mut body) = timeout(ANSWER_MAX, answer).await.map_err(|_elapsed| silent())??.into_parts();
     if !head.status.is_success() {
         let reply = Reply { status: head.status, fields: head.headers, body: body.collect().await?.to_bytes() };
         return understood(node, &reply);
     }
     let mut text = Vec::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout(SILENCE_MAX, body.frame()).await.map_err(|_elapsed| silent())? {
         let frame = frame.map_err(|error| Denied::Unreachable(format!("{node} has ended the stream: {error}")))?;
         text.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
         // An event ends in an empty line.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -10,7 +11,11 @@ use http::Method;
 use nearside_api::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 use nearside_node::Reason;
 
-use crate::admin_client::{Token, send_with, understood};
+use crate::admin_client::{ANSWER_MAX, Token, send_patiently, understood};
+use crate::terminal::visible;
+
+/// So long a probe may take: a node waits for a place at its origin, and for its first byte.
+const PROBE_MAX: Duration = Duration::from_secs(90);
 
 /// Flags of `nearside explain`.
 #[derive(Debug, Args)]
@@ -55,12 +60,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let token = args.token.read()?;
     let url = format!("http://{}/v1/explain?{}", args.node, question.query());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reply = runtime.block_on(send_with(Method::GET, &url, None, token.as_ref()))?;
+    let patience = if question.probe { PROBE_MAX } else { ANSWER_MAX };
+    let reply = runtime.block_on(send_patiently(Method::GET, &url, None, token.as_ref(), patience))?;
     let explanation: Explanation = understood(&args.node, &reply)?;
     if args.json {
         println!("{}", serde_json::to_string(&explanation)?);
     } else {
-        print!("{}", page(&question, &explanation)?);
+        print!("{}", visible(&page(&question, &explanation)?));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::admin_client::{Token, follow};
+use crate::terminal::visible;
 
 /// Flags of `nearside log`.
 #[derive(Debug, Args)]
@@ -80,9 +81,11 @@ async fn one(
 fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
     let mut out = std::io::stdout().lock();
     for line in lines.lines() {
-        let printed = if json { writeln!(out, "{line}") } else { writeln!(out, "{}", pretty(line)) };
-        // More than there were can only be asked for of others, and all run on one thread.
-        if printed.is_err() || left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        // Another node's lines may have been the last ones.
+        let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let Ok(before) = one_less else { return ControlFlow::Break(()) };
+        let printed = if json { writeln!(out, "{line}") } else { writeln!(out, "{}", visible(&pretty(line))) };
+        if printed.is_err() || before == 1 {
             return ControlFlow::Break(());
         }
     }

@@ -18,6 +18,7 @@ mod log;
 mod node;
 mod port;
 mod purge;
+mod terminal;
 mod tools;
 mod top;
 mod wan_sim;

@@ -1,8 +1,8 @@
 //! Hit ratios without traffic: a trace, replayed through what the store keeps, through LRU, and through an optimum that knows what
 //! comes.
 //!
-//! The optimum (Belady: what is asked for again last goes first) is one for objects of equal size; where sizes differ it is a bound that
-//! is hard to come near, no more. All policies are asked for the same requests in the same order, and nothing expires.
+//! The optimum (Belady: what is asked for again last goes first) is one for objects of equal size. Where sizes differ it looks at when and
+//! not at how large: better could be done, so that it is a mark to measure by, and no bound. All policies are asked for the same requests in the same order, and nothing expires.
 
 mod optimum;
 mod plot;

@@ -40,7 +40,15 @@ async fn show(terminal: &mut DefaultTerminal, watch: &mut Watch, interval: Durat
             sleep(KEYS_EVERY).await;
             waited += KEYS_EVERY;
         }
-        tables = watch.look().await;
+        // A node that does not answer must not keep anybody from leaving.
+        let look = watch.look();
+        tokio::pin!(look);
+        tables = loop {
+            tokio::select! {
+                seen = &mut look => break seen,
+                () = sleep(KEYS_EVERY) => if is_left()? { return Ok(()) },
+            }
+        };
     }
 }
 

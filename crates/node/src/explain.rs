@@ -14,7 +14,7 @@ mod probe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_api::Problem;
 use nearside_api::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
 use nearside_api::order::{Parts, whole};
@@ -94,13 +94,16 @@ pub(crate) async fn explain(engine: &Arc<Engine>, question: &Question) -> Result
     let now = engine.clock.now();
     if is_plain(&request)
         && let Some(first) = slices::first(engine, site, &request)
+        && let Some(told) = Case::of(engine, site, first, now).explain(question.probe).await?
     {
-        request = first;
+        return Ok(told);
     }
-    let key = engine.key(site, &request, now);
-    let case = Case { engine: Arc::clone(engine), site, request, key, now };
-    case.explain(question.probe).await
+    let told = Case::of(engine, site, request, now).explain(question.probe).await?;
+    told.ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "whole", "the whole is no block"))
 }
+
+/// The client of a request that nobody has sent: of TEST-NET-1 (RFC 5737), so that no origin gives it more than others.
+const NOBODY: ([u8; 4], u16) = ([192, 0, 2, 1], 0);
 
 /// The request that a question is about, as a front would hold it.
 fn request(question: &Question) -> Result<Request, Problem> {
@@ -127,7 +130,7 @@ fn request(question: &Question) -> Result<Request, Problem> {
         target: Bytes::from(target),
         version: Version::HTTP_11,
         fields,
-        client: Client::new(([127, 0, 0, 1], 0).into()),
+        client: Client::new(NOBODY.into()),
         trace,
         interims: Interims::none(),
         block: None,
@@ -162,7 +165,13 @@ fn why(reason: Reason) -> Why {
 }
 
 impl Case {
-    async fn explain(self, probe: bool) -> Result<Explanation, Problem> {
+    fn of(engine: &Arc<Engine>, site: usize, request: Request, now: Timestamp) -> Self {
+        let key = engine.key(site, &request, now);
+        Self { engine: Arc::clone(engine), site, request, key, now }
+    }
+
+    /// Nothing where a block is asked for, and the answer shows that there are none: the whole is to be looked into.
+    async fn explain(self, probe: bool) -> Result<Option<Explanation>, Problem> {
         let Decided { outcome, ask, entry, is_alone } = self.decide();
         let mut causes = Causes::of_request(&self, &outcome);
         if let Some(entry) = &entry {
@@ -173,7 +182,10 @@ impl Case {
         // What is on its way already need not be asked for.
         let asks = probe && outcome.verdict != Verdict::Collapsed;
         let (outcome, probe) = match ask.filter(|_| asks) {
-            Some(ask) => probe::probe(&self, outcome, &ask, is_alone, &mut causes).await,
+            Some(ask) => match probe::probe(&self, outcome, &ask, is_alone, &mut causes).await {
+                Some(probed) => probed,
+                None => return Ok(None),
+            },
             None => (outcome, None),
         };
         let verdict = Told {
@@ -182,7 +194,7 @@ impl Case {
             why: why(outcome.decision()),
         };
         let engine = &self.engine;
-        Ok(Explanation {
+        Ok(Some(Explanation {
             node: engine.config.id.to_string(),
             site: engine.config.sites.get(self.site).map(|site| site.name.clone()),
             causes: causes.told(outcome.decision()),
@@ -191,7 +203,7 @@ impl Case {
             stored: self.stored(entry.as_ref()),
             near,
             probe,
-        })
+        }))
     }
 
     /// What becomes of it, as far as this node can tell.

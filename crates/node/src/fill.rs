@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use carry::stream;
-pub(crate) use fetched::{Fetched, Unstored};
-pub(crate) use judge::{Judged, judge};
+pub(crate) use fetched::{Fetched, Unstored, refuses_head};
+pub(crate) use judge::{Judged, REWRITTEN, judge};
 pub(crate) use table::{Fills, Joined};
 
 use carry::{Passing, keep, pass};

@@ -34,7 +34,7 @@ struct Cells {
     /// By verdict.
     durations: Box<[Histogram]>,
     first_bytes: Box<[Histogram]>,
-    /// By reason; of hits it is always the same, so that they are not counted here.
+    /// By reason; of hits only those that have one. Under `fresh` these once more: it is all hits but these.
     decisions: Box<[AtomicU64]>,
 }
 
@@ -124,10 +124,16 @@ impl Metrics {
         if let Some(cell) = cells.bytes.get(site) {
             add(cell, record.bytes);
         }
-        if record.outcome.verdict != Verdict::Hit
+        if (record.outcome.verdict != Verdict::Hit || record.outcome.reason.is_some())
             && let Some(cell) = cells.decisions.get(record.outcome.decision() as usize)
         {
             add(cell, 1);
+            // All other hits are fresh.
+            if record.outcome.verdict == Verdict::Hit
+                && let Some(cell) = cells.decisions.get(Reason::Fresh as usize)
+            {
+                add(cell, 1);
+            }
         }
         if let (Some(duration), Some(first)) = (cells.durations.get(verdict), cells.first_bytes.get(verdict)) {
             duration.add_alone(record.times.duration());

@@ -19,7 +19,8 @@ const BYTES: usize = 55;
 pub(crate) struct Trace {
     /// In hexadecimal, as everywhere.
     id: [u8; 32],
-    flags: [u8; 2],
+    /// Whoever asked may have recorded it.
+    is_sampled: bool,
     /// It came with the request.
     is_given: bool,
 }
@@ -37,7 +38,9 @@ impl Trace {
         let (first, second) = id.split_at_mut(16);
         hexadecimal(random(), first);
         hexadecimal(random(), second);
-        Self { id, flags: *b"00", is_given: false }
+        // Samplers that follow their parent, as those of OpenTelemetry do by themselves, drop what is not marked: an origin would see
+        // none of its traces any more.
+        Self { id, is_sampled: true, is_given: false }
     }
 
     /// "If the version cannot be parsed, the vendor creates a new traceparent"; a higher version may be longer (§4.3).
@@ -52,8 +55,11 @@ impl Trace {
         if !is_right || version == b"ff" || is_zero(id) || is_zero(parent) || !rest.is_empty() && !may_be_longer {
             return None;
         }
-        let (id, flags) = (id.try_into().ok()?, flags.try_into().ok()?);
-        (version.len() == 2 && parent.len() == 16).then_some(Self { id, flags, is_given: true })
+        // Of the flags only this one is known to all versions (§3.2.2.5.1); "vendors MUST set [others] to zero" (§3.2.2.5.2).
+        let is_sampled = matches!(flags, [_, b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f']);
+        let id = id.try_into().ok()?;
+        let right = version.len() == 2 && parent.len() == 16 && flags.len() == 2;
+        right.then_some(Self { id, is_sampled, is_given: true })
     }
 
     /// The id, in hexadecimal.
@@ -65,7 +71,8 @@ impl Trace {
     pub(crate) fn carry_on(&self, fields: &mut HeaderMap) {
         let mut parent = [0; 16];
         hexadecimal(random(), &mut parent);
-        let value = [b"00-", &self.id[..], b"-", &parent, b"-", &self.flags].concat();
+        let flags: &[u8] = if self.is_sampled { b"01" } else { b"00" };
+        let value = [b"00-", &self.id[..], b"-", &parent, b"-", flags].concat();
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
             fields.insert(TRACEPARENT, value);
         }
@@ -133,6 +140,12 @@ mod tests {
             assert_ne!(trace.id(), id.as_bytes(), "{lines:?}");
             assert!(Trace::parse(fields[TRACEPARENT].as_bytes()).is_some(), "{fields:?}");
             assert!(!fields.contains_key(TRACESTATE), "{lines:?}");
+        }
+        let (_, begun) = of(&[]);
+        assert!(begun[TRACEPARENT].to_str().unwrap().ends_with("-01"), "samplers that follow their parent keep it");
+        for (given, sent) in [("00", "-00"), ("ff", "-01"), ("02", "-00"), ("03", "-01")] {
+            let (_, fields) = of(&[&format!("00-{id}-00f067aa0ba902b7-{given}")]);
+            assert!(fields[TRACEPARENT].to_str().unwrap().ends_with(sent), "{given}: {fields:?}");
         }
         // A later version may say more.
         assert_eq!(of(&[&format!("01-{id}-00f067aa0ba902b7-01-more")]).0.id(), id.as_bytes());

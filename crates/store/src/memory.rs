@@ -335,6 +335,11 @@ impl Store {
         self.slots.walk(shown, |_| {});
     }
 
+    /// Shows the keys of which `wanted` says so, a few at a time. Others wait while `wanted` looks, but not while `found` does.
+    pub fn each_key_like(&self, wanted: impl Fn(&[u8]) -> bool, found: impl FnMut(&[u8])) {
+        self.slots.walk(|key, _| wanted(key), found);
+    }
+
     fn purge_before(&self, key: &[u8], since: Epoch, purge: Purge, now: Timestamp) -> usize {
         let mut purged = 0;
         self.slots.compute(key, now, |old| {

@@ -247,13 +247,18 @@ async fn what_needs_more_than_one_node_or_a_moment_is_named_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_have_sent_is_not_told() {
-    let bed = bed((200, "cache-control: max-age=600\r\nvary: cookie, authorization, accept-language\r\n"), |config| {
-        config.sites[0].key.cookies = vec!["session".parse().unwrap()];
-    })
+    let bed = bed(
+        (200, "cache-control: max-age=600\r\nvary: cookie, authorization, accept-language, x-session\r\n"),
+        |config| {
+            config.sites[0].key.cookies = vec!["session".parse().unwrap()];
+        },
+    )
     .await;
-    const SECRETS: &[(&str, &str)] = &[("cookie", "session=hidden-1"), ("accept-language", "mi")];
+    const SECRETS: &[(&str, &str)] =
+        &[("cookie", "session=hidden-1"), ("accept-language", "mi"), ("x-session", "hidden-3")];
     bed.ask(Speech::H1, request(("GET", "/p", SECRETS))).await;
     bed.get("/p?token=hidden-2").await;
+    bed.get("/p?hidden-4").await;
     for asked in [("GET", "/p", &[][..]), ("GET", "/p?other=1", &[])] {
         let explanation = explain(&bed, asked, false).await;
         let text = serde_json::to_string(&explanation).unwrap();
@@ -262,9 +267,68 @@ async fn what_others_have_sent_is_not_told() {
     let explanation = explain(&bed, GET, false).await;
     assert_eq!(
         explanation.stored[0].variant.replace(' ', ""),
-        "accept-language:mi;authorization:…;cookie:…;cookiesession:…"
+        "accept-language:mi;authorization;cookie:…;x-session:…;cookiesession:…"
     );
-    assert_eq!(explanation.near[0].examples, [format!("http://{HOST}/p?token=…")]);
+    let mut examples = explanation.near[0].examples.clone();
+    examples.sort();
+    assert_eq!(examples, ["token=…", "…"].map(|query| format!("http://{HOST}/p?{query}")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_is_nobody_that_an_origin_knows() {
+    let heads = Arc::new(parking_lot::Mutex::new(String::new()));
+    let seen = Arc::clone(&heads);
+    let address = scripted(Duration::ZERO, move |head: &str| {
+        seen.lock().push_str(head);
+        answer(200, "cache-control: max-age=60\r\n", "body")
+    });
+    let address = address.await;
+    let bed = Bed::with(move |config| config.sites[0].origins = vec![crate::bed::upstream(address)]).await;
+    explain(&bed, GET, true).await;
+    let head = heads.lock().clone();
+    assert!(head.contains("x-forwarded-for: 192.0.2.1") && !head.contains("127.0.0.1\r\nx-"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_cut_into_blocks_is_looked_into_as_a_whole() {
+    let bed = bed((200, "cache-control: max-age=600\r\n"), |config| config.sites[0].slice = true).await;
+    for asked in [GET, ("GET", "/part", &[("range", "bytes=1-2")])] {
+        let told = explain(&bed, asked, true).await;
+        assert_eq!((told.verdict.cache.as_str(), told.key.unwrap().block), ("miss", None), "{:?}", told.verdict);
+        assert!(told.probe.unwrap().stored);
+        let got = bed.ask(Speech::H1, request(asked)).await;
+        assert!(got.cache().contains("fwd=uri-miss") && got.cache().contains("; stored"), "{}", got.cache());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_waits_for_and_a_head_that_is_not_known_are_told_as_they_come() {
+    let slow =
+        scripted(Duration::from_millis(300), |_: &str| answer(200, "cache-control: max-age=1\r\n", "body")).await;
+    let mut bed = Bed::with(move |config| {
+        config.sites[0].origins = vec![crate::bed::upstream(slow)];
+        config.sites[0].stale_deadline = Some(Duration::from_millis(100));
+    })
+    .await;
+    bed.get("/p").await;
+    bed.advance(5);
+    let verdict = explain(&bed, GET, true).await.verdict;
+    assert_eq!((verdict.cache.as_str(), verdict.why.reason.as_str()), ("stale", "stale-deadline"));
+    let got = bed.get("/p").await;
+    assert!(got.cache().contains("detail=stale-deadline"), "{}", got.cache());
+
+    let no_head = scripted(Duration::ZERO, |head: &str| match head.starts_with("head") {
+        true => answer(405, "", ""),
+        false => answer(200, "cache-control: max-age=1\r\n", "body"),
+    });
+    let no_head = no_head.await;
+    let mut bed = Bed::with(move |config| config.sites[0].origins = vec![crate::bed::upstream(no_head)]).await;
+    bed.get("/p").await;
+    bed.advance(5);
+    let asked: Asked = ("HEAD", "/p", &[]);
+    let verdict = explain(&bed, asked, true).await.verdict;
+    assert_eq!(verdict.cache, "expired");
+    assert!(bed.ask(Speech::H1, request(asked)).await.cache().contains("fwd=stale; fwd-status=200; stored"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,6 +357,7 @@ async fn explaining_what_would_be_stored_in_blocks_begins_none() {
     let purged = bed.order(serde_json::json!({ "urls": [format!("http://{HOST}{}", asked.1)] })).await;
     assert_eq!(purged["nodes"][0]["matched"], 0, "nothing was begun: {purged}");
     bed.ask(Speech::H1, request(asked)).await;
+    bed.until_idle().await;
     let warm = explain(&bed, asked, false).await;
     assert_eq!((warm.verdict.cache.as_str(), warm.stored[0].status), ("hit", 206));
 }

@@ -54,19 +54,19 @@ pub(super) fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut V
         out.extend_from_slice(b",\"ttl\":");
         out.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
     }
-    if outcome.verdict != Verdict::Hit || record.cut.is_some() {
+    if outcome.verdict != Verdict::Hit || outcome.reason.is_some() || record.trace.is_some() || record.cut.is_some() {
         json_of_others(record, out);
     }
     json_of_client(record, out);
     out.extend_from_slice(b"}\n");
 }
 
-/// The fields that a hit has none of.
+/// The fields that a plain hit has none of.
 #[cold]
 fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
     let outcome = record.outcome;
     let texts = [
-        ("reason", Some(outcome.decision().token())),
+        ("reason", Some(outcome.decision()).filter(|reason| *reason != Reason::Fresh).map(Reason::token)),
         ("upstream", outcome.upstream.as_deref()),
         ("error", record.cut),
     ];
@@ -302,5 +302,20 @@ mod tests {
         let head = r#"192.0.2.1 - - [21/Sep/2026:14:13:20 +0000] "GET /a\x5C\x01\xFF?… HTTP/1.1" 200 5"#;
         let expected = format!("{head} {}\n", r#""https://elsewhere.example/p" "a \x22browser\x22""#);
         assert_eq!(String::from_utf8(line).unwrap(), expected);
+
+        // A shield's hit belongs to a trace as its edge's miss does; a plain hit has nothing more to say.
+        let mut hit = Outcome::new(Verdict::Hit, Some(0));
+        let mut line_of = |outcome: &Outcome, has_trace: bool| -> serde_json::Value {
+            let mut line = Vec::new();
+            let record = Record { outcome, trace: record.trace.filter(|_| has_trace), ..record };
+            json(&prefix("edge", "w"), &record, stamp.at(Timestamp::from_millis(0)), &mut line);
+            serde_json::from_slice(&line).unwrap()
+        };
+        let plain = line_of(&hit, false);
+        assert!(plain.get("trace_id").is_none() && plain.get("reason").is_none());
+        let traced = line_of(&hit, true);
+        assert!(traced.get("trace_id").is_some() && traced.get("reason").is_none());
+        hit.reason = Some(Reason::Precondition);
+        assert_eq!(line_of(&hit, false)["reason"], "precondition");
     }
 }

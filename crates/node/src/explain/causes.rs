@@ -6,6 +6,7 @@
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, DATE, EXPIRES, LAST_MODIFIED, PRAGMA, VARY, VIA};
 use http::{HeaderMap, HeaderName, StatusCode};
 use nearside_api::explanation::{Cause, Near};
+use nearside_semantics::cache_status::Forward;
 use nearside_semantics::directives::{RequestDirectives, ResponseDirectives, Seconds};
 use nearside_semantics::fields::{Fields, members};
 use nearside_semantics::lifetime::{Source, heuristically_cacheable};
@@ -15,6 +16,7 @@ use nearside_store::Entry;
 
 use super::life::{Stated, since_date};
 use super::{Case, joined, why};
+use crate::fill::REWRITTEN;
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::{Kind, Reason};
 
@@ -79,13 +81,13 @@ impl Causes {
         let wants_newer = directives.no_cache || directives.max_age.is_some() || directives.no_store;
         if wants_newer && !engine.rules(*site).honours_requests {
             causes.add(Reason::ClientIgnored, cache_control(&request.fields));
-        } else if wants_newer && outcome.forward.is_some() {
+        } else if wants_newer && outcome.forward == Some(Forward::Request) {
             causes.add(Reason::ClientAsked, cache_control(&request.fields));
         }
         if outcome.verdict == Verdict::Bypass {
             causes.add(outcome.decision(), request.method.to_string());
         }
-        if outcome.forward == Some(nearside_semantics::cache_status::Forward::VaryMiss) {
+        if outcome.forward == Some(Forward::VaryMiss) {
             causes.look_at_variants(case);
         }
         if outcome.forward.is_some() && engine.hops.are_down(*site) {
@@ -148,7 +150,7 @@ impl Causes {
         response_time: Timestamp,
         life: Freshness,
     ) {
-        self.look_at_refusals(status, fields, stated);
+        self.look_at_refusals(case, status, fields, stated);
         self.look_at_spelling(fields);
         self.look_at_fields(case, fields, stated, response_time);
         self.look_at_clock(fields, response_time);
@@ -158,7 +160,7 @@ impl Causes {
     }
 
     /// What the answer says against being stored.
-    fn look_at_refusals(&mut self, status: StatusCode, fields: &HeaderMap, stated: &Stated) {
+    fn look_at_refusals(&mut self, case: &Case, status: StatusCode, fields: &HeaderMap, stated: &Stated) {
         let said =
             || if stated.control.targeted { "a targeted field says so".to_owned() } else { cache_control(fields) };
         let directives = &stated.control.directives;
@@ -174,7 +176,8 @@ impl Causes {
                 self.add(reason, said());
             }
         }
-        if let Some(cookie) = fields.get(http::header::SET_COOKIE) {
+        let keeps_cookies = case.engine.rules(case.site).store.set_cookie;
+        if let Some(cookie) = fields.get(http::header::SET_COOKIE).filter(|_| !keeps_cookies) {
             // Its value is a secret.
             let cookie = super::text(cookie.as_bytes());
             let name = cookie.split_once('=').map_or("…", |(name, _)| name);
@@ -307,8 +310,7 @@ impl Causes {
         let evidence = || format!("vary: {}", joined(fields, &VARY));
         let names: Vec<_> =
             fields.lines(&VARY).flat_map(members).map(|name| super::text(name).to_ascii_lowercase()).collect();
-        let rewritten = |name: &str| name.starts_with("x-forwarded-") || ["via", "cdn-loop"].contains(&name);
-        if names.iter().any(|name| name == "*" || rewritten(name)) {
+        if names.iter().any(|name| name == "*" || REWRITTEN.iter().any(|rewritten| *rewritten == **name)) {
             self.add(Reason::VaryAll, evidence());
         }
         if names.iter().any(|name| name == "cookie") {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, StatusCode};
 use nearside_api::explanation::{Freshness as Told, Stored};
 use nearside_semantics::Timestamp;
@@ -82,7 +81,12 @@ fn source(stated: &Stated) -> &'static str {
     }
 }
 
-/// The request that a variant answered, as far as it selects. Another's cookies and credentials are nobody's business.
+/// Whether what a field holds says only how somebody wants an answer, and not who it is.
+fn is_harmless(name: &str) -> bool {
+    name.starts_with("accept") || name.starts_with("sec-ch-") || ["save-data", "x-forwarded-proto"].contains(&name)
+}
+
+/// The request that a variant answered, as far as it selects. What others have sent beyond preferences is nobody's business.
 fn variant(key: &[u8]) -> String {
     let line = |line: &[u8]| {
         let line = text(line);
@@ -91,7 +95,7 @@ fn variant(key: &[u8]) -> String {
             Some(cookie) => (format!("cookie {}", cookie.split(';').next().unwrap_or_default()), true),
             None => {
                 let name = line.split(':').next().unwrap_or_default();
-                (name.to_owned(), [COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|secret| *secret == *name))
+                (name.to_owned(), !is_harmless(name) && line.len() > name.len())
             }
         };
         if secret { format!("{name}: …") } else { line }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use nearside_api::Problem;
 use nearside_api::explanation::Near;
+use tokio::sync::Mutex;
 
 use super::{Case, split};
 use crate::reason::Reason;
@@ -16,6 +17,8 @@ use crate::reason::Reason;
 const EXAMPLES_MAX: usize = 5;
 /// Parameters that are told by name.
 const PARAMETERS_MAX: usize = 20;
+/// Parameters of a query that are compared with another's.
+const COMPARED_MAX: usize = 64;
 
 /// Parameters that say where a visitor came from, and hardly ever what is wanted: as the advertising networks and mailers
 /// that add them document them.
@@ -42,14 +45,18 @@ pub(super) fn is_noise(name: &str) -> bool {
     name.starts_with("utm_") || NOISE.contains(&name)
 }
 
+/// One at a time looks at all keys: many at once would take the processors from those who serve.
+static LOOKING: Mutex<()> = Mutex::const_new(());
+
 /// Looks at all keys, which takes as long as there are many: not on a serving thread.
 pub(super) async fn find(case: &Case) -> Result<Vec<Near>, Problem> {
     let (engine, key, site) = (Arc::clone(&case.engine), case.key.bytes.clone(), case.site);
     let walk = move || {
         let own = Parts::of(&key)?;
         let found = RefCell::new(BTreeMap::<Reason, Found>::new());
-        engine.store.each_key(|other, _| {
-            let Some(parts) = Parts::of(other).filter(|_| *other != *key) else { return };
+        let is_like = |other: &[u8]| *other != *key && Parts::of(other).is_some_and(|other| own.is_like(&other));
+        engine.store.each_key_like(is_like, |other| {
+            let Some(parts) = Parts::of(other) else { return };
             let Some((kind, parameters)) = own.differs(&parts) else { return };
             if kind != Reason::HostVariants || engine.sites.find(parts.host.as_bytes()) == Some(site) {
                 found.borrow_mut().entry(kind).or_default().add(&parts, parameters);
@@ -59,6 +66,7 @@ pub(super) async fn find(case: &Case) -> Result<Vec<Near>, Problem> {
     };
     let failed =
         |_panicked| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the keys could not be looked at");
+    let _looking = LOOKING.lock().await;
     Ok(tokio::task::spawn_blocking(walk).await.map_err(failed)?.unwrap_or_default())
 }
 
@@ -80,7 +88,14 @@ impl<'k> Parts<'k> {
     }
 
     fn parameters(&self) -> Vec<&'k str> {
-        self.query.into_iter().flat_map(|query| query.split('&')).filter(|parameter| !parameter.is_empty()).collect()
+        let parameters = self.query.into_iter().flat_map(|query| query.split('&'));
+        parameters.filter(|parameter| !parameter.is_empty()).take(COMPARED_MAX).collect()
+    }
+
+    /// Whether another key may differ in one thing; cheap, as it is asked while others wait.
+    fn is_like(&self, other: &Self) -> bool {
+        let path = self.path.trim_end_matches('/');
+        path.eq_ignore_ascii_case(other.path.trim_end_matches('/'))
     }
 
     /// In what one thing another key differs; and the parameters that do, if it is the query.
@@ -118,8 +133,9 @@ fn difference(one: &[&str], other: &[&str]) -> Vec<String> {
     names
 }
 
+/// The name of a parameter; one without a value may be a secret itself.
 fn name(parameter: &str) -> &str {
-    parameter.split('=').next().unwrap_or_default()
+    parameter.split_once('=').map_or("…", |(name, _)| name)
 }
 
 /// What two spellings of a path have in common, where they are likely to mean the same.
@@ -143,7 +159,14 @@ impl Found {
         }
         if self.examples.len() < EXAMPLES_MAX {
             // Others have asked for it: what their parameters held may be a secret.
-            let names: Vec<_> = parts.parameters().iter().map(|parameter| format!("{}=…", name(parameter))).collect();
+            let names: Vec<_> = parts
+                .parameters()
+                .iter()
+                .map(|parameter| match name(parameter) {
+                    "…" => "…".to_owned(),
+                    name => format!("{name}=…"),
+                })
+                .collect();
             let query = if names.is_empty() { String::new() } else { format!("?{}", names.join("&")) };
             self.examples.push(format!("{}://{}{}{query}", parts.scheme, parts.host, parts.path));
         }

@@ -1,6 +1,7 @@
 //! Asks the next hop as a fill would, and judges its answer as a fill would; nothing of it is kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use nearside_api::explanation::Probe;
@@ -10,23 +11,27 @@ use nearside_store::Entry;
 use super::causes::{Causes, cache_control};
 use super::life::{Stated, arithmetic};
 use super::{Case, joined, told};
-use crate::fill::{Judged, Plan, Unstored, judge};
+use crate::fill::{Judged, Plan, Unstored, judge, refuses_head};
+use crate::h1::response::ResponseHead;
 use crate::h1::write::CACHE_STATUS;
 use crate::hop::{Asked, HopError};
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
+use crate::request::Engine;
 use crate::request::forward::is_failure;
 use crate::request::lookup::Ask;
 use crate::request::plan::{plan, plan_alone};
+use crate::request::slices::can_be_cut;
 
-/// What becomes of the request, now that the next hop has been asked; and what it answered.
+/// What becomes of the request, now that the next hop has been asked; and what it answered. Nothing where a block was asked for, and
+/// the answer shows that its URL cannot be stored in blocks.
 pub(super) async fn probe(
     case: &Case,
     mut outcome: Outcome,
     ask: &Ask,
     is_alone: bool,
     causes: &mut Causes,
-) -> (Outcome, Option<Probe>) {
+) -> Option<(Outcome, Option<Probe>)> {
     let Case { engine, site, request, key, .. } = case;
     let mut plan = if is_alone {
         plan_alone(engine, *site, request, key.clone())
@@ -38,16 +43,33 @@ pub(super) async fn probe(
     }
     let to = engine.hops.candidates(*site, &key.exact);
     let mut asked = engine.hops.ask(&to, &plan.forward, &engine.clock, &|_| {}).await;
+    if plan.forward.method == Method::HEAD && asked.as_ref().is_ok_and(|asked| refuses_head(asked.head.status)) {
+        plan.forward.method = Method::GET;
+        asked = engine.hops.ask(&to, &plan.forward, &engine.clock, &|_| {}).await;
+    }
     if asked.as_ref().is_ok_and(|asked| speaks_of_another(ask, asked)) {
         asked = engine.hops.ask(&to, &plan.forward.unconditional(), &engine.clock, &|_| {}).await;
     }
     match asked {
-        Ok(asked) => answered(case, outcome, ask, &plan, asked, causes),
+        Ok(asked) if request.block.is_some() && shows_whole(engine, &asked) => None,
+        Ok(asked) => Some(answered(case, outcome, ask, &plan, asked, causes)),
         Err(error) => {
             outcome.upstream = error.hop();
-            (failed(case, outcome, ask, &error, causes), None)
+            Some((failed(case, outcome, ask, &error, causes), None))
         }
     }
+}
+
+/// Whether the answer to a block is one that cannot be cut into blocks.
+fn shows_whole(engine: &Engine, asked: &Asked) -> bool {
+    let ResponseHead { status, fields, .. } = &asked.head;
+    [StatusCode::OK, StatusCode::PARTIAL_CONTENT].contains(status) && !can_be_cut(*status, fields, engine.clock.now())
+}
+
+/// Whether a client would not have waited so long, and have got what is stored.
+fn is_late(case: &Case, ask: &Ask, waited: Duration) -> bool {
+    let deadline = case.engine.rules(case.site).stale_deadline;
+    deadline.is_some_and(|deadline| waited > deadline) && is_servable(case, ask)
 }
 
 /// Whether a 304 is not about what is stored (RFC 9111 §4.3.4), so that the whole has to be asked for.
@@ -94,6 +116,12 @@ fn answered(
     if let Some(reason) = outcome.reason.filter(|_| !stored) {
         // Where nothing was found that says it better.
         causes.add(reason, format!("status {}; {}", status.as_u16(), cache_control(&fields)));
+    }
+    if is_late(case, ask, wait.duration) {
+        // Whoever asks later gets what has come.
+        outcome.verdict = Verdict::Stale;
+        outcome.reason = Some(Reason::StaleDeadline);
+        causes.add(Reason::StaleDeadline, format!("it took {:.1} s", wait.duration.as_secs_f64()));
     }
     let probe = Probe {
         hop: asked.hop.name.to_string(),

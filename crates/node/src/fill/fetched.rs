@@ -151,7 +151,7 @@ impl Fetched {
 
     /// Whether a HEAD was asked, and the next hop does not know that method.
     pub(crate) fn refuses_head(&self) -> bool {
-        self.by_head && matches!(self.head.status.as_u16(), 405 | 501)
+        self.by_head && refuses_head(self.head.status)
     }
 
     /// What the cache did for the one who led.
@@ -220,4 +220,9 @@ impl Fetched {
             body: Arc::clone(&self.body),
         }
     }
+}
+
+/// Whether a next hop that answers so does not know HEAD.
+pub(crate) fn refuses_head(status: StatusCode) -> bool {
+    [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED].contains(&status)
 }

@@ -1,7 +1,7 @@
 //! Whether an answer is stored, and for how long: the law is `semantics`', the policy the site's, the room the store's.
 
 use http::header::{RANGE, VIA};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::lifetime::lifetime;
 use nearside_semantics::reuse::Freshness;
@@ -42,10 +42,12 @@ impl Plan {
     }
 }
 
-/// Whether a response depends on fields that this node writes anew: what the client sent says nothing about them.
+/// Fields that this node writes anew: what the client sent says nothing about them.
+pub(crate) static REWRITTEN: [HeaderName; 5] = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
+
+/// Whether a response depends on fields that this node writes anew.
 fn varies_on_rewritten(vary: &Vary) -> bool {
-    let rewritten = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
-    let is_rewritten = |nominee: &Nominee| matches!(nominee, Nominee::Field(name) if rewritten.contains(name));
+    let is_rewritten = |nominee: &Nominee| matches!(nominee, Nominee::Field(name) if REWRITTEN.contains(name));
     matches!(vary, Vary::On(nominees) if nominees.iter().any(is_rewritten))
 }
 

@@ -103,7 +103,7 @@ impl Hops {
                 }
                 Ok(asked) => {
                     hop.succeeded();
-                    return Ok(asked);
+                    return Ok(asked.counted());
                 }
             }
         }
@@ -188,7 +188,7 @@ impl Hops {
         hop.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address: connection.address, place, since, deadline: instant() + self.timeouts.total };
-        Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection))
+        Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection).counted())
     }
 
     async fn connect_any(&self, to: &[Arc<Hop>], urgency: Urgency) -> Result<(Arc<Hop>, Connection), HopError> {

@@ -91,7 +91,6 @@ impl Asked {
         // It goes from future to future, each of which would have to be as large.
         let Known { address, place, since, deadline } = connection;
         let waited = instant().saturating_duration_since(since);
-        hop.health.waits.add(waited);
         Box::new(Self {
             hop,
             head,
@@ -106,6 +105,12 @@ impl Asked {
             deadline,
             place,
         })
+    }
+
+    /// Counts how long it was waited for: of requests, and not of probes of health.
+    pub(super) fn counted(self: Box<Self>) -> Box<Self> {
+        self.hop.health.waits.add(self.waited);
+        self
     }
 
     /// The fields that travel on, which are taken out.

@@ -266,12 +266,14 @@ impl Metrics {
 
     fn encode_decisions(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
         for reason in Reason::ALL {
-            let counted = self.sum(|cells| cells.decisions.get(*reason as usize));
-            let hits =
-                if *reason == Reason::Fresh { self.requests_where(|verdict| verdict == Verdict::Hit) } else { 0 };
-            if counted + hits > 0 {
+            let mut counted = self.sum(|cells| cells.decisions.get(*reason as usize));
+            if *reason == Reason::Fresh {
+                // Of these the hits that have a reason of their own are counted.
+                counted = self.requests_where(|verdict| verdict == Verdict::Hit).saturating_sub(counted);
+            }
+            if counted > 0 {
                 let labels = [("reason", reason.token())];
-                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&(counted + hits), None)?;
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&counted, None)?;
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::server_timing;
 use crate::trace::Trace;
 
 /// Everything that is told of a request once it is over.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'r> {
     pub(crate) method: &'r str,
     pub(crate) scheme: Scheme,

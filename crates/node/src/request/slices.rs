@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::strip_conditions;
 use nearside_semantics::key::Scheme;
 use nearside_semantics::range::{self, Part, Span};
@@ -55,9 +56,7 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
         return Some(answer);
     }
     let fields = answer.head.fields();
-    let cuts = answer.status == StatusCode::PARTIAL_CONTENT
-        && strong_validator(fields, engine.clock.now()).is_some()
-        && !fields.contains_key(CONTENT_ENCODING);
+    let cuts = can_be_cut(answer.status, fields, engine.clock.now());
     match block.whole(fields).filter(|_| cuts) {
         Some(whole) if is_kept(&answer) => Some(url.assemble(request, block, answer, whole)),
         _ => {
@@ -76,6 +75,13 @@ pub(crate) fn first(engine: &Arc<Engine>, site: usize, request: &Request) -> Opt
         Slicing::Blocks(number) => Some(url.block(Block { number, index })),
         Slicing::Whole => None,
     }
+}
+
+/// Whether the answer to a block shows that its URL can be stored in blocks.
+pub(crate) fn can_be_cut(status: StatusCode, fields: &HeaderMap, now: Timestamp) -> bool {
+    status == StatusCode::PARTIAL_CONTENT
+        && strong_validator(fields, now).is_some()
+        && !fields.contains_key(CONTENT_ENCODING)
 }
 
 /// What is asked for in blocks, and the number of the first.
