@@ -248,7 +248,7 @@ impl Node {
 }
 
 /// Ports that are free now.
-fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     // Bound together, so that they differ.
     let mut listeners = Vec::new();
     let mut ports = [0; N];

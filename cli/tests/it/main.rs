@@ -8,5 +8,6 @@
 )]
 
 mod dependencies;
+mod loadtest;
 mod scenarios;
 mod wrong_input;
