@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use nearside_config::{
     AccessLog, ByteSize, Cache, Config, Fallback, Follows, Limits, ListenAddress, LogFormat, LogSink, NodeId,
-    OriginLimits, Public, PublicUrl, Role, Secret, Site, Span, Timeouts, TlsListener, Upstream, default_id,
+    OriginLimits, Public, PublicUrl, Role, Secret, Site, Span, Timeouts, TlsListener, Traces, Upstream, default_id,
 };
 use nearside_geo::City;
 use nearside_node::{Clock, Node, StartError, Stopped};
@@ -181,6 +181,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             access_log: AccessLog::default(),
+            traces: Traces::default(),
             origins: OriginLimits::default(),
             sites: Vec::new(),
         },

@@ -7,7 +7,8 @@ use nearside_geo::City;
 use toml::de::DeTable;
 
 use crate::model::{
-    AccessLog, Cache, Config, Fallback, Limits, LogSink, OriginLimits, Public, Role, Timeouts, TlsListener, default_id,
+    AccessLog, Cache, Config, Fallback, Limits, LogSink, OriginLimits, Public, Role, Timeouts, TlsListener, Traces,
+    default_id,
 };
 use crate::problem::{ConfigError, Problem};
 use crate::section::{Findings, Section};
@@ -125,6 +126,7 @@ fn config(root: &Section<'_>) -> Option<Config> {
         limits: limits(&root.section("limits")),
         timeouts: timeouts(&root.section("timeouts")),
         access_log: access_log(&root.section("access_log")),
+        traces: traces(&root.section("traces")),
         origins: origins(&root.section("origins")),
         sites,
     };
@@ -293,6 +295,15 @@ fn access_log(section: &Section<'_>) -> AccessLog {
         sink: section.get::<String>("file").map_or(LogSink::Stdout, |path| LogSink::File(PathBuf::from(path))),
         clients: section.or("clients", defaults.clients),
     }
+}
+
+fn traces(section: &Section<'_>) -> Traces {
+    let otlp: Option<Upstream> = section.get("otlp");
+    if otlp.as_ref().is_some_and(|collector| collector.tls) {
+        let help = "run a collector on this machine, which passes spans on over TLS";
+        section.object("otlp", "spans are sent in clear only", "https is not spoken to collectors", help);
+    }
+    Traces { otlp, one_in: section.number("one_in", Traces::default().one_in, 1..=1_000_000_000) }
 }
 
 /// A number that was checked to be small, on any platform.

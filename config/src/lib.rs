@@ -17,7 +17,7 @@ pub use model::{
     AccessLog, Answer, Cache, Config, Console, ControlConfig, Dns, EventType, Fallback, Follows, Hook, Keep, Key,
     Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy, Public,
     PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SetCookie, Signature, Site, Steering, Template, Timeouts,
-    TlsListener, Token, Wan, WanLink, WanPlace, Webhook, default_id,
+    TlsListener, Token, Traces, Wan, WanLink, WanPlace, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

@@ -62,6 +62,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Where access-log lines go.
     pub access_log: AccessLog,
+    /// Where spans of traces go.
+    pub traces: Traces,
     /// What may be asked of an origin.
     pub origins: OriginLimits,
     /// The sites it serves; never empty.
@@ -253,6 +255,21 @@ impl Default for Timeouts {
             upstream_idle: secs(50),
             drain: secs(30),
         }
+    }
+}
+
+/// Traces of requests (W3C Trace Context).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// The collector of OpenTelemetry that gets spans; in clear.
+    pub otlp: Option<Upstream>,
+    /// Of the traces that begin here, one in so many is marked as sampled; at least 1.
+    pub one_in: u64,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { otlp: None, one_in: 1 }
     }
 }
 

@@ -122,7 +122,7 @@ fn request(question: &Question) -> Result<Request, Problem> {
         .map_err(|_none| Problem::unprocessable("url", "its host cannot stand in a field"))?;
     fields.insert(http::header::HOST, authority.clone());
     let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-    let trace = Trace::of(&fields);
+    let trace = Trace::of(&fields, 1);
     Ok(Request {
         method,
         scheme,

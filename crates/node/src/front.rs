@@ -25,12 +25,14 @@ use crate::access_log::Log;
 use crate::metrics::Metrics;
 use crate::request::Engine;
 use crate::request::finish::Record;
+use crate::trace::Exporter;
 
 /// What all connections of one serving thread share.
 pub(crate) struct Worker {
     pub(crate) engine: Arc<Engine>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) log: Arc<Log>,
+    traces: Option<Arc<Exporter>>,
     /// Its number, for the cells that it counts into.
     pub(crate) thread: usize,
     scratch: Mutex<h1::Scratch>,
@@ -40,11 +42,18 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, log: Arc<Log>, thread: usize) -> Self {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        metrics: Arc<Metrics>,
+        log: Arc<Log>,
+        traces: Option<Arc<Exporter>>,
+        thread: usize,
+    ) -> Self {
         Self {
             engine,
             metrics,
             log,
+            traces,
             thread,
             scratch: Mutex::default(),
             spare: Arc::default(),
@@ -53,10 +62,13 @@ impl Worker {
         }
     }
 
-    /// Ends a request at `now`: counts and logs it.
+    /// Ends a request at `now`: counts, logs and traces it.
     pub(crate) fn finish(&self, record: &Record<'_>, now: Timestamp) {
         self.metrics.count(self.thread, record);
         self.log.add(self.thread, record, now);
+        if let Some(traces) = &self.traces {
+            traces.add(record);
+        }
     }
 
     /// No new requests from now on: idle connections close, busy ones after their answer.

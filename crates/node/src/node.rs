@@ -23,6 +23,7 @@ use crate::purge::fleet;
 use crate::purge::operator::Operator;
 use crate::request::Engine;
 use crate::tier::Tier;
+use crate::trace::Exporter;
 
 /// Why a node cannot start. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,7 @@ impl Node {
         let tokens = config.tokens.clone();
         let engine = Arc::new(Engine::new(config, tier, clock));
         let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap))?);
+        let traces = Exporter::start(&engine.config)?.map(Arc::new);
         let (stop, stopped) = watch::channel(false);
         let places = Arc::new(Semaphore::new(connections));
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());
@@ -107,7 +109,8 @@ impl Node {
             log: Arc::clone(&log),
         };
         for thread in 0..threads {
-            let worker = Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), thread);
+            let worker =
+                Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), traces.clone(), thread);
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
         if engine.position.is_some() {
@@ -116,7 +119,7 @@ impl Node {
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
             let admin = Admin {
-                registry: metrics::registry(Arc::clone(&engine), metrics, log),
+                registry: metrics::registry(Arc::clone(&engine), metrics, log, traces),
                 draining: Arc::clone(&node.draining),
                 operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
             };

@@ -4,7 +4,15 @@
 //! where its `traceparent` is none. The trace's id stands in the access log, so that the lines of all tiers for one request can be
 //! found together.
 
+#[cfg(feature = "otlp")]
+mod export;
+#[cfg(not(feature = "otlp"))]
+#[path = "trace/no_export.rs"]
+mod export;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) use export::Exporter;
 
 /// `traceparent`.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -21,26 +29,30 @@ pub(crate) struct Trace {
     id: [u8; 32],
     /// Whoever asked may have recorded it.
     is_sampled: bool,
-    /// It came with the request.
-    is_given: bool,
+    /// The span that it came in.
+    parent: Option<[u8; 16]>,
+    /// The span of this node, and below it that of what the next hop is asked.
+    span: [u8; 16],
+    forward: [u8; 16],
 }
 
 impl Trace {
-    /// The trace of a request with these fields.
-    pub(crate) fn of(fields: &HeaderMap) -> Self {
+    /// The trace of a request with these fields. Of those that begin here one in so many is sampled.
+    pub(crate) fn of(fields: &HeaderMap, one_in: u64) -> Self {
         let mut lines = fields.get_all(&TRACEPARENT).iter();
         let only = lines.next().filter(|_| lines.next().is_none());
-        only.and_then(|value| Self::parse(value.as_bytes())).unwrap_or_else(Self::begin)
+        only.and_then(|value| Self::parse(value.as_bytes())).unwrap_or_else(|| Self::begin(one_in))
     }
 
-    fn begin() -> Self {
+    fn begin(one_in: u64) -> Self {
         let mut id = [0; 32];
         let (first, second) = id.split_at_mut(16);
         hexadecimal(random(), first);
         hexadecimal(random(), second);
         // Samplers that follow their parent, as those of OpenTelemetry do by themselves, drop what is not marked: an origin would see
         // none of its traces any more.
-        Self { id, is_sampled: true, is_given: false }
+        let is_sampled = one_in <= 1 || random().is_multiple_of(one_in);
+        Self { id, is_sampled, parent: None, span: span(), forward: span() }
     }
 
     /// "If the version cannot be parsed, the vendor creates a new traceparent"; a higher version may be longer (§4.3).
@@ -57,9 +69,9 @@ impl Trace {
         }
         // Of the flags only this one is known to all versions (§3.2.2.5.1); "vendors MUST set [others] to zero" (§3.2.2.5.2).
         let is_sampled = matches!(flags, [_, b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f']);
-        let id = id.try_into().ok()?;
-        let right = version.len() == 2 && parent.len() == 16 && flags.len() == 2;
-        right.then_some(Self { id, is_sampled, is_given: true })
+        let (id, parent) = (id.try_into().ok()?, parent.try_into().ok()?);
+        let right = version.len() == 2 && flags.len() == 2;
+        right.then(|| Self { id, is_sampled, parent: Some(parent), span: span(), forward: span() })
     }
 
     /// The id, in hexadecimal.
@@ -69,17 +81,22 @@ impl Trace {
 
     /// Writes into a forward that it belongs to this trace, and comes from this node.
     pub(crate) fn carry_on(&self, fields: &mut HeaderMap) {
-        let mut parent = [0; 16];
-        hexadecimal(random(), &mut parent);
         let flags: &[u8] = if self.is_sampled { b"01" } else { b"00" };
-        let value = [b"00-", &self.id[..], b"-", &parent, b"-", flags].concat();
+        let value = [b"00-", &self.id[..], b"-", &self.forward, b"-", flags].concat();
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
             fields.insert(TRACEPARENT, value);
         }
-        if !self.is_given {
+        if self.parent.is_none() {
             fields.remove(&TRACESTATE);
         }
     }
+}
+
+/// The id of a new span.
+fn span() -> [u8; 16] {
+    let mut id = [0; 16];
+    hexadecimal(random(), &mut id);
+    id
 }
 
 /// A number that nobody has drawn before, and not 0.
@@ -104,7 +121,7 @@ mod tests {
             fields.append(TRACEPARENT, line.parse().unwrap());
         }
         fields.insert(TRACESTATE, "vendor=1".parse().unwrap());
-        let trace = Trace::of(&fields);
+        let trace = Trace::of(&fields, 1);
         trace.carry_on(&mut fields);
         (trace, fields)
     }
@@ -143,6 +160,8 @@ mod tests {
         }
         let (_, begun) = of(&[]);
         assert!(begun[TRACEPARENT].to_str().unwrap().ends_with("-01"), "samplers that follow their parent keep it");
+        let sampled = (0..1000).filter(|_| Trace::of(&HeaderMap::new(), 4).is_sampled).count();
+        assert!((170..330).contains(&sampled), "one in four: {sampled}");
         for (given, sent) in [("00", "-00"), ("ff", "-01"), ("02", "-00"), ("03", "-01")] {
             let (_, fields) = of(&[&format!("00-{id}-00f067aa0ba902b7-{given}")]);
             assert!(fields[TRACEPARENT].to_str().unwrap().ends_with(sent), "{given}: {fields:?}");

@@ -45,6 +45,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },
         timeouts: Timeouts::default(),
         access_log: AccessLog { sink: LogSink::File("/dev/null".into()), ..AccessLog::default() },
+        traces: nearside_config::Traces::default(),
         origins: OriginLimits::default(),
         sites: vec![named, Site::new("any", vec![HostPattern::Any], origins)],
     }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearside_config::{
     AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, OriginLimits, Public, Role, Secret, Site,
-    Timeouts, TlsListener, Upstream,
+    Timeouts, TlsListener, Traces, Upstream,
 };
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
@@ -90,6 +90,7 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         limits: Limits::default(),
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
         access_log: AccessLog { format: LogFormat::Off, ..AccessLog::default() },
+        traces: Traces::default(),
         origins: OriginLimits::default(),
         sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nearside_config::{Cache, Fallback, Role};
+use nearside_config::{Cache, Config, Fallback, Role};
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
-
-use tokio::net::TcpStream;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::bed::{
     Bed, Link, Reply, Speech, answer, config, eventually, get, get_from, get_with, loopback, read, scripted, secret,
@@ -36,12 +38,18 @@ impl Tiers {
     }
 
     fn before(sim: OriginSim, origin: SocketAddr) -> Self {
+        Self::all(sim, origin, |_| {})
+    }
+
+    /// The same with a change to every node.
+    fn all(sim: OriginSim, origin: SocketAddr, change: impl Fn(&mut Config)) -> Self {
         let clock = Clock::manual();
         let shield = |id: &str| {
             let mut config = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin)]);
             config.id = id.parse().unwrap();
             config.cache = Cache::of(16 << 20);
             config.sites[0].server_timing = true;
+            change(&mut config);
             nearside_shield::start(config, clock.clone()).unwrap()
         };
         let shields = vec![shield("shield-a"), shield("shield-b")];
@@ -49,6 +57,7 @@ impl Tiers {
         let bed = Bed::before(sim, clock, |config| {
             config.sites[0].origins = vec![upstream(origin)];
             config.role = Role::Edge { shields: addresses, secret: Some(secret()), fallback: Fallback::Origin };
+            change(config);
         });
         Self { bed, shields: shields.into_iter().map(Some).collect() }
     }
@@ -79,7 +88,7 @@ impl Tiers {
 }
 
 fn fields(reply: &Reply) -> Vec<(String, String)> {
-    let echo: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    let echo: Value = serde_json::from_slice(&reply.body).unwrap();
     serde_json::from_value(echo["fields"].clone()).unwrap()
 }
 
@@ -198,6 +207,98 @@ async fn a_trace_goes_through_both_tiers_each_of_which_is_a_span_of_its_own() {
         assert_ne!(parent, "00f067aa0ba902b7", "the parent is a node");
         assert_eq!(field(&seen, "tracestate"), if same { "v=1" } else { "" });
     }
+}
+
+/// A collector of OpenTelemetry: its address, and the spans that it gets, each with the name of who sent it.
+async fn collector() -> (SocketAddr, mpsc::UnboundedReceiver<(String, Value)>) {
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, spans) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut message = Vec::new();
+            let end = loop {
+                stream.read_buf(&mut message).await.unwrap();
+                if let Some(end) = message.windows(4).position(|four| four == b"\r\n\r\n") {
+                    break end + 4;
+                }
+            };
+            let head = String::from_utf8_lossy(&message[..end]).to_ascii_lowercase();
+            assert!(
+                head.starts_with("post /v1/traces http/1.1") && head.contains("content-type: application/json"),
+                "{head}"
+            );
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            while message.len() < end + length.trim().parse::<usize>().unwrap() {
+                stream.read_buf(&mut message).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}").await.unwrap();
+            let message: Value = serde_json::from_slice(&message[end..]).unwrap();
+            let resource = &message["resourceSpans"][0];
+            let who = attribute(&resource["resource"], "service.instance.id");
+            for span in resource["scopeSpans"][0]["spans"].as_array().unwrap() {
+                let _ = sender.send((who.clone(), span.clone()));
+            }
+        }
+    });
+    (address, spans)
+}
+
+/// An attribute of a span or a resource.
+fn attribute(of: &Value, key: &str) -> String {
+    let attributes = of["attributes"].as_array().unwrap();
+    let found = attributes.iter().find(|attribute| attribute["key"] == key).map(|attribute| &attribute["value"]);
+    let value = found.and_then(|value| value.as_object()?.values().next()?.as_str());
+    value.unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_trace_shows_both_tiers_and_the_origin_with_the_verdict_of_each() {
+    let (address, mut spans) = collector().await;
+    let sim = OriginSim::start(loopback()).await.unwrap();
+    let origin = sim.address();
+    let tiers = Tiers::all(sim, origin, |config| config.traces.otlp = Some(upstream(address)));
+    let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let sampled = format!("00-{trace}-{parent}-01");
+    let path = "/traced?cc=max-age%3D60&token=secret";
+    tiers.bed.get_with(path, &[("traceparent", &sampled)]).await;
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(tokio::time::timeout(Duration::from_secs(20), spans.recv()).await.unwrap().unwrap());
+    }
+    let text = |span: &Value, key: &str| span[key].as_str().unwrap_or_default().to_owned();
+    let below = |parent: &str| {
+        let found = seen.iter().find(|(_, span)| text(span, "parentSpanId") == parent);
+        found.unwrap_or_else(|| panic!("nothing is below {parent}: {seen:?}")).clone()
+    };
+    let (edge, at_edge) = below(parent);
+    let (_, to_shield) = below(&text(&at_edge, "spanId"));
+    let (shield, at_shield) = below(&text(&to_shield, "spanId"));
+    let (_, to_origin) = below(&text(&at_shield, "spanId"));
+    assert!(edge == "edge" && shield.starts_with("shield-"), "{edge} {shield}");
+    for (span, kind) in [(&at_edge, 2), (&to_shield, 3), (&at_shield, 2), (&to_origin, 3)] {
+        assert_eq!((text(span, "traceId").as_str(), span["kind"].as_u64()), (trace, Some(kind)), "{span}");
+        let nanos = |key: &str| text(span, key).parse::<u64>().unwrap();
+        assert!(
+            nanos("startTimeUnixNano") <= nanos("endTimeUnixNano") && !span.to_string().contains("secret"),
+            "{span}"
+        );
+    }
+    let verdict = |span: &Value| [attribute(span, "nearside.cache"), attribute(span, "nearside.reason")];
+    assert_eq!(
+        (verdict(&at_edge), verdict(&at_shield)),
+        (["miss", "uri-miss"].map(str::to_owned), ["miss", "uri-miss"].map(str::to_owned))
+    );
+    assert_eq!(attribute(&to_origin, "server.address"), format!("http://{origin}"));
+    assert_eq!(attribute(&at_edge, "http.response.status_code"), "200");
+
+    // What is not sampled leaves no span; a hit is a span by itself.
+    tiers.bed.get_with(path, &[("traceparent", &format!("00-{trace}-{parent}-00"))]).await;
+    tiers.bed.get_with(path, &[("traceparent", &sampled)]).await;
+    let (_, hit) = tokio::time::timeout(Duration::from_secs(20), spans.recv()).await.unwrap().unwrap();
+    assert_eq!((verdict(&hit), text(&hit, "parentSpanId").as_str()), (["hit", "fresh"].map(str::to_owned), parent));
+    drop(tiers);
+    assert!(spans.try_recv().is_err(), "no others");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -458,7 +559,7 @@ async fn tags_reach_the_edge_and_a_soft_purge_of_the_shield_gives_it_nothing_fre
     let request =
         http::Request::post("/v1/purge").header("host", "127.0.0.1").header("content-type", "application/json");
     let request = request.body(http_body_util::Full::new(soft.into())).unwrap();
-    let receipt: serde_json::Value =
+    let receipt: Value =
         serde_json::from_slice(&read(send_h1(socket, request).await.unwrap()).await.unwrap().body).unwrap();
     assert_eq!(receipt["matched"], 1, "{receipt}");
     let receipt = tiers.bed.order(serde_json::json!({"tags": ["two"]})).await;
@@ -525,7 +626,7 @@ async fn explain_at_an_edge_names_what_its_shield_says() {
     let mut tiers = Tiers::new().await;
     let query = format!("/v1/explain?url=http://{}/p%3Fcc%3Dmax-age%253D60&probe=true", crate::bed::HOST);
     let causes = |reply: &Reply| -> Vec<String> {
-        let page: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        let page: Value = serde_json::from_slice(&reply.body).unwrap();
         page["causes"].as_array().unwrap().iter().map(|cause| cause["reason"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(causes(&tiers.bed.admin(http::Method::GET, &query, "").await), [""; 0], "all is well");

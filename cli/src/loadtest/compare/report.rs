@@ -178,8 +178,8 @@ impl<'r> Report<'r> {
                  ![Requests to the origin in the herd](compare-herd.svg)"
             ),
             _ => format!(
-                "What {objects} objects of 1 KiB add to the memory of all processes (proportional set size) and to files in memory. A \
-                 server that takes its memory at the beginning shows less than it holds. ![Memory of an object](compare-memory.svg)"
+                "What {objects} objects of 1 KiB, each asked for twice, add to the memory of all processes (proportional set size) and to files in \
+                 memory, of servers just started. ![Memory of an object](compare-memory.svg)"
             ),
         }
     }

@@ -273,7 +273,7 @@ mod tests {
             age: Some(7),
             cut: None,
             outcome: &outcome,
-            trace: Some(&Trace::of(&http::HeaderMap::new())),
+            trace: Some(&Trace::of(&http::HeaderMap::new(), 1)),
             said: Said { agent: b"a \"browser\"", referer: b"https://elsewhere.example/p?token=secret" },
         };
         let mut line = Vec::new();

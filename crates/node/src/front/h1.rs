@@ -187,7 +187,7 @@ impl Connection<'_> {
         let fields = request::to_map(head, raw.fields)?;
         let host = request::host(&fields)?;
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
-        let trace = Trace::of(&fields);
+        let trace = Trace::of(&fields, self.worker.engine.config.traces.one_in);
         let (interims, receiver) = Interims::channel(raw.version);
         let request = Request {
             block: None,

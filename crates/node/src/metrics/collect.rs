@@ -17,15 +17,26 @@ use crate::hop::Counts;
 use crate::outcome::Verdict;
 use crate::reason::Reason;
 use crate::request::Engine;
+use crate::trace::Exporter;
 
 /// Of what is there once.
 const NO_LABELS: [(&str, &str); 0] = [];
 
 /// The metrics of a node as a Prometheus registry, made for one scrape after the other.
-pub(crate) fn registry(engine: Arc<Engine>, metrics: Arc<Metrics>, log: Arc<Log>) -> Registry {
+pub(crate) fn registry(
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    log: Arc<Log>,
+    traces: Option<Arc<Exporter>>,
+) -> Registry {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(process::ProcessCollector));
-    registry.sub_registry_with_prefix("nearside").register_collector(Box::new(NodeCollector { engine, metrics, log }));
+    registry.sub_registry_with_prefix("nearside").register_collector(Box::new(NodeCollector {
+        engine,
+        metrics,
+        log,
+        traces,
+    }));
     registry
 }
 
@@ -33,6 +44,7 @@ struct NodeCollector {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     log: Arc<Log>,
+    traces: Option<Arc<Exporter>>,
 }
 
 impl fmt::Debug for NodeCollector {
@@ -81,7 +93,10 @@ impl NodeCollector {
         }
         self.connections(encoder)?;
         let help = "Access-log lines lost because the sink was too slow. Give the log a faster disk";
-        counter(encoder, "access_log_dropped", help, self.log.dropped())
+        counter(encoder, "access_log_dropped", help, self.log.dropped())?;
+        let help =
+            "Spans of traces that did not reach their collector. Look whether it runs, or sample fewer (traces.one_in)";
+        counter(encoder, "trace_spans_dropped", help, self.traces.as_ref().map_or(0, |traces| traces.dropped()))
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -214,7 +214,8 @@ pub(crate) fn meaning(engine: &Engine, name: &str, value: &[u8]) -> Meaning {
         Some(b'i') if is_condition(name) => return Meaning::Selects,
         Some(b'r') if is("range") => return Meaning::Selects,
         Some(b'p') => engine.honours_requests && is("pragma"),
-        Some(b't') => is("transfer-encoding"),
+        // Where spans are sent, a hit has one too.
+        Some(b't') => is("transfer-encoding") || (engine.config.traces.otlp.is_some() && is("traceparent")),
         Some(b'e') => is("expect"),
         Some(b'u') => is("upgrade"),
         Some(b'x') => is("x-forwarded-proto"),

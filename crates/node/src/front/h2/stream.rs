@@ -112,7 +112,7 @@ impl Stream {
         join_cookies(&mut fields);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         request::target(target.as_bytes(), parts.method.as_str(), Scheme::Https)?;
-        let trace = Trace::of(&fields);
+        let trace = Trace::of(&fields, self.worker.engine.config.traces.one_in);
         Ok(Request {
             block: None,
             method: parts.method,
