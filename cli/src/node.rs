@@ -182,6 +182,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             timeouts: Timeouts::default(),
             access_log: AccessLog::default(),
             traces: Traces::default(),
+            file: None,
             origins: OriginLimits::default(),
             sites: Vec::new(),
         },

@@ -7,8 +7,8 @@ use nearside_geo::City;
 use toml::de::DeTable;
 
 use crate::model::{
-    AccessLog, Cache, Config, Fallback, Limits, LogSink, OriginLimits, Public, Role, Timeouts, TlsListener, Traces,
-    default_id,
+    AccessLog, Cache, Config, ConfigFile, Fallback, Limits, LogSink, OriginLimits, Public, Role, Timeouts, TlsListener,
+    Traces, default_id,
 };
 use crate::problem::{ConfigError, Problem};
 use crate::section::{Findings, Section};
@@ -33,7 +33,9 @@ pub use wan::{load_wan, parse_wan};
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    parse(&path.display().to_string(), text)
+    let file = ConfigFile::new(path, &text);
+    let config = parse(&path.display().to_string(), text)?;
+    Ok(Config { file: Some(file), ..config })
 }
 
 /// Checks the text of a file called `path`.
@@ -127,6 +129,7 @@ fn config(root: &Section<'_>) -> Option<Config> {
         timeouts: timeouts(&root.section("timeouts")),
         access_log: access_log(&root.section("access_log")),
         traces: traces(&root.section("traces")),
+        file: None,
         origins: origins(&root.section("origins")),
         sites,
     };

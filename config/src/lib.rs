@@ -14,10 +14,10 @@ mod values;
 
 pub use decode::{is_control, is_wan, load, load_control, load_wan, parse, parse_wan};
 pub use model::{
-    AccessLog, Answer, Cache, Config, Console, ControlConfig, Dns, EventType, Fallback, Follows, Hook, Keep, Key,
-    Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy, Public,
-    PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SetCookie, Signature, Site, Steering, Template, Timeouts,
-    TlsListener, Token, Traces, Wan, WanLink, WanPlace, Webhook, default_id,
+    AccessLog, Answer, Cache, Config, ConfigFile, Console, ControlConfig, Dns, EventType, Fallback, Follows, Hook,
+    Keep, Key, Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy,
+    Public, PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SetCookie, Signature, Site, Steering, Template,
+    Timeouts, TlsListener, Token, Traces, Wan, WanLink, WanPlace, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{

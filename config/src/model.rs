@@ -1,7 +1,8 @@
 //! The configuration of a node, checked.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Where spans of traces go.
     pub traces: Traces,
+    /// The file that all this stood in, if it was one.
+    pub file: Option<ConfigFile>,
     /// What may be asked of an origin.
     pub origins: OriginLimits,
     /// The sites it serves; never empty.
@@ -256,6 +259,34 @@ impl Default for Timeouts {
             drain: secs(30),
         }
     }
+}
+
+/// A file as it was when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    path: PathBuf,
+    digest: u64,
+}
+
+impl ConfigFile {
+    /// The file at a path that held a text.
+    pub(crate) fn new(path: &Path, text: &str) -> Self {
+        // Where the process stands may change.
+        let path = std::path::absolute(path).unwrap_or_else(|_nowhere| path.to_owned());
+        Self { path, digest: digest(text) }
+    }
+
+    /// Whether something else stands in it now, or it is gone.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        std::fs::read_to_string(&self.path).map_or(true, |text| digest(&text) != self.digest)
+    }
+}
+
+fn digest(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Traces of requests (W3C Trace Context).

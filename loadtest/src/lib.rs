@@ -58,7 +58,7 @@ pub struct Load {
     pub trust: Trust,
     /// Fields of each request.
     pub fields: HeaderMap,
-    /// First of all each object is asked for once at every host.
+    /// First of all each object is asked for once at every host; if one does not come, nothing is run.
     pub fill: bool,
     /// Judges the bytes of bodies, whose seed stands in the URL as `seed=N`.
     pub check: Option<BodyCheck>,
@@ -118,6 +118,9 @@ pub enum LoadError {
         /// Why not.
         cause: std::io::Error,
     },
+    /// An object did not come that was to be there before all.
+    #[error("not all objects could be asked for before the run: {0}")]
+    Fill(String),
     /// Something of this system.
     #[error("threads cannot be started: {0}")]
     System(std::io::Error),

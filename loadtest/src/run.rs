@@ -140,12 +140,18 @@ async fn fill(load: &Load, shaped: &Shaped, dial: &Dial, hosts: &[Host]) -> Resu
                 while let Some(url) =
                     urls.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX))
                 {
-                    // What does not come now is counted later.
-                    let _ = timeout(ANSWER_MAX, client.get_with(url, &fields, |_| {})).await;
+                    match timeout(ANSWER_MAX, client.get_with(url, &fields, |_| {})).await {
+                        Ok(Ok(_head)) => {}
+                        Ok(Err(why)) => return Some(format!("{url}: {why}")),
+                        Err(_elapsed) => return Some(format!("{url}: no answer in {} s", ANSWER_MAX.as_secs())),
+                    }
                 }
+                None
             });
         }
-        fillers.join_all().await;
+        if let Some(failure) = fillers.join_all().await.into_iter().flatten().next() {
+            return Err(LoadError::Fill(failure));
+        }
     }
     Ok(())
 }
@@ -262,7 +268,9 @@ async fn ask(shared: &Shared, client: &mut Client, asked: &Asked) -> Result<Answ
 /// What is wrong with a whole answer, if anything is.
 fn judge(asked: &Asked, head: &http::response::Parts, bytes: u64, wrong: bool) -> Option<String> {
     let Asked { url, part } = asked;
-    let (status, expected) = match part {
+    // "A server MAY ignore the Range header field" (RFC 9110 §14.2): then the whole has to be there, and that is all that is judged.
+    let is_ignored = part.is_some() && head.status == 200;
+    let (status, expected) = match part.as_ref().filter(|_| !is_ignored) {
         Some(part) => (206, part.end() - part.start() + 1),
         None => (200, size_in(url)?),
     };
@@ -271,6 +279,9 @@ fn judge(asked: &Asked, head: &http::response::Parts, bytes: u64, wrong: bool) -
     }
     if bytes != expected {
         return Some(format!("{url}: {bytes} bytes in place of {expected}"));
+    }
+    if is_ignored {
+        return None;
     }
     if let Some(part) = part {
         let told = head.headers.get("content-range").and_then(|told| told.to_str().ok()).unwrap_or_default();
@@ -496,6 +507,21 @@ mod tests {
         // The origin takes the last of two.
         assert_eq!(judged("/o/{object}?seed={object}&size={size}&seed=9999", 0.0).await.1, 40, "other bytes");
         assert_eq!(judged("/o/{object}?seed={object}&size={size}&size=3", 0.0).await.1, 40, "fewer bytes");
+    }
+
+    #[test]
+    fn a_range_may_be_ignored_but_not_answered_with_another() {
+        let asked = |part| Asked { url: "http://a/?size=100&seed=1".parse().unwrap(), part };
+        let judged = |part, status: u16, range: &str, bytes| {
+            let head = http::Response::builder().status(status).header("content-range", range).body(()).unwrap();
+            judge(&asked(part), &head.into_parts().0, bytes, false)
+        };
+        assert_eq!(judged(Some(10..=19), 206, "bytes 10-19/100", 10), None);
+        assert_eq!(judged(Some(10..=19), 200, "", 100), None);
+        assert!(judged(Some(10..=19), 200, "", 10).unwrap().contains("10 bytes in place of 100"));
+        assert!(judged(Some(10..=19), 206, "bytes 0-9/100", 10).unwrap().contains("Content-Range"));
+        assert!(judged(Some(10..=19), 206, "bytes 10-19/100", 9).unwrap().contains("9 bytes"));
+        assert!(judged(None, 206, "bytes 10-19/100", 10).unwrap().contains("status 206"));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -293,3 +293,17 @@ fn tokens_name_sites_that_there_are_and_differ() {
         assert!(said.contains(says), "{says}: {said}");
     }
 }
+
+#[test]
+fn a_file_that_has_changed_since_it_was_read_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edge.toml");
+    let text = "role = \"edge\"\nlisten = [\"127.0.0.1:0\"]\n[[site]]\nname = \"a\"\nhosts = [\"*\"]\norigins = [\"http://o\"]\n";
+    std::fs::write(&path, text).unwrap();
+    let file = load(&path).unwrap().file.unwrap();
+    assert!(!file.has_changed());
+    std::fs::write(&path, format!("{text}# more\n")).unwrap();
+    assert!(file.has_changed());
+    std::fs::remove_file(&path).unwrap();
+    assert!(file.has_changed());
+}

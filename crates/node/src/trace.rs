@@ -44,6 +44,11 @@ impl Trace {
         only.and_then(|value| Self::parse(value.as_bytes())).unwrap_or_else(|| Self::begin(one_in))
     }
 
+    /// A trace that nobody is to record: of what is no request of anybody.
+    pub(crate) fn unsampled() -> Self {
+        Self { is_sampled: false, ..Self::begin(1) }
+    }
+
     fn begin(one_in: u64) -> Self {
         let mut id = [0; 32];
         let (first, second) = id.split_at_mut(16);

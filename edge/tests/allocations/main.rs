@@ -46,6 +46,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         timeouts: Timeouts::default(),
         access_log: AccessLog { sink: LogSink::File("/dev/null".into()), ..AccessLog::default() },
         traces: nearside_config::Traces::default(),
+        file: None,
         origins: OriginLimits::default(),
         sites: vec![named, Site::new("any", vec![HostPattern::Any], origins)],
     }

@@ -91,6 +91,7 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
         access_log: AccessLog { format: LogFormat::Off, ..AccessLog::default() },
         traces: Traces::default(),
+        file: None,
         origins: OriginLimits::default(),
         sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
     }

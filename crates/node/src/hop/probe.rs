@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::{Forward, Hop, HopError, Hops, Urgency};
 use crate::clock::instant;
 use crate::request::Engine;
+use crate::trace::Trace;
 
 /// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -57,6 +58,7 @@ impl Hops {
         let Ok(authority) = HeaderValue::try_from(shield.upstream.authority()) else { return Ok(()) };
         let mut fields = HeaderMap::new();
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
+        Trace::unsampled().carry_on(&mut fields);
         let forward = Forward {
             method: Method::OPTIONS,
             target: (*b"*").into(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nearside_config::ConfigFile;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -56,6 +57,7 @@ impl fmt::Debug for NodeCollector {
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.build_info(&mut encoder)?;
+        self.config_file(&mut encoder)?;
         self.requests(&mut encoder)?;
         self.cache(&mut encoder)?;
         self.upstreams(&mut encoder)
@@ -68,6 +70,12 @@ impl NodeCollector {
         let mut metric = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("role", self.engine.tier.name())];
         ConstGauge::<u64>::new(1).encode(metric.encode_family(&labels)?)
+    }
+
+    fn config_file(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 if the configuration file is not what the node runs with. Check it with nearside check, and restart the node";
+        let has_changed = self.engine.config.file.as_ref().is_some_and(ConfigFile::has_changed);
+        gauge(encoder, "config_file_changed", help, u64::from(has_changed))
     }
 
     fn requests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
