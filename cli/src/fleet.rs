@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin_client::send;
+use crate::proc;
 
 /// A process that is not ready by then will not be.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -232,15 +233,11 @@ impl Fleet {
 
     /// What all of them have used of processors so far.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
-        let ticks_per_second = rustix::param::clock_ticks_per_second();
         let mut ticks = 0;
         for pid in self.processes.iter().filter_map(|process| process.child.id()) {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            // Behind the name, which may hold anything: proc_pid_stat(5), fields 14 and 15.
-            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-            ticks += fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+            ticks += proc::stat(pid)?.ticks;
         }
-        Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
+        Ok(proc::time(ticks))
     }
 
     /// What all of them have in memory, in bytes; what they share counts once for each.

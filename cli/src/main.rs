@@ -17,6 +17,7 @@ mod loadtest;
 mod log;
 mod node;
 mod port;
+mod proc;
 mod purge;
 mod terminal;
 mod tools;

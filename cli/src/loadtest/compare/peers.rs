@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admin_client::send;
 use crate::lab::free_ports;
+use crate::proc::{self, Stat};
 
 /// Those that can be compared with.
 pub(super) const NAMES: [&str; 4] = ["nginx", "varnish", "trafficserver", "haproxy"];
@@ -81,12 +82,10 @@ impl Server {
 
     /// What all its processes have used of processors so far.
     pub(super) fn processor_time(&self) -> anyhow::Result<Duration> {
-        let ticks_per_second = rustix::param::clock_ticks_per_second();
         let processes = processes()?;
-        let ticks: u64 =
-            family(&processes, self.pid).iter().filter_map(|pid| processes.get(pid)).map(|(_, ticks)| ticks).sum();
         ensure!(processes.contains_key(&self.pid), "{} does not run any more", self.name);
-        Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
+        let family = family(&processes, self.pid);
+        Ok(proc::time(family.iter().filter_map(|pid| processes.get(pid)).map(|stat| stat.ticks).sum()))
     }
 
     /// The memory of all its processes, in bytes, what they share counted once; and of its files on a file system in memory.
@@ -113,27 +112,19 @@ fn size_of(folder: &Path) -> u64 {
     entries.map(size).sum()
 }
 
-/// Of each process its parent, and the ticks it has used.
-fn processes() -> anyhow::Result<BTreeMap<u32, (u32, u64)>> {
-    let mut processes = BTreeMap::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // It may have ended meanwhile.
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        // Behind the name, which may hold anything: proc_pid_stat(5), fields 4, 14 and 15.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let number = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        processes.insert(pid, (u32::try_from(number(1)).unwrap_or(0), number(11) + number(12)));
-    }
-    Ok(processes)
+/// All processes, by their numbers.
+fn processes() -> anyhow::Result<BTreeMap<u32, Stat>> {
+    let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // One may have ended meanwhile.
+    Ok(numbers.filter_map(|pid| Some((pid, proc::stat(pid).ok()?))).collect())
 }
 
 /// A process and all that come from it.
-fn family(processes: &BTreeMap<u32, (u32, u64)>, root: u32) -> Vec<u32> {
+fn family(processes: &BTreeMap<u32, Stat>, root: u32) -> Vec<u32> {
     let mut family = vec![root];
     let mut place = 0;
     while let Some(parent) = family.get(place).copied() {
-        family.extend(processes.iter().filter(|(_, (of, _))| *of == parent).map(|(pid, _)| *pid));
+        family.extend(processes.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
         place += 1;
     }
     family
@@ -351,7 +342,9 @@ mod tests {
 
     #[test]
     fn a_family_is_all_that_come_from_one() {
-        let processes = BTreeMap::from([(1, (0, 5)), (2, (1, 5)), (3, (2, 5)), (4, (0, 5)), (5, (4, 5))]);
+        let processes = BTreeMap::from(
+            [(1, 0), (2, 1), (3, 2), (4, 0), (5, 4)].map(|(pid, parent)| (pid, Stat { parent, ticks: 5 })),
+        );
         assert_eq!(family(&processes, 1), [1, 2, 3]);
         assert_eq!(family(&processes, 9), [9]);
     }

@@ -179,7 +179,8 @@ impl<'r> Report<'r> {
             ),
             _ => format!(
                 "What {objects} objects of 1 KiB, each asked for twice, add to the memory of all processes (proportional set size) and to files in \
-                 memory, of servers just started. ![Memory of an object](compare-memory.svg)"
+                 memory, of servers just started. Nothing is known of those that take all their memory at the beginning, as HAProxy, or \
+                 keep objects on a disk first, as Traffic Server. ![Memory of an object](compare-memory.svg)"
             ),
         }
     }
@@ -232,7 +233,7 @@ impl<'r> Report<'r> {
 
     fn line(&self, row: &Row<'_>) -> String {
         let cell = |server: &&str| match (row.of(server), row.ratio(server)) {
-            (None, _) => String::new(),
+            (None, _) => "–".to_owned(),
             (Some(value), Some(ratio)) if *server != OURS => format!("{value:.*} ({ratio:.2})", row.digits),
             (Some(value), _) => format!("{value:.*}", row.digits),
         };
