@@ -75,7 +75,7 @@ pub(crate) struct LoadArgs {
     /// Judge each byte, where `nearside origin-sim` is behind it: the URL has `size=` and `seed=`
     #[arg(long)]
     verify: bool,
-    /// Cities that ask, in place of `{city}`: "fra,nrt"; each is sent where the URL redirects it to at the beginning
+    /// Cities that ask, in place of `{city}`: "gru,icn"; each is sent where the URL redirects it to at the beginning
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
     cities: Vec<String>,
     /// The `nearside origin-sim` behind it all: how often it is asked meanwhile
@@ -153,7 +153,7 @@ impl LoadArgs {
         for url in &self.urls {
             ensure!(
                 url.contains("{city}") != self.cities.is_empty(),
-                "--cities and {{city}} in --url belong together, as in --url http://{{city}}.localhost:8000/ --cities fra,nrt"
+                "--cities and {{city}} in --url belong together, as in --url http://{{city}}.localhost:8000/ --cities gru,icn"
             );
             if self.cities.is_empty() {
                 targets.push(Target::parse(url)?);

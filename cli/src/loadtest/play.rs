@@ -260,7 +260,8 @@ async fn second_opinion(line: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let tells = ["Requests/sec", "50%", "50.00%", "99%", "99.00%", "Non-2xx", "Socket errors", "Success rate", "[200]"];
+    let tells =
+        ["Requests/sec", "50%", "50.00%", "99%", "99.00%", "Non-2xx", "Socket errors", "Success rate", " responses"];
     text.lines()
         .filter(|line| tells.iter().any(|tell| line.contains(tell)))
         .for_each(|line| println!("        {}", line.trim()));
