@@ -156,7 +156,7 @@ impl Bars<'_> {
             .map(|(group, name)| Text::new((*name).to_owned(), (count(group) + side, -top * 0.03), ("sans-serif", 14)));
         chart.draw_series(under)?;
         let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE).border_style(GREY).draw()?;
+        labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE).border_style(GREY).draw()?;
         Ok(())
     }
 }

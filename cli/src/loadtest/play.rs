@@ -87,7 +87,13 @@ async fn one(scenario: &Scenario, args: &RunArgs, claims: &mut Claims) -> anyhow
         let seen = || {
             figures.iter().filter(|(name, _)| text.contains(name.as_str())).map(|(name, is)| format!("{name} is {is}"))
         };
-        let result = if holds { Ok(()) } else { Err(anyhow::anyhow!("{}", seen().collect::<Vec<_>>().join(", "))) };
+        let result = if holds {
+            Ok(())
+        } else {
+            let seen = seen().collect::<Vec<_>>();
+            let nothing = || "nothing in this scenario tells such a figure".to_owned();
+            Err(anyhow::anyhow!("{}", if seen.is_empty() { nothing() } else { seen.join(", ") }))
+        };
         claims.check(text, result);
     }
     if let Some(folder) = &args.report {

@@ -169,6 +169,8 @@ fn scenarios_of_files_are_run_and_their_claims_judged() {
     let result: Value = serde_json::from_slice(&fs::read(bed.path().join("right.json")).unwrap()).unwrap();
     assert_eq!(result["figures"]["answered"], 50);
     assert!(fs::read_to_string(bed.path().join("right.html")).unwrap().contains("Is it cached?"));
+    let (_, said) = run(&file("other.toml", "[\"crowd_right == 1\"]"));
+    assert!(said.contains("FAIL  crowd_right == 1: nothing in this scenario tells such a figure"), "{said}");
     let (holds, said) = run(&file("wrong.toml", "[\"hit_ratio < 0.5\"]"));
     assert!(!holds && said.contains("FAIL  hit_ratio < 0.5: hit_ratio is 1.0"), "{said}");
 }
