@@ -23,28 +23,28 @@ const SIZE: (u32, u32) = (800, 420);
 
 /// A picture with lines.
 #[derive(Debug, Clone)]
-pub struct Chart<'c> {
+pub(crate) struct Chart<'c> {
     /// What lies along the bottom.
-    pub x: &'c str,
+    pub(crate) x: &'c str,
     /// What goes up the side.
-    pub y: &'c str,
+    pub(crate) y: &'c str,
     /// Steps along the bottom are factors; all values there have to be more than 0.
-    pub x_log: bool,
+    pub(crate) x_log: bool,
     /// As high as this; as high as the highest value if it is left out.
-    pub top: Option<f64>,
+    pub(crate) top: Option<f64>,
     /// The lines, each in a colour of its own.
-    pub lines: Vec<Line<'c>>,
+    pub(crate) lines: Vec<Line<'c>>,
     /// What is written at the bottom in place of numbers.
-    pub x_label: fn(f64) -> String,
+    pub(crate) x_label: fn(f64) -> String,
 }
 
 /// A line of a chart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line<'c> {
+pub(crate) struct Line<'c> {
     /// How it is called.
-    pub name: &'c str,
+    pub(crate) name: &'c str,
     /// Where it goes.
-    pub points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Chart<'_> {
@@ -53,7 +53,7 @@ impl Chart<'_> {
     /// # Errors
     ///
     /// There are no two places along the bottom, or it cannot be drawn.
-    pub fn svg(&self) -> Result<String, Box<dyn Error>> {
+    pub(crate) fn svg(&self) -> Result<String, Box<dyn Error>> {
         let points = || self.lines.iter().flat_map(|line| line.points.iter().copied());
         let least = points().map(|(x, _)| x).fold(f64::INFINITY, f64::min);
         let most = points().map(|(x, _)| x).fold(f64::NEG_INFINITY, f64::max);

@@ -23,7 +23,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{HeaderMap, Uri};
 
-pub use chart::{Bars, Chart, Line};
+pub use chart::Bars;
 pub use client::{Trust, fields};
 pub use crowd::{Check, Crowd, CrowdReport};
 pub use odd::{arrivals, dawdle, part, vanish};

@@ -3,25 +3,28 @@
 //! The clock that wakes a connection is as coarse as a millisecond. A request that leaves a little late for that alone is timed from when
 //! it left; one that found no connection free is timed from when it was due.
 
+mod ask;
+mod watch;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::RANGE;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Uri};
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use ask::ask;
+use watch::{show_progress, watch_origin};
+
 use crate::client::{Client, Common, Dial, address};
 use crate::report::{OriginReport, Report, latency};
-use crate::shape::{Asked, Shaped, Target, number_in, size_in};
-use crate::tally::{Answer, Tally};
+use crate::shape::{Shaped, Target};
+use crate::tally::Tally;
 use crate::{Load, LoadError, Rate};
 
 /// An answer that takes longer counts as failed.
@@ -70,8 +73,8 @@ pub(crate) async fn run(load: &Load, progress: bool) -> Result<Report, LoadError
     let start = begin + load.warm_up;
     let shared =
         Arc::new(Shared { load: load.clone(), shaped, dial, hosts, start, begin, answered: AtomicU64::new(0) });
-    let ended = Arc::new(AtomicBool::new(false));
-    let origin = watch_origin(&shared, &ended);
+    let (end, ended) = oneshot::channel();
+    let origin = watch_origin(&shared, ended);
     let bar = show_progress(&shared, progress);
     let threads: Vec<_> = (0..load.threads.max(1)).map(|number| thread(&shared, number)).collect();
     let mut total = shared.tally();
@@ -81,7 +84,8 @@ pub(crate) async fn run(load: &Load, progress: bool) -> Result<Report, LoadError
         }
     }
     let span = shared.start.elapsed();
-    ended.store(true, Ordering::SeqCst);
+    // Whoever watches may have given up.
+    let _ = end.send(());
     bar.abort();
     let origin = origin.await.unwrap_or_default();
     Ok(shared.report(&total, span, &origin))
@@ -239,110 +243,6 @@ fn nanos(number: u64, each: f64) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 requests")]
     let nanos = number as f64 * each;
     Duration::from_secs_f64(nanos / 1e9)
-}
-
-async fn ask(shared: &Shared, client: &mut Client, asked: &Asked) -> Result<Answer, String> {
-    let Asked { url, part } = asked;
-    let with_range = part.as_ref().map(|part| {
-        let mut fields = shared.load.fields.clone();
-        if let Ok(range) = HeaderValue::try_from(format!("bytes={}-{}", part.start(), part.end())) {
-            fields.insert(RANGE, range);
-        }
-        fields
-    });
-    let first = part.as_ref().map_or(0, |part| *part.start());
-    let seed = number_in(url, "seed").unwrap_or(0);
-    let (mut bytes, mut wrong) = (0, false);
-    let check = shared.load.check.as_ref();
-    let fields: &HeaderMap = with_range.as_ref().unwrap_or(&shared.load.fields);
-    let answer = client.get_with(url, fields, |data| {
-        wrong |= check.is_some_and(|check| !check(seed, first + bytes, data));
-        bytes += data.len() as u64;
-    });
-    let head = answer.await?;
-    let judged = check.is_some() || part.is_some();
-    let wrong = if judged && head.status.is_success() { judge(asked, &head, bytes, wrong) } else { None };
-    Ok(Answer { head, bytes, wrong })
-}
-
-/// What is wrong with a whole answer, if anything is.
-fn judge(asked: &Asked, head: &http::response::Parts, bytes: u64, wrong: bool) -> Option<String> {
-    let Asked { url, part } = asked;
-    // "A server MAY ignore the Range header field" (RFC 9110 §14.2): then the whole has to be there, and that is all that is judged.
-    let is_ignored = part.is_some() && head.status == 200;
-    let (status, expected) = match part.as_ref().filter(|_| !is_ignored) {
-        Some(part) => (206, part.end() - part.start() + 1),
-        None => (200, size_in(url)?),
-    };
-    if head.status != status {
-        return Some(format!("{url}: status {} in place of {status}", head.status.as_u16()));
-    }
-    if bytes != expected {
-        return Some(format!("{url}: {bytes} bytes in place of {expected}"));
-    }
-    if is_ignored {
-        return None;
-    }
-    if let Some(part) = part {
-        let told = head.headers.get("content-range").and_then(|told| told.to_str().ok()).unwrap_or_default();
-        let begins = format!("bytes {}-{}/", part.start(), part.end());
-        if !told.starts_with(&begins) {
-            return Some(format!("{url}: Content-Range {told:?} in place of {begins:?}"));
-        }
-    }
-    wrong.then(|| format!("{url}: a wrong byte"))
-}
-
-/// Reads the ledger at the beginning, at the end of each moment, and at the end.
-fn watch_origin(shared: &Arc<Shared>, ended: &Arc<AtomicBool>) -> JoinHandle<Vec<OriginReport>> {
-    let (shared, ended) = (Arc::clone(shared), Arc::clone(ended));
-    tokio::spawn(async move {
-        let mut pages = Vec::new();
-        let Some(origin) = &shared.load.origin else { return pages };
-        let mut client = Client::default();
-        sleep_until(shared.start).await;
-        pages.extend(ledger(&mut client, origin).await);
-        for moment in 1..shared.moments() {
-            sleep_until(shared.start + shared.every() * u32::try_from(moment).unwrap_or(0)).await;
-            // One that does not answer stands where it stood.
-            let page = ledger(&mut client, origin).await.or_else(|| pages.last().copied());
-            pages.extend(page);
-        }
-        while !ended.load(Ordering::SeqCst) {
-            sleep(Duration::from_millis(20)).await;
-        }
-        pages.extend(ledger(&mut client, origin).await.or_else(|| pages.last().copied()));
-        pages
-    })
-}
-
-async fn ledger(client: &mut Client, origin: &Uri) -> Option<OriginReport> {
-    let url = format!("{}/_ledger/total", origin.to_string().trim_end_matches('/')).parse().ok()?;
-    let mut body = Vec::new();
-    let head = timeout(SECOND, client.get(&url, |data| body.extend_from_slice(data))).await.ok()?.ok()?;
-    head.status.is_success().then(|| serde_json::from_slice(&body).ok()).flatten()
-}
-
-fn show_progress(shared: &Arc<Shared>, wanted: bool) -> JoinHandle<()> {
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        if !wanted {
-            return;
-        }
-        let style = ProgressStyle::with_template("{elapsed} {wide_bar} {percent} %  {msg}");
-        let seconds = (shared.load.warm_up + shared.load.duration).as_millis();
-        let bar = ProgressBar::new(u64::try_from(seconds).unwrap_or(u64::MAX));
-        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let mut before = 0;
-        loop {
-            sleep(SECOND).await;
-            let answered = shared.answered.load(Ordering::Relaxed);
-            let warms_up = if Instant::now() < shared.start { "warming up, " } else { "" };
-            bar.set_message(format!("{warms_up}{} requests, {}/s", answered, answered - before));
-            bar.set_position(u64::try_from(shared.begin.elapsed().as_millis()).unwrap_or(u64::MAX));
-            before = answered;
-        }
-    })
 }
 
 impl Shared {
@@ -507,21 +407,6 @@ mod tests {
         // The origin takes the last of two.
         assert_eq!(judged("/o/{object}?seed={object}&size={size}&seed=9999", 0.0).await.1, 40, "other bytes");
         assert_eq!(judged("/o/{object}?seed={object}&size={size}&size=3", 0.0).await.1, 40, "fewer bytes");
-    }
-
-    #[test]
-    fn a_range_may_be_ignored_but_not_answered_with_another() {
-        let asked = |part| Asked { url: "http://a/?size=100&seed=1".parse().unwrap(), part };
-        let judged = |part, status: u16, range: &str, bytes| {
-            let head = http::Response::builder().status(status).header("content-range", range).body(()).unwrap();
-            judge(&asked(part), &head.into_parts().0, bytes, false)
-        };
-        assert_eq!(judged(Some(10..=19), 206, "bytes 10-19/100", 10), None);
-        assert_eq!(judged(Some(10..=19), 200, "", 100), None);
-        assert!(judged(Some(10..=19), 200, "", 10).unwrap().contains("10 bytes in place of 100"));
-        assert!(judged(Some(10..=19), 206, "bytes 0-9/100", 10).unwrap().contains("Content-Range"));
-        assert!(judged(Some(10..=19), 206, "bytes 10-19/100", 9).unwrap().contains("9 bytes"));
-        assert!(judged(None, 206, "bytes 10-19/100", 10).unwrap().contains("status 206"));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -322,17 +322,12 @@ impl Store {
     #[must_use]
     pub fn count_keys(&self, wanted: impl Fn(&[u8]) -> bool) -> usize {
         let counted = std::cell::Cell::new(0);
-        self.each_key(|key, slot| counted.set(counted.get() + if wanted(key) { slot.variants() } else { 0 }));
-        counted.get()
-    }
-
-    /// Shows every key, and what is stored under it, a few at a time, so that nobody waits for it.
-    pub fn each_key(&self, show: impl Fn(&[u8], &Slot)) {
-        let shown = |key: &[u8], slot: &Arc<Slot>| {
-            show(key, slot);
+        let count = |key: &[u8], slot: &Arc<Slot>| {
+            counted.set(counted.get() + if wanted(key) { slot.variants() } else { 0 });
             false
         };
-        self.slots.walk(shown, |_| {});
+        self.slots.walk(count, |_| {});
+        counted.get()
     }
 
     /// Shows the keys of which `wanted` says so, a few at a time. Others wait while `wanted` looks, but not while `found` does.
