@@ -34,9 +34,26 @@ pub struct Body {
     read: Notify,
 }
 
+/// Neighbouring chunks are merged up to this size while a body grows. An upstream that sends a body byte by byte would
+/// else cost a hundred bytes of bookkeeping for each of them, and every reader a walk over all of them.
+const MERGED_BYTES: usize = 16 * 1024;
+
+/// Bytes of a growing body and the position behind them.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    end: u64,
+}
+
+impl Chunk {
+    fn start(&self) -> u64 {
+        self.end - self.bytes.len() as u64
+    }
+}
+
 #[derive(Debug, Default)]
 struct Growing {
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Chunk>,
     /// Where the first chunk begins; more than 0 once chunks have been dropped.
     start: u64,
     end: u64,
@@ -127,6 +144,35 @@ impl Body {
 }
 
 impl Growing {
+    /// Adds bytes at the end. They are merged with the chunks before them that are not larger, so that of `n` small chunks
+    /// about log2 `n` are left, and each byte is copied as often.
+    fn push(&mut self, mut bytes: Bytes) {
+        self.end += bytes.len() as u64;
+        let begun = self.slowest().unwrap_or(0);
+        while let Some(last) = self.chunks.back() {
+            let merges = last.bytes.len() <= bytes.len() && last.bytes.len() + bytes.len() <= MERGED_BYTES;
+            // What the slowest reader of a passing body has begun to read is dropped sooner by itself.
+            if !merges || self.window.is_some() && last.start() < begun {
+                break;
+            }
+            bytes = [&last.bytes[..], &bytes[..]].concat().into();
+            self.chunks.pop_back();
+        }
+        self.chunks.push_back(Chunk { bytes, end: self.end });
+    }
+
+    /// Adds up to `limit` bytes from position `at` on to `list`; returns how many.
+    fn read(&self, at: u64, limit: u64, list: &mut Vec<Bytes>) -> u64 {
+        let first = self.chunks.partition_point(|chunk| chunk.end <= at);
+        let skip = self.chunks.get(first).map_or(0, |chunk| at.saturating_sub(chunk.start()));
+        collect(self.chunks.range(first..).map(|chunk| &chunk.bytes), skip, limit, list)
+    }
+
+    /// The cursor of the slowest reader.
+    fn slowest(&self) -> Option<u64> {
+        self.cursors.iter().flatten().min().copied()
+    }
+
     fn enter(&mut self, cursor: u64) -> usize {
         let place = self.cursors.iter().position(Option::is_none).unwrap_or_else(|| {
             self.cursors.push(None);
@@ -147,13 +193,9 @@ impl Growing {
 
     /// Drops the chunks that every reader has passed.
     fn drop_passed(&mut self) {
-        let Some(slowest) = self.cursors.iter().flatten().min().copied() else { return };
-        while let Some(chunk) = self.chunks.front() {
-            let end = self.start + chunk.len() as u64;
-            if end > slowest {
-                break;
-            }
-            self.start = end;
+        let Some(slowest) = self.slowest() else { return };
+        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.end <= slowest) {
+            self.start = chunk.end;
             self.chunks.pop_front();
         }
         let held = self.held();
@@ -183,10 +225,7 @@ impl BodyWriter {
         if bytes.is_empty() {
             return;
         }
-        let mut growing = self.body.growing.lock();
-        growing.end += bytes.len() as u64;
-        growing.chunks.push_back(bytes);
-        drop(growing);
+        self.body.growing.lock().push(bytes);
         self.body.grown.notify_waiters();
     }
 
@@ -249,7 +288,7 @@ impl BodyWriter {
         let mut growing = self.body.growing.lock();
         growing.ended = true;
         if growing.window.is_none() {
-            let chunks = std::mem::take(&mut growing.chunks);
+            let chunks = std::mem::take(&mut growing.chunks).into_iter().map(|chunk| chunk.bytes).collect();
             let charge = growing.charge.take();
             // Nobody is waited for any more.
             growing.cursors = Vec::new();
@@ -299,7 +338,7 @@ impl BodyReader {
         if let Some(place) = self.place {
             growing.set_cursor(place, Some(self.at));
         }
-        let read = collect(growing.chunks.iter(), self.at - growing.start, limit, list);
+        let read = growing.read(self.at, limit, list);
         self.at += read;
         let found = match (read, growing.ended, growing.cut) {
             (1.., ..) => Read::Chunks,

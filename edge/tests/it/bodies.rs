@@ -197,3 +197,25 @@ async fn pipelined_requests_are_answered_in_order() {
     }
     assert!(rest.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_arrive_byte_by_byte_are_whole_stored_or_not() {
+    const BYTES: usize = 50_000;
+    let text: String = (0..BYTES).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
+    let chunked: String = text.chars().map(|c| format!("1\r\n{c}\r\n")).chain(["0\r\n\r\n".to_owned()]).collect();
+    let script = move |head: &str| {
+        let control = if head.contains("/stored") { "max-age=60" } else { "no-store" };
+        format!(
+            "HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\nconnection: close\r\ncache-control: {control}\r\n\r\n{chunked}"
+        )
+    };
+    let bed = Bed::scripted(script, |_| {}).await;
+    for path in ["/stored", "/stored", "/passing"] {
+        let (one, two) = tokio::join!(bed.get(path), bed.get(path));
+        for reply in [one, two] {
+            assert_eq!(reply.body.len(), BYTES, "{path}");
+            assert!(reply.body == text.as_bytes(), "{path}");
+        }
+    }
+    assert!(bed.get("/stored").await.cache().contains("; hit"));
+}

@@ -41,7 +41,7 @@ pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>)
                     return;
                 }
                 // Whole with its last byte, before its reader can have left with it.
-                writer.append(bytes);
+                writer.append(compact(bytes));
             }
             Ok(None) => break,
             Err(error) => return cut(&error),
@@ -80,7 +80,7 @@ pub(super) async fn keep(
                 if kept {
                     room.copy(&bytes, |piece| writer.append(piece));
                 } else {
-                    writer.append(bytes);
+                    writer.append(compact(bytes));
                 }
                 if supply.is_whole() {
                     break;
@@ -134,6 +134,14 @@ impl Room {
             bytes = rest;
         }
     }
+}
+
+/// Pieces that are smaller are copied when their body passes: a slice keeps the receive buffer alive that it came in, and
+/// what is charged would be a small part of what is held.
+const SLICE_BYTES_MIN: usize = 4096;
+
+fn compact(bytes: Bytes) -> Bytes {
+    if bytes.len() < SLICE_BYTES_MIN { Bytes::copy_from_slice(&bytes) } else { bytes }
 }
 
 fn fits(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {

@@ -120,3 +120,46 @@ async fn a_reader_that_waits_is_woken_by_bytes_and_by_the_end() {
     writer.finish(HeaderMap::new());
     assert_eq!(task.await.unwrap(), 100);
 }
+
+#[test]
+fn a_body_that_comes_byte_by_byte_is_held_in_few_chunks() {
+    const BYTES: u64 = 100_000;
+    let byte = |at: u64| u8::try_from(at % 251).unwrap();
+    let (body, mut writer) = Body::growing(None, None);
+    let (mut follower, mut followed) = (body.reader(0).unwrap(), Vec::new());
+    let mut most = 0;
+    for at in 0..BYTES {
+        writer.append(Bytes::copy_from_slice(&[byte(at)]));
+        most = most.max(body.growing.lock().chunks.len());
+        if at % 7 == 0 {
+            followed.extend(drain(&mut follower).0);
+        }
+    }
+    assert!(most <= 7 + 15, "{most} chunks were held");
+    let late = drain(&mut body.reader(12_345).unwrap()).0;
+    writer.finish(HeaderMap::new());
+    followed.extend(drain(&mut follower).0);
+    let expected: Vec<_> = (0..BYTES).map(byte).collect();
+    assert!(followed == expected, "the follower has read something else");
+    assert!(late == expected[12_345..], "the late reader has read something else");
+    assert!(drain(&mut body.reader(0).unwrap()).0 == expected, "the whole is something else");
+}
+
+#[test]
+fn a_passing_body_that_comes_byte_by_byte_drops_what_was_read() {
+    let (body, mut writer) = Body::growing(None, Some(1 << 16));
+    let mut reader = body.reader(0).unwrap();
+    let mut read = 0;
+    for at in 0..50_000_u64 {
+        writer.append(Bytes::copy_from_slice(&[u8::try_from(at % 251).unwrap()]));
+        if at % 1000 == 999 {
+            let (bytes, _) = drain(&mut reader);
+            let expected: Vec<_> = (read..=at).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            assert!(bytes == expected, "behind byte {read} something else was read");
+            read = at + 1;
+        }
+        let growing = body.growing.lock();
+        assert!(growing.chunks.len() <= 40, "{} chunks are held", growing.chunks.len());
+        assert!(growing.held() <= 3000, "{} bytes are held", growing.held());
+    }
+}
