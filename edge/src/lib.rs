@@ -3,6 +3,7 @@
 //! It believes nothing that a client says about where it comes from, asks its shields before the origins, and shows
 //! them the secret. Everything else is `node`'s.
 
+use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
 use nearside_node::Reason;
@@ -51,8 +52,11 @@ impl Tier for Edge {
     }
 
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap) {
-        for name in [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
+        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
             fields.remove(name);
+        }
+        if let Some(member) = sender.forwarded() {
+            fields.insert(FORWARDED, member);
         }
         append(fields, X_FORWARDED_FOR, sender.address);
         append(fields, X_FORWARDED_PROTO, &HeaderValue::from_static(sender.scheme.as_str()));

@@ -3,6 +3,7 @@
 //! It answers only edges that show the shared secret, unless it is told to be open, and takes their word for how the
 //! client came, so that both tiers know a response by the same key.
 
+use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
 use nearside_node::Reason;
@@ -59,6 +60,9 @@ impl Tier for Shield {
 
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap) {
         append(fields, X_FORWARDED_FOR, sender.address);
+        if let Some(member) = sender.forwarded() {
+            append(fields, FORWARDED, &member);
+        }
         fields.remove(X_FORWARDED_PROTO);
         append(fields, X_FORWARDED_PROTO, &HeaderValue::from_static(sender.scheme.as_str()));
     }

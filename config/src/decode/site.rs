@@ -82,7 +82,8 @@ fn site(section: &Section<'_>) -> Site {
 }
 
 /// What nodes write themselves when they ask a next hop.
-const REWRITTEN: [&str; 6] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via", "cdn-loop", "host"];
+const REWRITTEN: [&str; 7] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via", "cdn-loop", "host"];
 
 fn key(section: &Section<'_>) -> Key {
     let keep = section.list("query_keep");

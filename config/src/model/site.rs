@@ -69,7 +69,7 @@ impl Site {
             stale_deadline: Some(Duration::from_secs(1)),
             keep_for_validation: hours(24),
             heuristic_thousandths: 100,
-            heuristic_cap: hours(24),
+            heuristic_cap: Duration::from_secs(5 * 60),
             max_ttl: None,
             targeted_fields: vec![FieldName::CDN_CACHE_CONTROL],
             no_vary_search: true,
@@ -92,7 +92,7 @@ pub struct Key {
     pub query_sort: bool,
     /// Fields of the request that count.
     pub fields: Vec<FieldName>,
-    /// Cookies that count, each by its name.
+    /// Cookies that count, each by its name, or with a trailing `*` all whose names begin so.
     pub cookies: Vec<CookieName>,
 }
 
@@ -142,6 +142,8 @@ pub enum SetCookie {
     Pass,
     /// They are stored with all their fields, and everybody gets the same cookie.
     Store,
+    /// `Set-Cookie` is removed from responses that may be stored; all others keep it.
+    Remove,
 }
 
 impl FromStr for SetCookie {
@@ -151,7 +153,8 @@ impl FromStr for SetCookie {
         match text {
             "pass" => Ok(Self::Pass),
             "store" => Ok(Self::Store),
-            _ => Err(ValueError("\"pass\" or \"store\"".to_owned())),
+            "remove" => Ok(Self::Remove),
+            _ => Err(ValueError("\"pass\", \"store\" or \"remove\"".to_owned())),
         }
     }
 }

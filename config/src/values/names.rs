@@ -10,6 +10,11 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// Whether a name looks like a regular expression, which would match nothing: `^lang`, `utm_.*`, `id$`.
+fn is_regex(text: &str) -> bool {
+    text.starts_with('^') || text.ends_with(".*") || text.ends_with('$')
+}
+
 /// The name of a field, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FieldName(Cow<'static, str>);
@@ -29,6 +34,9 @@ impl FromStr for FieldName {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.contains('*') {
+            return Err(expected("the name of one field, as in \"X-Country\": names of fields have no wildcards"));
+        }
         if !is_token(text) {
             return Err(expected("the name of a field, as in \"X-Country\""));
         }
@@ -36,7 +44,7 @@ impl FromStr for FieldName {
     }
 }
 
-/// The name of a cookie.
+/// The name of a cookie, or with a `*` at its end, of all that begin so: `language`, `wordpress_logged_in_*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CookieName(String);
 
@@ -52,10 +60,14 @@ impl FromStr for CookieName {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if is_token(text) {
+        let name = text.strip_suffix('*').unwrap_or(text);
+        if (text == "*" || is_token(name)) && !name.contains('*') && !is_regex(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(expected("the name of a cookie, as in \"language\""))
+            Err(expected(
+                "the name of a cookie, as in \"language\", or \"wordpress_logged_in_*\" for all that begin so: a `*` stands \
+                 at the end only, and regular expressions are not supported",
+            ))
         }
     }
 }
@@ -77,7 +89,7 @@ impl FromStr for ParameterName {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let name = text.strip_suffix('*').unwrap_or(text);
-        if name.contains(['*', '&', '=']) || text.is_empty() {
+        if name.contains(['*', '&', '=']) || text.is_empty() || is_regex(text) {
             return Err(expected(
                 "the name of a query parameter as it is meant, not escaped; or \"utm_*\" for all \
                                  that begin so",
@@ -95,8 +107,16 @@ mod tests {
     fn names_are_what_the_wire_can_hold() {
         assert_eq!("X-Country".parse::<FieldName>().unwrap().as_str(), "x-country");
         assert!("x country".parse::<FieldName>().is_err() && "".parse::<FieldName>().is_err());
-        assert!("a=b".parse::<CookieName>().is_err());
+        assert!("X-*".parse::<FieldName>().is_err() && "*".parse::<FieldName>().is_err());
+        assert!("a=b".parse::<CookieName>().is_err() && "".parse::<CookieName>().is_err());
+        for pattern in ["wordpress_logged_in_*", "*", "__Host-a"] {
+            assert!(pattern.parse::<CookieName>().is_ok(), "{pattern}");
+        }
+        for pattern in ["*_session", "a*b", "a**", "a?", "[ab]", "/a.*/", "^wordpress_.*", "wordpress_.*", "id$"] {
+            assert!(pattern.parse::<CookieName>().is_err(), "{pattern}");
+        }
         assert!("utm_*".parse::<ParameterName>().is_ok() && "*".parse::<ParameterName>().is_ok());
+        assert!("utm_.*".parse::<ParameterName>().is_err() && "^utm_".parse::<ParameterName>().is_err());
         assert!("u*m".parse::<ParameterName>().is_err() && "".parse::<ParameterName>().is_err());
     }
 }

@@ -134,6 +134,7 @@ fn request(question: &Question) -> Result<Request, Problem> {
         trace,
         interims: Interims::none(),
         block: None,
+        signed_as_sent: Vec::new(),
     })
 }
 
@@ -280,6 +281,9 @@ impl Case {
         let value = |nominee: &Nominee| match nominee {
             Nominee::Field(name) => (name.to_string(), joined(&request.fields, name)),
             Nominee::Cookie(name) => (format!("cookie {name}"), joined(&request.fields, &http::header::COOKIE)),
+            Nominee::CookiePrefix(prefix) => {
+                (format!("cookies {prefix}*"), joined(&request.fields, &http::header::COOKIE))
+            }
         };
         nominees.iter().map(value).collect()
     }

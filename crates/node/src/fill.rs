@@ -37,7 +37,6 @@ use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 use crate::clock::instant;
 use crate::h1::framing::bodiless;
 use crate::hop::{Asked, Forward, HopError};
-use crate::reason::Reason;
 use crate::request::Engine;
 use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::request::key::CacheKey;
@@ -341,7 +340,11 @@ async fn response(
     if plan.forward.method == Method::HEAD {
         freshen_by_head(engine, &entered.fill, plan, &asked, &fields, sent);
     }
+    engine.note_sharing(plan, status, &fields);
     engine.strip_for_clients(plan.site, &mut fields);
+    if judged.storable.is_ok() {
+        engine.rules(plan.site).remove_cookies(&mut fields);
+    }
     let head = Arc::new(head(engine, status, fields, shown));
     let fields = &head.fields;
     let room = room(engine, plan, &judged, &head, length);
@@ -363,9 +366,8 @@ async fn response(
     let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {
-        if plan.shows_uncacheable(stored) {
-            let why = stored.err().and_then(Unstored::reason).map_or("", Reason::token);
-            engine.store.remember_uncacheable(&plan.key.bytes, why, engine.clock.now());
+        if let Some(why) = plan.shows_uncacheable(judged.whole.unwrap_or(stored)) {
+            engine.store.remember_uncacheable(&plan.key.bytes, why.token(), engine.clock.now());
             // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3); an error means nothing.
             if let Some(old) = plan.stored.as_ref().filter(|_| !status.is_server_error()) {
                 forget(engine, &entered.fill, plan, old);

@@ -65,7 +65,7 @@ impl Worker {
     /// Ends a request at `now`: counts, logs and traces it.
     pub(crate) fn finish(&self, record: &Record<'_>, now: Timestamp) {
         self.metrics.count(self.thread, record);
-        self.log.add(self.thread, record, now);
+        self.log.add(self.thread, record, self.engine.clock.dated(now));
         if let Some(traces) = &self.traces {
             traces.add(record);
         }

@@ -156,6 +156,7 @@ impl Node {
                     _ = tick.tick() => {
                         worker.log.flush(worker.thread);
                         worker.engine.hops.sweep();
+                        worker.engine.clock.follow_wall();
                     }
                     _ = stopped.changed() => break,
                 }

@@ -18,11 +18,14 @@ pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod respond;
 pub(crate) mod slices;
+pub(crate) mod unchanged;
+mod unkeyed;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
 use nearside_purge::Position;
 use nearside_semantics::Timestamp;
@@ -63,14 +66,29 @@ pub(crate) struct Request {
     pub(crate) interims: Interims,
     /// It asks for this block of the body only; never so from a client.
     pub(crate) block: Option<Block>,
+    /// Of a signed request: the fields as the client sent them whose values were normalised.
+    pub(crate) signed_as_sent: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Request {
-    /// Brings fields to the form that the site's rules give them, for methods whose answers may be stored.
+    /// Removes what no cache key contains, and brings fields to the form that the site's rules give them, for methods whose
+    /// answers may be stored.
     pub(crate) fn normalise(&mut self, engine: &Engine, site: usize) {
-        if [Method::GET, Method::HEAD, Method::POST].contains(&self.method) {
-            engine.rules(site).rewritten(&self.fields).apply(&mut self.fields);
+        if ![Method::GET, Method::HEAD, Method::POST].contains(&self.method) {
+            return;
         }
+        let rules = engine.rules(site);
+        unkeyed::strip(&mut self.fields, &self.method, |name| rules.is_in_key(name));
+        let rewritten = rules.rewritten(&self.fields);
+        if unchanged::is_signed(&self.fields, &self.target) {
+            let sent = [ACCEPT_ENCODING, ACCEPT_LANGUAGE].into_iter().filter_map(|name| {
+                let value = self.fields.get(&name)?;
+                let is_other = rewritten.value(&name).is_some_and(|new| new.as_bytes() != value.as_bytes());
+                is_other.then(|| (name, value.clone()))
+            });
+            self.signed_as_sent = sent.collect();
+        }
+        rewritten.apply(&mut self.fields);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
 use nearside_config::{FieldName, OnLag, SetCookie, Site};
 use nearside_semantics::control::Control;
 use nearside_semantics::fields::Fields;
@@ -17,9 +17,11 @@ use nearside_semantics::vary::{Nominee, Vary};
 /// The rules of one site.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) lifetime: LifetimePolicy,
+    lifetime: LifetimePolicy,
     pub(crate) stale: StalePolicy,
     pub(crate) store: StorePolicy,
+    /// `Set-Cookie` is removed from responses that are stored.
+    removes_cookies: bool,
     /// Clients may ask for something newer than what is stored.
     pub(crate) honours_requests: bool,
     pub(crate) query: QueryRecipe,
@@ -46,7 +48,7 @@ impl Rules {
         let value = |text: &Option<String>| text.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let parameter = |name: &nearside_config::ParameterName| ParameterName::new(name.as_str());
         let fields = site.key.fields.iter().filter_map(field).map(Nominee::Field);
-        let cookies = site.key.cookies.iter().map(|cookie| Nominee::Cookie(cookie.as_str().into()));
+        let cookies = site.key.cookies.iter().map(|cookie| Nominee::cookie(cookie.as_str()));
         Self {
             lifetime: LifetimePolicy {
                 heuristic: Heuristic { thousandths: site.heuristic_thousandths, cap: site.heuristic_cap },
@@ -54,9 +56,10 @@ impl Rules {
             },
             stale: StalePolicy { on_error: site.serve_stale_on_error, keep: site.keep_for_validation },
             store: StorePolicy {
-                set_cookie: site.set_cookie == SetCookie::Store,
+                set_cookie: matches!(site.set_cookie, SetCookie::Store | SetCookie::Remove),
                 request_directives: site.honour_request_directives,
             },
+            removes_cookies: site.set_cookie == SetCookie::Remove,
             honours_requests: site.honour_request_directives,
             query: QueryRecipe {
                 keep: site.key.query_keep.as_ref().map(|names| names.iter().map(parameter).collect()),
@@ -79,6 +82,25 @@ impl Rules {
                 nearside_config::Languages::Order => Languages::Order,
             },
         }
+    }
+
+    /// How the lifetime of the response to a request is determined. None is guessed where the request had cookies: the page
+    /// of a logged-in user that states no lifetime would be served to others.
+    pub(crate) fn lifetime(&self, request: &impl Fields) -> LifetimePolicy {
+        let heuristic = if request.has(&COOKIE) { Heuristic::NONE } else { self.lifetime.heuristic };
+        LifetimePolicy { heuristic, ..self.lifetime }
+    }
+
+    /// Removes the cookies from a response that is stored, where the site says so.
+    pub(crate) fn remove_cookies(&self, response: &mut HeaderMap) {
+        if self.removes_cookies {
+            response.remove(SET_COOKIE);
+        }
+    }
+
+    /// Whether the site's cache key contains a field.
+    pub(crate) fn is_in_key(&self, name: &HeaderName) -> bool {
+        self.nominees.iter().any(|nominee| matches!(nominee, Nominee::Field(field) if field == name))
     }
 
     /// The directives that govern a response.

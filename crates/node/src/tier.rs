@@ -59,6 +59,42 @@ pub trait Tier: Send + Sync + 'static {
     fn secret(&self) -> Option<&Secret>;
 }
 
+impl Sender<'_> {
+    /// The sender as a member of `Forwarded` (RFC 7239 §4): `for=192.0.2.1;host=example.com;proto=https`.
+    #[must_use]
+    pub fn forwarded(&self) -> Option<HeaderValue> {
+        let mut member = b"for=".to_vec();
+        let address = self.address.as_bytes();
+        if address.contains(&b':') {
+            // An IPv6 address stands in brackets, and those in quotes (§6).
+            member.extend_from_slice(&[b"\"[", address, b"]\""].concat());
+        } else {
+            member.extend_from_slice(address);
+        }
+        member.extend_from_slice(b";host=");
+        write_quoted(self.authority.as_bytes(), &mut member);
+        member.extend_from_slice(b";proto=");
+        member.extend_from_slice(self.scheme.as_str().as_bytes());
+        HeaderValue::try_from(member).ok()
+    }
+}
+
+/// Writes a value as a token, or as a quoted string where it is none: a port makes it one (RFC 7239 §4).
+fn write_quoted(value: &[u8], out: &mut Vec<u8>) {
+    let is_token = value.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b));
+    if is_token && !value.is_empty() {
+        return out.extend_from_slice(value);
+    }
+    out.push(b'"');
+    for byte in value {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+    out.push(b'"');
+}
+
 /// Adds a member to a list field, on one line.
 pub fn append(fields: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
     let mut line = Vec::new();
@@ -74,5 +110,23 @@ pub fn append(fields: &mut HeaderMap, name: HeaderName, member: &HeaderValue) {
     };
     if let Ok(value) = value {
         fields.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc7239_s4_senders_are_written_as_members_of_forwarded() {
+        for (address, host, scheme, expected) in [
+            ("192.0.2.1", "a.example", Scheme::Https, "for=192.0.2.1;host=a.example;proto=https"),
+            ("2001:db8::1", "a.example:81", Scheme::Http, r#"for="[2001:db8::1]";host="a.example:81";proto=http"#),
+            ("192.0.2.1", "[::1]", Scheme::Http, r#"for=192.0.2.1;host="[::1]";proto=http"#),
+        ] {
+            let value = |text: &str| HeaderValue::from_str(text).unwrap();
+            let sender = Sender { address: &value(address), scheme, authority: &value(host) };
+            assert_eq!(sender.forwarded().unwrap(), expected);
+        }
     }
 }

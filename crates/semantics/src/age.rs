@@ -10,13 +10,18 @@ use http::header::{AGE, DATE};
 use crate::date;
 use crate::time::{DeltaSeconds, Timestamp};
 
-/// When a request went out and its response came in, by the cache's own clock.
+/// When a request went out and its response came in.
+///
+/// Two clocks count: the cache's own, which never jumps and measures how long a response has been stored, and the wall
+/// clock, which `Date`, `Expires` and `Last-Modified` are compared with. They differ once the wall clock has been set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exchange {
-    /// When the request was sent.
+    /// Moment at which the request was sent, by the cache's own clock.
     pub request_time: Timestamp,
-    /// When the head of its response arrived.
+    /// Moment at which the head of the response arrived, by the cache's own clock.
     pub response_time: Timestamp,
+    /// The same moment as `response_time`, by the wall clock.
+    pub response_date: Timestamp,
 }
 
 /// The `Age` field: the first member of the first line, if it is delta-seconds (RFC 9111 §5.1).
@@ -40,10 +45,10 @@ pub fn date(fields: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
 /// The age of a response at the moment it arrived: `corrected_initial_age` of RFC 9111 §4.2.3.
 #[must_use]
 pub fn initial(fields: &HeaderMap, exchange: Exchange) -> Duration {
-    let Exchange { request_time, response_time } = exchange;
-    let date_value = date(fields, response_time).unwrap_or(response_time);
+    let Exchange { request_time, response_time, response_date } = exchange;
+    let date_value = date(fields, response_date).unwrap_or(response_date);
     // Both are whole seconds, so that half a second on the way does not become a second of age.
-    let apparent = Duration::from_secs(response_time.as_secs().saturating_sub(date_value.as_secs()));
+    let apparent = Duration::from_secs(response_date.as_secs().saturating_sub(date_value.as_secs()));
     let corrected = match stated(fields) {
         Some(age) => age.as_duration() + response_time.since(request_time),
         None => response_time.since(request_time),
@@ -94,7 +99,7 @@ mod tests {
     fn rfc9111_s4_2_3_age_is_the_greater_of_stated_and_apparent() {
         let at = |secs: u64| Timestamp::from_secs(1_790_000_000 + secs);
         let date = |moment| date::format(moment);
-        let exchange = Exchange { request_time: at(100), response_time: at(103) };
+        let exchange = Exchange { request_time: at(100), response_time: at(103), response_date: at(103) };
         let table = [
             (vec![], 3),
             (vec![("age", "60".to_owned())], 63),

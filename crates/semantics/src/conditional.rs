@@ -19,22 +19,12 @@ pub enum Conditional {
     Full,
     /// 304: the client has it already.
     NotModified,
-    /// 412: the client's precondition does not hold.
-    PreconditionFailed,
 }
 
-/// Evaluates the conditions of a GET or HEAD against a stored 2xx response, in the order of RFC 9110 §13.2.2.
+/// Evaluates `If-None-Match` and `If-Modified-Since` of a GET or HEAD against a stored 2xx response, in the order of
+/// RFC 9110 §13.2.2. Check [`preconditions_hold`] first.
 #[must_use]
 pub fn evaluate(request: &impl Fields, stored: &HeaderMap, now: Timestamp) -> Conditional {
-    if request.has(&IF_MATCH) {
-        if !matches_any(request, &IF_MATCH, stored, strong_match) {
-            return Conditional::PreconditionFailed;
-        }
-    } else if let Some(since) = one_date(request, &IF_UNMODIFIED_SINCE, now)
-        && one_date(stored, &LAST_MODIFIED, now).is_some_and(|modified| modified > since)
-    {
-        return Conditional::PreconditionFailed;
-    }
     if request.has(&IF_NONE_MATCH) {
         return if matches_any(request, &IF_NONE_MATCH, stored, weak_match) {
             Conditional::NotModified
@@ -46,6 +36,26 @@ pub fn evaluate(request: &impl Fields, stored: &HeaderMap, now: Timestamp) -> Co
         (Some(since), Some(modified)) if modified <= since => Conditional::NotModified,
         _ => Conditional::Full,
     }
+}
+
+/// Checks that a stored response satisfies `If-Match` and `If-Unmodified-Since` of a request.
+///
+/// Only the origin server may answer 412: these two conditions "are not applicable to a cache" (RFC 9111 §4.3.2). A cache
+/// that ignored them could send a range of another version to a client that assembles a file from ranges. So a stored
+/// response is used while they hold, and where they do not, the request goes to the origin server unchanged.
+#[must_use]
+pub fn preconditions_hold(request: &impl Fields, stored: &HeaderMap, now: Timestamp) -> bool {
+    if request.has(&IF_MATCH) {
+        return matches_any(request, &IF_MATCH, stored, strong_match);
+    }
+    if !request.has(&IF_UNMODIFIED_SINCE) {
+        return true;
+    }
+    let Some(since) = one_date(request, &IF_UNMODIFIED_SINCE, now) else {
+        // A recipient MUST ignore the field if its value is not a valid date (RFC 9110 §13.1.4).
+        return true;
+    };
+    one_date(stored, &LAST_MODIFIED, now).is_none_or(|modified| modified <= since)
 }
 
 /// `Last-Modified`, or where there is none, `Date`: "a cache recipient … SHOULD use the Date field value" (RFC 9111

@@ -55,9 +55,17 @@ pub struct Heuristic {
     pub cap: Duration,
 }
 
+impl Heuristic {
+    /// Default cap. §4.2.2 allows a day; origins that state no lifetime often replace files in place (package
+    /// repositories, edited pages), and five minutes still absorb a burst of requests.
+    pub const CAP: Duration = Duration::from_secs(5 * 60);
+    /// No lifetime is ever guessed: what the origin states none for is validated on each use.
+    pub const NONE: Self = Self { thousandths: 0, cap: Duration::ZERO };
+}
+
 impl Default for Heuristic {
     fn default() -> Self {
-        Self { thousandths: 100, cap: Duration::from_secs(24 * 3600) }
+        Self { thousandths: 100, cap: Self::CAP }
     }
 }
 
@@ -70,16 +78,16 @@ pub struct LifetimePolicy {
     pub max: Option<Duration>,
 }
 
-/// The lifetime of a response that arrived at `response_time`.
+/// The lifetime of a response that arrived at `response_date` by the wall clock.
 #[must_use]
 pub fn lifetime(
     status: StatusCode,
     fields: &HeaderMap,
     control: &Control,
-    response_time: Timestamp,
+    response_date: Timestamp,
     policy: LifetimePolicy,
 ) -> Lifetime {
-    let stated = uncapped(status, fields, control, response_time, policy.heuristic);
+    let stated = uncapped(status, fields, control, response_date, policy.heuristic);
     Lifetime { span: policy.max.map_or(stated.span, |max| stated.span.min(max)), ..stated }
 }
 
@@ -87,7 +95,7 @@ fn uncapped(
     status: StatusCode,
     fields: &HeaderMap,
     control: &Control,
-    response_time: Timestamp,
+    response_date: Timestamp,
     heuristic: Heuristic,
 ) -> Lifetime {
     let directives = &control.directives;
@@ -99,10 +107,10 @@ fn uncapped(
         return explicit(seconds.or_zero(), Source::MaxAge);
     }
     if !control.targeted && fields.contains_key(EXPIRES) {
-        return Lifetime { span: until_expires(fields, response_time), source: Source::Expires };
+        return Lifetime { span: until_expires(fields, response_date), source: Source::Expires };
     }
     if (heuristically_cacheable(status) || directives.public)
-        && let Some(span) = guess(fields, response_time, heuristic)
+        && let Some(span) = guess(fields, response_date, heuristic)
     {
         return Lifetime { span, source: Source::Heuristic };
     }
@@ -110,21 +118,21 @@ fn uncapped(
 }
 
 /// `Expires` − `Date`; nothing when there are two of them, or when it is no date (RFC 9111 §5.3).
-fn until_expires(fields: &HeaderMap, response_time: Timestamp) -> Duration {
+fn until_expires(fields: &HeaderMap, response_date: Timestamp) -> Duration {
     let mut lines = fields.get_all(EXPIRES).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else {
         return Duration::ZERO;
     };
-    let Some(expires) = date::parse(only.as_bytes(), response_time) else {
+    let Some(expires) = date::parse(only.as_bytes(), response_date) else {
         return Duration::ZERO;
     };
-    let birth = age::date(fields, response_time).unwrap_or(response_time);
+    let birth = age::date(fields, response_date).unwrap_or(response_date);
     Duration::from_secs(expires.as_secs().saturating_sub(birth.as_secs()))
 }
 
-fn guess(fields: &HeaderMap, response_time: Timestamp, heuristic: Heuristic) -> Option<Duration> {
-    let modified = date::parse(fields.get(LAST_MODIFIED)?.as_bytes(), response_time)?;
-    let birth = age::date(fields, response_time).unwrap_or(response_time);
+fn guess(fields: &HeaderMap, response_date: Timestamp, heuristic: Heuristic) -> Option<Duration> {
+    let modified = date::parse(fields.get(LAST_MODIFIED)?.as_bytes(), response_date)?;
+    let birth = age::date(fields, response_date).unwrap_or(response_date);
     let unchanged = birth.since(modified);
     Some((unchanged / 1000).saturating_mul(heuristic.thousandths).min(heuristic.cap))
 }

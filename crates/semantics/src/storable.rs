@@ -73,7 +73,6 @@ pub fn storable(
     policy: StorePolicy,
 ) -> Result<(), NotStorable> {
     let Candidate { method, request, status, response, .. } = *candidate;
-    let directives = &control.directives;
     if method != Method::GET && method != Method::HEAD && !post_for_later_gets(candidate, lifetime) {
         return Err(NotStorable::Method);
     }
@@ -84,6 +83,22 @@ pub fn storable(
     if status == StatusCode::PARTIAL_CONTENT || response.contains_key(CONTENT_RANGE) && request.contains_key(RANGE) {
         return Err(NotStorable::Partial);
     }
+    whole_is_storable(candidate, control, lifetime, policy)
+}
+
+/// Whether the whole response could be stored of which a 206 is a part: its fields are those of the 200 (RFC 9110 §15.3.7).
+///
+/// # Errors
+///
+/// The first reason against it.
+pub fn whole_is_storable(
+    candidate: &Candidate<'_>,
+    control: &Control,
+    lifetime: Lifetime,
+    policy: StorePolicy,
+) -> Result<(), NotStorable> {
+    let Candidate { request, status, response, .. } = *candidate;
+    let directives = &control.directives;
     directives_allow(status, directives)?;
     if policy.request_directives && RequestDirectives::of(request).no_store {
         return Err(NotStorable::RequestNoStore);
@@ -150,7 +165,8 @@ fn has_stale_window(directives: &ResponseDirectives) -> bool {
 }
 
 /// RFC 9111 §3.5: "must-revalidate", "public" and "s-maxage" allow sharing the answer to an authorised request.
-fn shares_authorized(directives: &ResponseDirectives) -> bool {
+#[must_use]
+pub fn shares_authorized(directives: &ResponseDirectives) -> bool {
     directives.public || directives.must_revalidate || directives.s_maxage.is_some()
 }
 

@@ -5,7 +5,7 @@
 //! space around commas removed. What is absent is a value of its own and matches only its absence.
 
 use http::HeaderMap;
-use http::header::{COOKIE, HeaderName, VARY};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, COOKIE, HeaderName, VARY};
 
 use crate::fields::{Fields, members};
 
@@ -16,13 +16,25 @@ pub enum Nominee {
     Field(HeaderName),
     /// A cookie of this name.
     Cookie(Box<str>),
+    /// All cookies whose names begin with this prefix.
+    CookiePrefix(Box<str>),
 }
 
 impl Nominee {
-    fn rank(&self) -> (bool, &str) {
+    /// A cookie name, or with a trailing `*` all cookies whose names begin with what precedes it.
+    #[must_use]
+    pub fn cookie(pattern: &str) -> Self {
+        match pattern.strip_suffix('*') {
+            Some(prefix) => Self::CookiePrefix(prefix.into()),
+            None => Self::Cookie(pattern.into()),
+        }
+    }
+
+    fn rank(&self) -> (u8, &str) {
         match self {
-            Self::Field(name) => (false, name.as_str()),
-            Self::Cookie(name) => (true, name),
+            Self::Field(name) => (0, name.as_str()),
+            Self::Cookie(name) => (1, name),
+            Self::CookiePrefix(prefix) => (2, prefix),
         }
     }
 }
@@ -41,9 +53,15 @@ pub enum Vary {
 
 impl Vary {
     /// All `Vary` lines of a response, read as one list, and what the site adds.
+    ///
+    /// A response with a content coding depends on `Accept-Encoding` even if its `Vary` does not say so: it would be
+    /// served to clients that refuse the coding (RFC 9110 §12.5.3).
     #[must_use]
     pub fn of(response: &HeaderMap, site: &[Nominee]) -> Self {
         let mut nominees = site.to_vec();
+        if is_coded(response) {
+            nominees.push(Nominee::Field(ACCEPT_ENCODING));
+        }
         for member in response.get_all(VARY).iter().flat_map(|line| members(line.as_bytes())) {
             match HeaderName::from_bytes(member) {
                 Ok(name) if member != b"*" => nominees.push(Nominee::Field(name)),
@@ -76,6 +94,7 @@ impl Vary {
             match nominee {
                 Nominee::Field(name) => write_field(request, name, out),
                 Nominee::Cookie(name) => write_cookie(request, name, out),
+                Nominee::CookiePrefix(prefix) => write_cookies(request, prefix, out),
             }
             // No field value can hold a line feed, so that no two lists of nominees give the same bytes.
             out(b"\n");
@@ -91,21 +110,43 @@ fn write_field(request: &impl Fields, name: &HeaderName, out: &mut impl FnMut(&[
     }
 }
 
+/// Checks for a content coding other than `identity`.
+fn is_coded(response: &HeaderMap) -> bool {
+    let codings = response.get_all(CONTENT_ENCODING).iter().flat_map(|line| members(line.as_bytes()));
+    codings.into_iter().any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+}
+
 /// All values of a cookie, in their order. No field name begins with `=`.
 fn write_cookie(request: &impl Fields, name: &str, out: &mut impl FnMut(&[u8])) {
     out(b"=");
     out(name.as_bytes());
-    for pair in request.lines(&COOKIE).flat_map(|line| line.split(|b| *b == b';')) {
-        let (own, value) = match pair.iter().position(|b| *b == b'=') {
-            Some(equals) => (pair.get(..equals).unwrap_or_default(), pair.get(equals + 1..).unwrap_or_default()),
-            None => (pair, &[][..]),
-        };
-        // As servers read it: white space around name and value does not belong to them.
-        if own.trim_ascii() == name.as_bytes() {
-            out(b";");
-            out(value.trim_ascii());
+    for (_, value) in cookies(request).filter(|(own, _)| *own == name.as_bytes()) {
+        out(b";");
+        out(value);
+    }
+}
+
+/// Names and values of all cookies that begin with a prefix, in their order. No cookie is called `PREFIX*`: names in a
+/// configuration that end in `*` are prefixes.
+fn write_cookies(request: &impl Fields, prefix: &str, out: &mut impl FnMut(&[u8])) {
+    out(b"=");
+    out(prefix.as_bytes());
+    out(b"*");
+    for (name, value) in cookies(request).filter(|(name, _)| name.starts_with(prefix.as_bytes())) {
+        for part in [b";", name, b"=", value] {
+            out(part);
         }
     }
+}
+
+/// Name and value of each cookie as servers read them: the white space around does not belong to them.
+fn cookies(request: &impl Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = request.lines(&COOKIE).flat_map(|line| line.split(|b| *b == b';'));
+    pairs.map(|pair| {
+        let equals = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+        let (name, value) = pair.split_at_checked(equals).unwrap_or((pair, &[]));
+        (name.trim_ascii(), value.strip_prefix(b"=").unwrap_or(value).trim_ascii())
+    })
 }
 
 fn write_normalised(request: &impl Fields, name: &HeaderName, out: &mut impl FnMut(&[u8])) {

@@ -23,7 +23,7 @@ pub use body::{Body, BodyReader, BodyWriter, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
-pub use memory::{Limits, Purge, SearchRule, Store};
+pub use memory::{Limits, Purge, SearchRule, Sharing, Store};
 pub use policy::Policy;
 pub use slicing::{Slicing, Slicings};
 pub use slot::Slot;

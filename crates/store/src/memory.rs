@@ -49,6 +49,7 @@ impl Limits {
 pub struct Store {
     slots: Table<Arc<Slot>>,
     uncacheable: Table<&'static str>,
+    sharing: Table<Sharing>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
     slicings: Slicings,
@@ -62,6 +63,15 @@ pub struct Store {
     budget: Arc<Budget>,
     limits: Limits,
     variants_dropped: AtomicU64,
+}
+
+/// What responses to requests with `Authorization` said of others (RFC 9111 §3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may be given to others.
+    Shared,
+    /// They belong to the client that sent the credentials.
+    Alone,
 }
 
 /// How something is purged.
@@ -101,6 +111,8 @@ impl Value for () {}
 
 impl Value for &'static str {}
 
+impl Value for Sharing {}
+
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
@@ -134,6 +146,7 @@ impl Store {
         Self {
             slots: Table::new(limits.memory_bytes, table_shards(limits.memory_bytes)),
             uncacheable: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            sharing: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             slicings: Slicings::new(search_bytes),
             search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
@@ -210,6 +223,17 @@ impl Store {
     /// Remembers for a while that the answers for a key may not be stored, and why.
     pub fn remember_uncacheable(&self, key: &[u8], why: &'static str, now: Timestamp) {
         remember(&self.uncacheable, key, why, now, UNCACHEABLE_FOR);
+    }
+
+    /// Remembers for a while what a response to a request with `Authorization` for this key said of others.
+    pub fn remember_sharing(&self, key: &[u8], sharing: Sharing, now: Timestamp) {
+        remember(&self.sharing, key, sharing, now, UNCACHEABLE_FOR);
+    }
+
+    /// What is remembered of that.
+    #[must_use]
+    pub fn sharing(&self, key: &[u8], now: Timestamp) -> Option<Sharing> {
+        self.sharing.get(key, now)
     }
 
     /// Remembers for a moment that a refresh of a key has brought nothing fresh.

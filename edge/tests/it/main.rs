@@ -36,3 +36,4 @@ mod slices;
 mod steering;
 mod tiers;
 mod tls;
+mod unshared;

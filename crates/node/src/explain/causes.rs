@@ -118,13 +118,13 @@ impl Causes {
     /// A stored response that is looked at for the request; `is_hit` says that nothing stands in its way.
     pub(super) fn look_at_stored(&mut self, case: &Case, entry: &Entry, is_hit: bool) {
         let fields = &entry.head.fields;
-        let stated = Stated::of(case.engine.rules(case.site), entry.head.status, fields, entry.response_time);
+        let stated = Stated::of_stored(case.engine.rules(case.site), entry);
         self.look_at_answer(case, entry.head.status, fields, &stated, entry.response_time, entry.declared);
         if is_hit {
             return;
         }
         let moment = entry.response_time;
-        let exchange = age::Exchange { request_time: moment, response_time: moment };
+        let exchange = age::Exchange { request_time: moment, response_time: moment, response_date: moment };
         let arrived = age::initial(fields, exchange);
         let by_itself = moment.before(arrived).after(stated.counted.span);
         let is_softened =

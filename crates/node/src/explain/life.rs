@@ -25,11 +25,31 @@ pub(super) struct Stated {
 }
 
 impl Stated {
-    pub(super) fn of(rules: &Rules, status: StatusCode, fields: &HeaderMap, response_time: Timestamp) -> Self {
+    /// What a response to `request` states.
+    pub(super) fn of(
+        rules: &Rules,
+        request: &HeaderMap,
+        status: StatusCode,
+        fields: &HeaderMap,
+        response_time: Timestamp,
+    ) -> Self {
         let control = rules.control(fields);
+        let policy = rules.lifetime(request);
         let life = |policy| lifetime(status, fields, &control, response_time, policy);
-        let uncapped = life(LifetimePolicy { max: None, ..rules.lifetime });
-        Self { control, uncapped, counted: life(rules.lifetime) }
+        let uncapped = life(LifetimePolicy { max: None, ..policy });
+        Self { control, uncapped, counted: life(policy) }
+    }
+
+    /// What a stored response states. Whether the request that fetched it had cookies, with which no lifetime is guessed,
+    /// shows in the lifetime that it got.
+    pub(super) fn of_stored(rules: &Rules, entry: &Entry) -> Self {
+        let mut stated = Self::of(rules, &HeaderMap::new(), entry.head.status, &entry.head.fields, entry.response_time);
+        if stated.counted.source == Source::Heuristic {
+            let given = entry.declared.fresh_until.since(entry.declared.born);
+            stated.counted.span = stated.counted.span.min(given);
+            stated.uncapped.span = stated.uncapped.span.min(given);
+        }
+        stated
     }
 
     /// The site's own limit, where that is what counts.
@@ -106,7 +126,7 @@ fn variant(key: &[u8]) -> String {
 /// A stored variant.
 pub(super) fn stored(case: &Case, entry: &Entry, selected: bool) -> Stored {
     let fields = &entry.head.fields;
-    let stated = Stated::of(case.engine.rules(case.site), entry.head.status, fields, entry.response_time);
+    let stated = Stated::of_stored(case.engine.rules(case.site), entry);
     let usable = entry.freshness(case.now);
     let state = match usable.map(|life| life.reuse(case.now, None)) {
         None => "gone",

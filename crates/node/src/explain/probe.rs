@@ -109,7 +109,7 @@ fn answered(
     }
     let Judged { storable, freshness, .. } = judge(engine, plan, status, &fields, asked.exchange);
     let stored = verdict(case, &mut outcome, ask, plan, status, &fields, storable.map_err(Unstored::Law));
-    let stated = Stated::of(engine.rules(case.site), status, &fields, asked.exchange.response_time);
+    let stated = Stated::of(engine.rules(case.site), &plan.request, status, &fields, asked.exchange.response_date);
     if outcome.verdict != Verdict::Revalidated {
         causes.look_at_answer(case, status, &fields, &stated, asked.exchange.response_time, freshness);
     }

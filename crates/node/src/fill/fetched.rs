@@ -48,6 +48,8 @@ pub(crate) enum Unstored {
     Passed,
     /// The head only was asked for.
     HeadOnly,
+    /// It is an error, and a stored response may be served in its place (RFC 5861 §4).
+    KeepsStale,
 }
 
 impl Unstored {
@@ -57,6 +59,7 @@ impl Unstored {
             Self::TooLarge => Some(Reason::TooLarge),
             Self::NoRoom => Some(Reason::NoRoom),
             Self::HeadOnly => Some(Reason::HeadOnly),
+            Self::KeepsStale => Some(Reason::KeepsStale),
             Self::Passed => None,
         }
     }
@@ -97,7 +100,8 @@ impl Fetched {
         let mut fields = asked.take_end_to_end();
         let rules = engine.rules(site);
         let control = rules.control(&fields);
-        let life = lifetime(asked.head.status, &fields, &control, asked.exchange.response_time, rules.lifetime);
+        let policy = rules.lifetime(request);
+        let life = lifetime(asked.head.status, &fields, &control, asked.exchange.response_date, policy);
         let freshness = Freshness::of(&fields, &control.directives, life, asked.exchange, rules.stale);
         let length = length_of(&fields);
         let groups = Membership::default();

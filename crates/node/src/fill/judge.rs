@@ -1,19 +1,22 @@
 //! Whether an answer is stored, and for how long: the law is `semantics`', the policy the site's, the room the store's.
 
-use http::header::{RANGE, VIA};
+use http::header::{FORWARDED, RANGE, VIA};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::lifetime::lifetime;
-use nearside_semantics::reuse::Freshness;
-use nearside_semantics::storable::{Candidate, NotStorable, storable};
+use nearside_semantics::resume::content_range;
+use nearside_semantics::reuse::{Freshness, Reuse};
+use nearside_semantics::storable::{Candidate, NotStorable, storable, whole_is_storable};
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_semantics::{Timestamp, conditional};
 use nearside_store::{Charge, Head};
 
 use super::{Plan, Unstored};
 use crate::hop::Urgency;
+use crate::reason::Reason;
 use crate::request::Engine;
 use crate::request::admit::CDN_LOOP;
+use crate::request::forward::is_failure;
 use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 impl Plan {
@@ -30,20 +33,23 @@ impl Plan {
             && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
     }
 
-    /// Whether the answers for its key are not worth waiting for: not stored, for a reason that is not one client's own.
-    pub(super) fn shows_uncacheable(&self, stored: Result<(), Unstored>) -> bool {
+    /// The reason why responses for its key are not worth waiting for, if `stored` is one: it lasts, and is not one
+    /// client's own.
+    pub(super) fn shows_uncacheable(&self, stored: Result<(), Unstored>) -> Option<Reason> {
         let own = [NotStorable::RequestNoStore, NotStorable::Authorization, NotStorable::Partial];
-        let lasting = match stored {
-            Err(Unstored::Law(reason)) => !own.contains(&reason),
-            Err(Unstored::TooLarge) => true,
+        let unstored = stored.err().filter(|_| self.forward.method == Method::GET)?;
+        let lasts = match unstored {
+            Unstored::Law(reason) => !own.contains(&reason),
+            Unstored::TooLarge => true,
             _ => false,
         };
-        lasting && self.forward.method == Method::GET && !self.is_selective()
+        unstored.reason().filter(|_| lasts)
     }
 }
 
 /// Fields that this node writes anew: what the client sent says nothing about them.
-pub(crate) static REWRITTEN: [HeaderName; 5] = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
+pub(crate) static REWRITTEN: [HeaderName; 6] =
+    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
 
 /// Whether a response depends on fields that this node writes anew.
 fn varies_on_rewritten(vary: &Vary) -> bool {
@@ -54,6 +60,8 @@ fn varies_on_rewritten(vary: &Vary) -> bool {
 /// What the rules say of a response.
 pub(crate) struct Judged {
     pub(crate) storable: Result<(), NotStorable>,
+    /// What would be said of the whole response, of which this is the part that the client asked for.
+    pub(super) whole: Option<Result<(), Unstored>>,
     pub(crate) freshness: Freshness,
     pub(super) retain_until: Timestamp,
 }
@@ -68,28 +76,51 @@ pub(crate) fn judge(
 ) -> Judged {
     let rules = engine.rules(plan.site);
     let control = rules.control(fields);
-    let life = lifetime(status, fields, &control, exchange.response_time, rules.lifetime);
+    let life = lifetime(status, fields, &control, exchange.response_date, rules.lifetime(&plan.request));
     let freshness = Freshness::of(fields, &control.directives, life, exchange, rules.stale);
     let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, rules.stale);
     let is_block = plan.key.block.map(|block| block.is_answered_by(status, fields));
-    // A block is as good as a whole: it was asked for as what it is, and is found as that only.
-    let status = if is_block == Some(true) { StatusCode::OK } else { status };
+    let candidate = |status| Candidate {
+        method: &plan.forward.method,
+        request: &plan.request,
+        status,
+        response: fields,
+        own_location: plan.own_location,
+    };
+    let is_part = plan.is_selective() && status == StatusCode::PARTIAL_CONTENT;
+    let whole = is_part.then(|| {
+        let length = content_range(fields).map_or(0, |(_, whole)| whole);
+        let law = whole_is_storable(&candidate(StatusCode::OK), &control, life, rules.store);
+        law.map_err(Unstored::Law).and_then(|()| fits(engine, length))
+    });
     let storable = if is_block == Some(false) || plan.is_selective() && status != StatusCode::OK {
         // 206, 304, 412 and 416 answer a condition or a range of one client.
         Err(NotStorable::Partial)
     } else if varies_on_rewritten(&rules.vary(fields)) {
         Err(NotStorable::VaryAll)
     } else {
-        let candidate = Candidate {
-            method: &plan.forward.method,
-            request: &plan.request,
-            status,
-            response: fields,
-            own_location: plan.own_location,
-        };
-        storable(&candidate, &control, life, rules.store)
+        // A block is as good as a whole: it was asked for as what it is, and is found as that only.
+        storable(&candidate(if is_block == Some(true) { StatusCode::OK } else { status }), &control, life, rules.store)
     };
-    Judged { storable, freshness, retain_until }
+    Judged { storable, whole, freshness, retain_until }
+}
+
+/// Checks that a body of this length may be stored at all.
+fn fits(engine: &Engine, length: u64) -> Result<(), Unstored> {
+    if length > engine.store.limits().object_bytes_max { Err(Unstored::TooLarge) } else { Ok(()) }
+}
+
+/// Whether a stored response may be served in place of an error: it must not be replaced by that error, however long
+/// the error claims to be fresh.
+fn keeps_stale(engine: &Engine, plan: &Plan) -> bool {
+    let now = engine.clock.now();
+    let is_usable = |key: &[u8]| {
+        let slot = engine.store.lookup(key, now);
+        let freshness =
+            slot.as_ref().and_then(|slot| slot.select(&plan.request)).and_then(|entry| entry.freshness(now));
+        freshness.is_some_and(|life| !matches!(life.reuse(now, None), Reuse::Validate { on_error: false, .. }))
+    };
+    is_usable(&plan.key.bytes) || plan.key.rule.is_some() && is_usable(&plan.key.exact)
 }
 
 /// Room for a response that may be stored; or why it is not stored.
@@ -104,9 +135,10 @@ pub(super) fn room(
     if plan.forward.method == Method::HEAD {
         return Err(Unstored::HeadOnly);
     }
-    if length.unwrap_or(0) > engine.store.limits().object_bytes_max {
-        return Err(Unstored::TooLarge);
+    if is_failure(head.status) && keeps_stale(engine, plan) {
+        return Err(Unstored::KeepsStale);
     }
+    fits(engine, length.unwrap_or(0))?;
     let charge = engine.store.reserve(&plan.key.bytes, head, length.unwrap_or(0), engine.clock.now());
     charge.ok_or(Unstored::NoRoom)
 }

@@ -42,6 +42,7 @@ pub(super) fn freshened(
         old.groups.asked_again(sent)
     };
     engine.strip_for_clients(plan.site, &mut fields);
+    engine.rules(plan.site).remove_cookies(&mut fields);
     let entry = Entry {
         head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
         declared: judged.freshness,

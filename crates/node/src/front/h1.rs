@@ -191,6 +191,7 @@ impl Connection<'_> {
         let (interims, receiver) = Interims::channel(raw.version);
         let request = Request {
             block: None,
+            signed_as_sent: Vec::new(),
             method: request::method(raw.method)?,
             scheme: self.scheme,
             authority: authority.map_err(|_no_value| Refusal::bad(Reason::Host))?,

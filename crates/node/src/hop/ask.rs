@@ -139,7 +139,7 @@ impl Hops {
         let answer = final_head(&mut reader, forward, tell);
         let head = self.while_in(hop, self.timeouts.first_byte, answer).await.map_err(|late| late.leave(&mut place));
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
-        let exchange = Exchange { request_time, response_time: clock.now() };
+        let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
         let connection = Known { address, place, since, deadline: instant() + self.timeouts.total };
         Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, connection))
     }
@@ -186,7 +186,7 @@ impl Hops {
         };
         let head = head.map_err(|late| late.leave(&mut place).or_response(&hop))?;
         hop.succeeded();
-        let exchange = Exchange { request_time, response_time: clock.now() };
+        let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
         let connection = Known { address: connection.address, place, since, deadline: instant() + self.timeouts.total };
         Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection).counted())
     }

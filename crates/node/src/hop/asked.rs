@@ -121,7 +121,7 @@ impl Asked {
             self.told = server_timing::take(&mut fields);
         }
         if !fields.contains_key(DATE)
-            && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_time))
+            && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_date))
         {
             // RFC 9110 §6.6.1
             fields.insert(DATE, now);

@@ -62,7 +62,7 @@ impl Applier for Purger {
     }
 
     fn applied(&self, accepted_millis: u64) {
-        let delay = self.engine.clock.now().since(Timestamp::from_millis(accepted_millis));
+        let delay = self.engine.clock.wall().since(Timestamp::from_millis(accepted_millis));
         self.metrics.purge_delays.add(delay);
     }
 

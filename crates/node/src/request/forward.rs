@@ -5,15 +5,17 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use nearside_semantics::Timestamp;
+use nearside_semantics::conditional::preconditions_hold;
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::reuse::{Freshness, Reuse};
-use nearside_store::Entry;
+use nearside_semantics::{Timestamp, cache_status};
+use nearside_store::{Entry, Head};
 
 use super::interim::Interims;
 use super::key::{CacheKey, write_fill_key};
 use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
+use super::unchanged::{goes_alone, may_refuse_alteration};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::fill::{self, Begun, Fetched, Joined, Leading};
 use crate::h1::request::Refusal;
@@ -95,15 +97,29 @@ pub(crate) enum Way {
 /// Decides on a request that is looked up under `key` at `now`.
 pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Way {
     match lookup(engine, site, key, request, now) {
+        Found::Usable(entry) | Found::Refresh(entry) if !holds(&entry.head, request, now) => Way::Alone(Ask {
+            because: cache_status::Forward::Request,
+            detail: Some(Reason::Precondition),
+            ..Ask::nothing()
+        }),
         Found::Usable(entry) => Way::Serve(entry),
         Found::Refresh(entry) => Way::Refresh(entry),
         Found::Ask(_) if only_if_cached(engine, site, request) => Way::NotCached,
         Found::Ask(ask) => {
+            if goes_alone(engine, site, key, request, ask.stored.as_deref(), now) {
+                return Way::Alone(Ask { detail: ask.detail.or(Some(Reason::Unchanged)), ..ask });
+            }
             let is_shared = ask.stored.is_some()
                 || engine.store.uncacheable(&key.bytes, now).is_none() && !wants_no_store(engine, site, request);
             if is_shared { Way::Together(ask) } else { Way::Alone(ask) }
         }
     }
+}
+
+/// Whether a response satisfies the request's `If-Match` and `If-Unmodified-Since`: where it does not, only the origin may
+/// say so.
+fn holds(head: &Head, request: &Request, now: Timestamp) -> bool {
+    !head.status.is_success() || preconditions_hold(&request.fields, &head.fields, now)
 }
 
 /// What browsers ask for to see how far this edge is.
@@ -167,10 +183,30 @@ async fn together(
     if late.is_some() && !still_fresh(engine, begun) {
         return Turn::Alone;
     }
+    if wants_its_own(engine, begun, request, leads) {
+        return Turn::Alone;
+    }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
     outcome.forward = Some(ask.because);
     outcome.reason = ask.detail;
     finish(engine, begun, key, request, ask, outcome, leads)
+}
+
+/// Whether what a fill has brought is not what the client asked for, so that its own request has to go forward: a response
+/// that its preconditions do not hold for; a whole that is not stored, where it wants a part or asks whether that has
+/// changed; a refusal of what the fill has altered.
+fn wants_its_own(engine: &Engine, begun: &Begun, request: &Request, leads: bool) -> bool {
+    let now = engine.clock.now();
+    match begun {
+        Begun::Revalidated { entry, .. } => !holds(&entry.head, request, now),
+        Begun::Response(fetched) => {
+            let is_whole = fetched.stored.is_err() && fetched.head.status == StatusCode::OK;
+            let is_altered = is_whole && request.is_selective() && request.block.is_none();
+            !holds(&fetched.head, request, now)
+                || leads && (is_altered || may_refuse_alteration(fetched.head.status, request))
+        }
+        Begun::Failed(_) | Begun::GaveWay(_) => false,
+    }
 }
 
 /// The answer of one who need not wait any longer; the fill goes on.
@@ -275,7 +311,7 @@ fn stale(
 ) -> Option<Answer> {
     let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
     // The wait may have been long.
-    let freshness = entry.freshness(now)?;
+    let freshness = entry.freshness(now).filter(|_| holds(&entry.head, request, now))?;
     if let Some(site) = outcome.site
         && let Reuse::Validate { on_error: false, .. } = reuse(engine, site, freshness, request, now)
     {
@@ -344,7 +380,7 @@ pub(crate) fn prefetch(engine: &Arc<Engine>, site: usize, request: &Request) {
 /// Refreshes behind the client's back, unless somebody does already.
 fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey, entry: &Arc<Entry>) {
     let ask = Ask {
-        because: nearside_semantics::cache_status::Forward::Stale,
+        because: cache_status::Forward::Stale,
         stored: Some(Arc::clone(entry)),
         on_error: true,
         detail: None,

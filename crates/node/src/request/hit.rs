@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use nearside_semantics::Timestamp;
+use nearside_semantics::conditional::preconditions_hold;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::{Scheme, is_authority};
 use nearside_semantics::negotiate::Rewritten;
@@ -93,6 +94,9 @@ pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timesta
     if entry.body.chunks().is_none_or(|chunks| chunks.len() > CHUNKS) {
         return None;
     }
+    if plain.selects && !preconditions_hold(&fields, &entry.head.fields, now) {
+        return None;
+    }
     let selected = if plain.selects {
         select(&entry.head, entry.body.len(), !plain.head_only, &fields, now)
     } else {
@@ -103,7 +107,7 @@ pub(crate) fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timesta
         Selected::Part(Part::Whole) => Content::Whole,
         Selected::Part(Part::Range(span)) => Content::Span(span),
         Selected::NotModified => Content::NotModified,
-        Selected::Part(Part::Ranges(_) | Part::Unsatisfiable) | Selected::PreconditionFailed => return None,
+        Selected::Part(Part::Ranges(_) | Part::Unsatisfiable) => return None,
     };
     let (age, ttl) = (freshness.age(now).as_secs(), freshness.ttl(now));
     Some(Hit { entry: Arc::clone(entry), verdict, site, content, age, ttl })

@@ -9,19 +9,19 @@ use nearside_semantics::key::write_host;
 use super::admit::CDN_LOOP;
 use super::key::CacheKey;
 use super::lookup::{Ask, refreshes};
-use super::{Engine, Request};
+use super::{Engine, Request, unkeyed};
 use crate::fill::Plan;
 use crate::hop::{Forward, Urgency};
 use crate::purge::fleet::PURGES;
 use crate::tier::{REFRESH, SECRET, Sender, append};
 
-/// Fields that a forward has beyond those of its request: `X-Forwarded-*`, `Via`, `CDN-Loop`, `traceparent`, what
+/// Fields that a forward has beyond those of its request: `Forwarded`, `X-Forwarded-*`, `Via`, `CDN-Loop`, `traceparent`, what
 /// `Connection` needs.
-const FIELDS_ADDED: usize = 9;
+const FIELDS_ADDED: usize = 10;
 
 /// A fill whose answer others may share: of the whole, and of nobody's own conditions.
 pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
-    let mut plan = plan_alone(engine, site, request, key);
+    let mut plan = plan_whole(engine, site, request, key);
     let fields = &mut plan.forward.fields;
     strip_conditions(fields);
     if plan.key.block.is_none() {
@@ -40,6 +40,17 @@ pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKe
 
 /// The request as it came: conditions and ranges are the origin's business where nothing is stored.
 pub(crate) fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
+    let mut plan = plan_whole(engine, site, request, key);
+    for (name, value) in &request.signed_as_sent {
+        plan.forward.fields.insert(name.clone(), value.clone());
+        // What is stored of it is the variant of what was asked for.
+        plan.request.insert(name.clone(), value.clone());
+    }
+    plan
+}
+
+/// The same with its fields normalised.
+fn plan_whole(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
     let mut forward = engine.forward(site, request, engine.target(site, request));
     if let Some(range) = key.block.and_then(|block| block.range()) {
         forward.fields.insert(RANGE, range);
@@ -60,13 +71,14 @@ impl Engine {
         let mut fields = request.fields.clone();
         // At once what else would be made room for step by step.
         fields.reserve(FIELDS_ADDED);
+        let rules = self.rules(site);
+        unkeyed::strip(&mut fields, &request.method, |name| rules.is_in_key(name));
         let upgrade = upgrade_of(&fields, request.version);
         let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
         strip_hop_by_hop(&mut fields);
         for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH, PURGES] {
             fields.remove(name);
         }
-        let rules = self.rules(site);
         let scheme = self.client_scheme(request);
         // As it stands in the key: a spelling that is not in it must not reach the origin either.
         let authority = rules.canonical_host.as_ref().unwrap_or(&request.authority);

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE,
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED, PRAGMA,
+    RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
@@ -103,7 +104,6 @@ fn body(reader: Option<BodyReader>, length: Option<u64>, request: &Request, stat
 pub(crate) enum Selected {
     Part(Part),
     NotModified,
-    PreconditionFailed,
 }
 
 /// Conditions first, then the range (RFC 9110 §13.2.2); both are for stored successes only. `length` is the body's, if it
@@ -113,7 +113,6 @@ pub(crate) fn select(head: &Head, length: Option<u64>, gets: bool, request: &imp
         match conditional::evaluate(request, &head.fields, now) {
             Conditional::Full => {}
             Conditional::NotModified => return Selected::NotModified,
-            Conditional::PreconditionFailed => return Selected::PreconditionFailed,
         }
     }
     Selected::Part(match length {
@@ -153,7 +152,6 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
     let part = match select(source.head, source.length, gets, &request.fields, source.now) {
         Selected::Part(part) => part,
         Selected::NotModified => return not_modified(source, outcome),
-        Selected::PreconditionFailed => return precondition_failed(outcome),
     };
     match part {
         Part::Whole => {
@@ -168,7 +166,7 @@ fn selected(source: &Source<'_>, reader: Option<BodyReader>, request: &Request, 
         }
         Part::Range(span) => partial(source, span, outcome),
         Part::Ranges(spans) => multipart(source, &spans, outcome),
-        Part::Unsatisfiable => unsatisfiable(source.length, outcome),
+        Part::Unsatisfiable => unsatisfiable(&source.head.fields, source.length, outcome),
     }
 }
 
@@ -236,18 +234,25 @@ fn content_range(span: Span, length: Option<u64>) -> String {
     String::from_utf8(value).unwrap_or_default()
 }
 
-/// The client's precondition does not hold.
-pub(crate) fn precondition_failed(outcome: Outcome) -> Answer {
-    synth(StatusCode::PRECONDITION_FAILED, Reason::Precondition, outcome)
-}
-
-/// No byte of something that is `length` bytes long is in the client's range.
-pub(crate) fn unsatisfiable(length: Option<u64>, outcome: Outcome) -> Answer {
+/// No byte of a stored response that is `length` bytes long is in the client's range. It keeps the fields that are not
+/// about those bytes: without its CORS fields, a script in a page could not even read the status.
+pub(crate) fn unsatisfiable(stored: &HeaderMap, length: Option<u64>, outcome: Outcome) -> Answer {
     let mut answer = synth(StatusCode::RANGE_NOT_SATISFIABLE, Reason::Range, outcome);
     if let AnswerHead::Own(fields) = &mut answer.head {
+        for (name, value) in stored.iter().filter(|(name, _)| !describes_bytes(name)) {
+            fields.append(name.clone(), value.clone());
+        }
         set_content_range(fields, &format!("bytes */{}", length.unwrap_or(0)));
     }
     answer
+}
+
+/// Whether a stored field describes the bytes of a response, or how long it may be stored.
+fn describes_bytes(name: &HeaderName) -> bool {
+    let of_caching = [AGE, CACHE_CONTROL, EXPIRES, PRAGMA, SET_COOKIE, ETAG, LAST_MODIFIED].contains(name);
+    of_caching
+        || name.as_str().starts_with("content-") && *name != CONTENT_SECURITY_POLICY
+        || name.as_str().ends_with("cache-control")
 }
 
 fn set_content_range(fields: &mut HeaderMap, range: &str) {

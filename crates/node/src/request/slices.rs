@@ -14,21 +14,21 @@ mod blocks;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::Timestamp;
-use nearside_semantics::conditional::strip_conditions;
+use nearside_semantics::conditional::{preconditions_hold, strip_conditions};
 use nearside_semantics::key::Scheme;
 use nearside_semantics::range::{self, Part, Span};
 use nearside_semantics::resume::strong_validator;
 use nearside_semantics::storable::NotStorable;
-use nearside_store::{Head, Slicing};
+use nearside_store::{Head, Sharing, Slicing};
 
 use super::finish::Client;
 use super::forward::one;
 use super::interim::Interims;
 use super::parts::AnswerReader;
-use super::respond::{Selected, not_modified_fields, partial_fields, precondition_failed, select, unsatisfiable};
+use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::outcome::Verdict;
 use crate::reason::Reason;
@@ -57,6 +57,10 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
     }
     let fields = answer.head.fields();
     let cuts = can_be_cut(answer.status, fields, engine.clock.now());
+    if cuts && !preconditions_hold(&request.fields, fields, engine.clock.now()) {
+        // Only the origin may say that they do not.
+        return None;
+    }
     match block.whole(fields).filter(|_| cuts) {
         Some(whole) if is_kept(&answer) => Some(url.assemble(request, block, answer, whole)),
         _ => {
@@ -90,6 +94,11 @@ fn begin(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<(Url, u
         return None;
     }
     let url = Url::new(engine, site, request);
+    let is_authorized = request.fields.contains_key(AUTHORIZATION);
+    if is_authorized && engine.store.sharing(&url.exact, engine.clock.now()) != Some(Sharing::Shared) {
+        // Its response may be for its client only, and a signature may cover the range.
+        return None;
+    }
     if engine.store.lookup(&url.exact, engine.clock.now()).is_some() {
         // What is there as a whole is not asked for in parts.
         return None;
@@ -175,6 +184,7 @@ impl Url {
             trace: self.trace,
             interims: Interims::none(),
             block: Some(block),
+            signed_as_sent: Vec::new(),
         }
     }
 
@@ -200,8 +210,7 @@ impl Url {
                 let fields = not_modified_fields(&head.fields, self.engine.tier.serves_caches());
                 (StatusCode::NOT_MODIFIED, fields, None)
             }
-            Selected::PreconditionFailed => return precondition_failed(outcome),
-            Selected::Part(Part::Unsatisfiable) => return unsatisfiable(Some(whole), outcome),
+            Selected::Part(Part::Unsatisfiable) => return unsatisfiable(&head.fields, Some(whole), outcome),
             Selected::Part(Part::Range(span)) => {
                 (StatusCode::PARTIAL_CONTENT, partial_fields(&head.fields, span, Some(whole)), Some(span))
             }

@@ -77,7 +77,7 @@ pub(crate) fn freshness(response: &str) -> Freshness {
 
 pub(crate) fn freshness_with(response: &str, policy: StalePolicy) -> Freshness {
     let response = head(response);
-    let exchange = Exchange { request_time: NOW, response_time: NOW };
+    let exchange = Exchange { request_time: NOW, response_time: NOW, response_date: NOW };
     Freshness::of(&response, &control(&response).directives, lifetime_of(200, &response), exchange, policy)
 }
 

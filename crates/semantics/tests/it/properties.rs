@@ -108,7 +108,8 @@ fn fields() -> impl Strategy<Value = HeaderMap> {
 }
 
 fn exchange(span: u64) -> Exchange {
-    Exchange { request_time: NOW, response_time: NOW.after(Duration::from_millis(span)) }
+    let response_time = NOW.after(Duration::from_millis(span));
+    Exchange { request_time: NOW, response_time, response_date: response_time }
 }
 
 proptest! {
@@ -120,7 +121,7 @@ proptest! {
         let control = Control::of(&response, &[CDN_CACHE_CONTROL]);
         let status = StatusCode::from_u16(status).unwrap();
         let life = lifetime(status, &response, &control, moment, LifetimePolicy::default());
-        let exchange = Exchange { request_time: NOW, response_time: moment };
+        let exchange = Exchange { request_time: NOW, response_time: moment, response_date: moment };
         let freshness = Freshness::of(&response, &control.directives, life, exchange, STALE);
         let asked = RequestDirectives::of(&request);
         let _ = freshness.reuse(moment, Some(&asked));

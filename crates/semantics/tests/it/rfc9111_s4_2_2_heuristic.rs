@@ -7,12 +7,12 @@ use nearside_semantics::lifetime::{Heuristic, LifetimePolicy, Source};
 use crate::heads::{head, lifetime_of, lifetime_with};
 
 #[test]
-fn a_tenth_of_the_time_since_the_last_change_up_to_a_day() {
+fn a_tenth_of_the_time_since_the_last_change_up_to_five_minutes() {
     let table = [
         ("date: $now | last-modified: $now-1000", 100),
         ("date: $now-500 | last-modified: $now-1000", 50),
         ("last-modified: $now-1000", 100),
-        ("date: $now | last-modified: $now-100000000", 86_400),
+        ("date: $now | last-modified: $now-100000000", 300),
         ("date: $now | last-modified: $now+60", 0),
         ("date: $now | last-modified: $now", 0),
     ];
@@ -29,6 +29,13 @@ fn a_site_decides_share_and_cap() {
     let policy = LifetimePolicy { heuristic, max: None };
     let span = |ago: u64| lifetime_with(200, &head(&format!("date: $now | last-modified: $now-{ago}")), policy).span;
     assert_eq!((span(600).as_secs(), span(10_000).as_secs()), (300, 400));
+}
+
+#[test]
+fn none_at_all_is_guessed_where_the_policy_says_so() {
+    let policy = LifetimePolicy { heuristic: Heuristic::NONE, max: None };
+    let found = lifetime_with(200, &head("date: $now | last-modified: $now-1000"), policy);
+    assert_eq!((found.span, found.source), (Duration::ZERO, Source::Heuristic));
 }
 
 #[test]

@@ -115,6 +115,7 @@ impl Stream {
         let trace = Trace::of(&fields, self.worker.engine.config.traces.one_in);
         Ok(Request {
             block: None,
+            signed_as_sent: Vec::new(),
             method: parts.method,
             scheme: Scheme::Https,
             authority,
