@@ -9,7 +9,7 @@ use nearside_config::{ControlConfig, ListenAddress, PurgeLog};
 use nearside_control::{Control, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::node::log_to_stderr;
+use crate::diagnostics::log_to_stderr;
 use crate::port;
 
 /// Flags of `nearside control`.
@@ -27,7 +27,7 @@ pub(crate) struct ControlArgs {
 }
 
 pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
+    let _log = log_to_stderr()?;
     let config = configure(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

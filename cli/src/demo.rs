@@ -11,8 +11,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use nearside_diagnostics::say;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::diagnostics::log_to_stderr;
 use crate::fleet::Fleet;
 
 pub(crate) use order::order;
@@ -64,6 +66,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(check: bool) -> anyhow::Result<ExitCode> {
+    // It watches over the processes: who does not read its standard error must not stop that.
+    let _log = log_to_stderr()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut fleet = Fleet::new("demo")?;
@@ -85,7 +89,7 @@ async fn play(check: bool) -> anyhow::Result<ExitCode> {
         _ = hang_up.recv() => Ok(ExitCode::SUCCESS),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
-            eprintln!("\nstopping");
+            say("\nstopping");
             Ok(ExitCode::SUCCESS)
         }
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::Method;
+use nearside_diagnostics::say;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -162,7 +163,7 @@ impl Fleet {
                 if restarts > RESTARTS_MAX {
                     bail!("{obituary}\nit was started again {RESTARTS_MAX} times: the demo ends");
                 }
-                eprintln!("{obituary}\nstarting it again");
+                say(&format!("{obituary}\nstarting it again"));
                 let child = self.spawn(&member)?;
                 let mut process = Process { member, child, restarts };
                 self.wait_until_ready(&mut process).await?;
@@ -273,7 +274,7 @@ fn send_signal(process: &Process, signal: Signal) {
 async fn end(process: &mut Process) {
     send_signal(process, Signal::TERM);
     if timeout(STOP_MAX, process.child.wait()).await.is_err() {
-        eprintln!("{} does not stop: killed", process.member.name);
+        say(&format!("{} does not stop: killed", process.member.name));
         let _ = process.child.kill().await;
     }
 }

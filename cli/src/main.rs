@@ -9,6 +9,7 @@ mod admin_client;
 mod claims;
 mod control;
 mod demo;
+mod diagnostics;
 mod exit;
 mod explain;
 mod fleet;

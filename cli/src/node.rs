@@ -13,6 +13,7 @@ use nearside_geo::City;
 use nearside_node::{Clock, Node, StartError, Stopped};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::diagnostics::log_to_stderr;
 use crate::port;
 
 /// What both roles take.
@@ -226,7 +227,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
 
 /// Starts a node and waits for the signal that ends it.
 fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
+    let _log = log_to_stderr()?;
     let (role, id) = (config.role.name(), config.id.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
@@ -273,23 +274,6 @@ fn explain(error: StartError) -> anyhow::Error {
         return anyhow::anyhow!("port {port} is in use{holder}: {error}");
     }
     anyhow::Error::new(error).context("cannot start")
-}
-
-/// Events of the process on standard error; `NEARSIDE_LOG` filters them, as in `NEARSIDE_LOG=debug`.
-pub(crate) fn log_to_stderr() {
-    use std::io::IsTerminal;
-    let filter = std::env::var("NEARSIDE_LOG")
-        .unwrap_or_else(|_unset| "info,pingora_core=error,rustls=error,async_nats=warn,hickory_server=warn".to_owned());
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // pingora and rustls log through `log`; what rustls warns of is what any client can send, and what NATS does is told by control.
-    let _ = tracing_log::LogTracer::init();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .finish();
-    let _ = tracing::subscriber::set_global_default(subscriber).context("the log is set up once");
 }
 
 #[cfg(test)]

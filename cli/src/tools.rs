@@ -11,6 +11,7 @@ use nearside_config::ListenAddress;
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::send_now;
+use crate::diagnostics::log_to_stderr;
 use crate::port;
 
 /// Flags of `nearside origin-sim`.
@@ -23,11 +24,12 @@ pub(crate) struct OriginSimArgs {
 
 pub(crate) fn origin_sim(args: &OriginSimArgs) -> anyhow::Result<ExitCode> {
     let ListenAddress(address) = args.listen;
+    let _log = log_to_stderr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let sim = OriginSim::start(address).await.map_err(|error| refused(address, &error))?;
-        eprintln!("origin-sim serving http://{}  (what reached it: /_ledger)", sim.address());
+        nearside_diagnostics::say(&format!("origin-sim serving http://{}  (what reached it: /_ledger)", sim.address()));
         tokio::select! {
             _ = terminate.recv() => {}
             done = tokio::signal::ctrl_c() => done?,

@@ -8,7 +8,7 @@ use clap::Args;
 use nearside_wan_sim::WanSim;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::node::log_to_stderr;
+use crate::diagnostics::log_to_stderr;
 
 /// Flags of `nearside wan-sim`.
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub(crate) struct WanSimArgs {
 }
 
 pub(crate) fn wan_sim(args: &WanSimArgs) -> anyhow::Result<ExitCode> {
-    log_to_stderr();
+    let _log = log_to_stderr()?;
     let config = nearside_config::load_wan(&args.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use nearside_geo::City;
 use toml::de::DeTable;
@@ -252,13 +253,7 @@ fn limits(section: &Section<'_>) -> Limits {
 
 fn timeouts(section: &Section<'_>) -> Timeouts {
     let defaults = Timeouts::default();
-    let span = |key, default| {
-        let Span(span) = section.or(key, Span(default));
-        if span.is_zero() {
-            section.object(key, "a timeout cannot be zero", "no time at all", "give it at least \"1ms\"");
-        }
-        span
-    };
+    let span = |key, default| timeout(section, key).unwrap_or(default);
     Timeouts {
         head: span("head", defaults.head),
         idle: span("idle", defaults.idle),
@@ -266,10 +261,21 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
         connect: span("connect", defaults.connect),
         first_byte: span("first_byte", defaults.first_byte),
         between_bytes: span("between_bytes", defaults.between_bytes),
+        event_stream: span("event_stream", defaults.event_stream),
+        websocket: span("websocket", defaults.websocket),
         total: span("total", defaults.total),
         upstream_idle: span("upstream_idle", defaults.upstream_idle),
         drain: span("drain", defaults.drain),
     }
+}
+
+/// A timeout, which is never zero; `None` if the key is absent.
+fn timeout(section: &Section<'_>, key: &'static str) -> Option<Duration> {
+    let Span(span) = section.get(key)?;
+    if span.is_zero() {
+        section.object(key, "a timeout cannot be zero", "no time at all", "give it at least \"1ms\"");
+    }
+    Some(span)
 }
 
 fn origins(section: &Section<'_>) -> OriginLimits {

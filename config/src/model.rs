@@ -21,7 +21,7 @@ mod wan;
 pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog};
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use public::{Public, PublicUrl};
-pub use site::{Key, Languages, Normalise, SetCookie, Site};
+pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteTimeouts};
 pub use steering::{Answer, Console, Dns, Policy, Steering};
 pub use token::{Scope, Token};
 pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};
@@ -232,10 +232,14 @@ pub struct Timeouts {
     pub stall: Duration,
     /// Connecting to the next hop, with TLS.
     pub connect: Duration,
-    /// From the request to the head of the next hop's answer.
+    /// From the request to the head of the next hop's answer. A long poll has to be answered within this.
     pub first_byte: Duration,
     /// Between two pieces of the next hop's answer.
     pub between_bytes: Duration,
+    /// Between two pieces of an event stream (`text/event-stream`), which has no `total`.
+    pub event_stream: Duration,
+    /// A WebSocket on which nothing moves, in either direction.
+    pub websocket: Duration,
     /// From the head of the next hop's answer to its last byte.
     pub total: Duration,
     /// A connection to the next hop that is kept for the next request.
@@ -250,10 +254,12 @@ impl Default for Timeouts {
         Self {
             head: secs(10),
             idle: secs(60),
-            stall: secs(30),
+            stall: secs(60),
             connect: secs(3),
-            first_byte: secs(30),
-            between_bytes: secs(15),
+            first_byte: secs(60),
+            between_bytes: secs(60),
+            event_stream: secs(3600),
+            websocket: secs(3600),
             total: secs(3600),
             upstream_idle: secs(50),
             drain: secs(30),

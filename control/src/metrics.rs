@@ -48,6 +48,19 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         "Nodes that follow the log, or did. What is unreachable gets no purges; look whether it runs",
         &states,
     );
+    family(
+        "nearside_diagnostics_dropped",
+        "counter",
+        "Lines of the diagnostic log lost because standard error was not read in time. Look who reads it: a pipe that is full loses \
+         what comes next",
+        &[("_total", nearside_diagnostics::dropped())],
+    );
+    family(
+        "nearside_diagnostics_suppressed",
+        "counter",
+        "Lines of the diagnostic log left out because they repeated others. When they rise, read the log: one line stands for many",
+        &[("_total", nearside_diagnostics::suppressed())],
+    );
     text.push_str("# EOF\n");
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

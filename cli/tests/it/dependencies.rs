@@ -5,21 +5,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of ours, what it may use of ours. Tests may use anything.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("semantics", &[]),
     ("geo", &[]),
+    ("diagnostics", &[]),
     ("config", &["geo"]),
     ("store", &["semantics"]),
     ("api", &["config", "semantics"]),
     ("purge", &["config", "api", "geo"]),
-    ("control", &["semantics", "config", "api", "purge", "geo"]),
-    ("node", &["semantics", "store", "config", "api", "purge"]),
+    ("control", &["semantics", "config", "api", "purge", "geo", "diagnostics"]),
+    ("node", &["semantics", "store", "config", "api", "purge", "diagnostics"]),
     ("edge", &["node", "config"]),
     ("shield", &["node", "config"]),
     ("origin-sim", &[]),
     ("wan-sim", &["config", "geo"]),
     ("loadtest", &["store"]),
-    ("cli", &["api", "config", "control", "node", "edge", "shield", "origin-sim", "loadtest", "geo", "wan-sim"]),
+    (
+        "cli",
+        &[
+            "api",
+            "config",
+            "control",
+            "diagnostics",
+            "node",
+            "edge",
+            "shield",
+            "origin-sim",
+            "loadtest",
+            "geo",
+            "wan-sim",
+        ],
+    ),
 ];
 
 /// Libraries that only one crate may name.

@@ -8,6 +8,7 @@
 )]
 
 mod dependencies;
+mod diagnostics;
 mod loadtest;
 mod scenarios;
 mod wrong_input;

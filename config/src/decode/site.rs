@@ -1,6 +1,7 @@
 //! The sites of a file.
 
-use crate::model::{Key, Normalise, Site};
+use super::timeout;
+use crate::model::{Key, Normalise, Site, SiteTimeouts};
 use crate::section::Section;
 use crate::values::{FieldName, Fraction, HostPattern, Span, Upstream};
 
@@ -75,6 +76,7 @@ fn site(section: &Section<'_>) -> Site {
         normalise: normalise(&section.section("normalise")),
         slice: section.or("slice", defaults.slice),
         server_timing: section.or("server_timing", defaults.server_timing),
+        timeouts: timeouts(&section.section("timeouts")),
         name: defaults.name,
         hosts: defaults.hosts,
         origins: defaults.origins,
@@ -110,6 +112,17 @@ fn normalise(section: &Section<'_>) -> Normalise {
     Normalise {
         accept_encoding: section.or("accept_encoding", defaults.accept_encoding),
         accept_language: section.or("accept_language", defaults.accept_language),
+    }
+}
+
+/// The limits that a site sets for its own requests.
+fn timeouts(section: &Section<'_>) -> SiteTimeouts {
+    SiteTimeouts {
+        first_byte: timeout(section, "first_byte"),
+        between_bytes: timeout(section, "between_bytes"),
+        event_stream: timeout(section, "event_stream"),
+        websocket: timeout(section, "websocket"),
+        total: timeout(section, "total"),
     }
 }
 

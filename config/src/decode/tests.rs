@@ -4,7 +4,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::*;
-use crate::model::{Key, LogFormat, SetCookie, Site};
+use crate::model::{Key, LogFormat, SetCookie, Site, SiteTimeouts};
 use crate::model::{Nats, PurgeLog};
 
 const EDGE: &str = include_str!("../../reference/edge.toml");
@@ -82,7 +82,8 @@ fn the_reference_files_state_the_defaults() {
         let defaults = Site::new(&site.name, site.hosts.clone(), site.origins.clone());
         // What has no default, or none that could be written, stands there as an example.
         let key = Key { query_keep: None, query_drop: Vec::new(), ..site.key.clone() };
-        let plain = Site { canonical_host: None, origin_host: None, max_ttl: None, key, ..site.clone() };
+        let timeouts = SiteTimeouts::default();
+        let plain = Site { canonical_host: None, origin_host: None, max_ttl: None, key, timeouts, ..site.clone() };
         assert_eq!(plain, defaults);
     }
 }
@@ -110,10 +111,14 @@ fn what_is_written_is_what_comes_out() {
         targeted_fields = []
         [site.key]
         query_drop = ["utm_*"]
+        [site.timeouts]
+        first_byte = "5m"
         "#
         .to_owned(),
     )
     .unwrap();
+    let longer = SiteTimeouts { first_byte: Some(Duration::from_secs(300)), ..SiteTimeouts::default() };
+    assert_eq!(config.sites[0].timeouts, longer);
     assert_eq!(config.id.as_str(), "edge-nrt");
     assert_eq!(config.listen[0].to_string(), "[::]:8080");
     assert_eq!((config.cache.memory_bytes, config.cache.object_bytes_max), (64 << 20, 16 << 20));

@@ -49,6 +49,23 @@ pub struct Site {
     pub slice: bool,
     /// Whether answers tell in `Server-Timing` who answered and how, for scripts in the page.
     pub server_timing: bool,
+    /// Limits of its requests to next hops, where they differ from those of the node.
+    pub timeouts: SiteTimeouts,
+}
+
+/// Limits of a site's requests to next hops. What is `None` is as in [`Timeouts`](super::Timeouts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SiteTimeouts {
+    /// From the request to the head of the next hop's answer.
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of the next hop's answer.
+    pub between_bytes: Option<Duration>,
+    /// Between two pieces of an event stream.
+    pub event_stream: Option<Duration>,
+    /// A WebSocket on which nothing moves, in either direction.
+    pub websocket: Option<Duration>,
+    /// From the head of the next hop's answer to its last byte.
+    pub total: Option<Duration>,
 }
 
 impl Site {
@@ -77,6 +94,7 @@ impl Site {
             normalise: Normalise::default(),
             slice: false,
             server_timing: false,
+            timeouts: SiteTimeouts::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod form;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -190,11 +191,16 @@ impl Sink {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("access log {}: {error}", path.display())))
+    // A FIFO that is opened for writing only waits for a reader, and with it the start of the node. Opened for both it does
+    // not; lines wait in the pipe, then at the writer, and are dropped when there is no more room.
+    let is_fifo = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let mut options = OpenOptions::new();
+    if is_fifo {
+        options.read(true).write(true);
+    } else {
+        options.create(true).append(true);
+    }
+    options.open(path).map_err(|error| io::Error::new(error.kind(), format!("access log {}: {error}", path.display())))
 }
 
 fn write_all(

@@ -231,7 +231,7 @@ pub(crate) fn adopt(entered: Entered, plan: Plan, asked: Box<Asked>, sent: Epoch
 /// Carries what is not stored. The fill is not held any more: when those who waited for it are gone, so is its reader.
 async fn end(engine: &Engine, passing: Option<Passing>, plan: &Plan) {
     if let Some(passing) = passing {
-        pass(engine, passing, Some(plan)).await;
+        pass(engine, passing, Some(plan), &plan.forward.target).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! The next hops of a node: who is asked, in which order, and how a request gets there and its answer back.
 //!
-//! Connections (TCP, TLS) are pingora's, idle ones wait in a pool of ours; the protocol on them is [`crate::h1`]. Names are
-//! resolved here, off the serving threads, because pingora's peers resolve blocking and panic on failure.
+//! New connections race the addresses of a name ([`connect`]); their TLS is pingora's, idle ones wait in a pool of ours; the
+//! protocol on them is [`crate::h1`]. Names are resolved here ([`resolve`]), off the serving threads, because pingora's peers
+//! resolve blocking and panic on failure.
 //!
 //! **Invariant:** every wait has a limit, and nothing is asked twice that may have had an effect: only a request
 //! without a body is tried again, only while no byte of an answer has come, and within a [`budget`].
@@ -12,6 +13,7 @@ mod budget;
 mod connect;
 mod gate;
 mod health;
+mod patience;
 mod pool;
 mod probe;
 mod rendezvous;
@@ -28,10 +30,13 @@ use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use asked::{Asked, UpgradeStream};
 pub(crate) use gate::{Counts, Urgency};
+pub(crate) use patience::Patience;
 pub(crate) use probe::watch_shields;
 
+use connect::ConnectError;
 use gate::Gate;
 use health::{Health, Kind};
+use resolve::{Names, Resolved};
 
 use crate::h1::response::ResponseError;
 use crate::reason::Reason;
@@ -45,23 +50,28 @@ pub(crate) struct Hop {
     pub(crate) health: Health,
     /// Before an origin; shields have one of their own.
     pub(crate) gate: Option<Arc<Gate>>,
-    resolved: resolve::Resolved,
+    resolved: Resolved,
 }
 
 impl Hop {
     /// Its name is that of its address, if it has no other.
-    fn new(name: Option<&String>, upstream: &Upstream, gate: Option<Arc<Gate>>) -> Arc<Self> {
+    fn new(name: Option<&String>, upstream: &Upstream, gate: Option<Arc<Gate>>, names: &mut Names) -> Arc<Self> {
         Arc::new(Self {
             name: name.cloned().unwrap_or_else(|| upstream.to_string()).into(),
             upstream: upstream.clone(),
             health: Health::new(if gate.is_none() { Kind::Shield } else { Kind::Origin }),
             gate,
-            resolved: resolve::Resolved::new(upstream),
+            resolved: Resolved::new(upstream, names),
         })
     }
 
     pub(crate) fn is_shield(&self) -> bool {
         self.gate.is_none()
+    }
+
+    /// How long it may take for a request.
+    fn patience(&self, forward: &Forward) -> Patience {
+        if self.is_shield() { forward.patience.with_grace() } else { forward.patience }
     }
 
     /// It has answered.
@@ -74,11 +84,8 @@ impl Hop {
 
     /// It could not be reached, or has not answered.
     fn failed(&self, error: &HopError) {
-        if self.health.is_in() {
-            tracing::warn!(hop = %self.name, %error, "next hop failed");
-        }
         if self.health.failed(crate::clock::instant()) {
-            tracing::warn!(hop = %self.name, "next hop is out");
+            tracing::warn!(upstream = %self.name, %error, "upstream marked down");
             if let Some(gate) = &self.gate {
                 gate.narrow();
             }
@@ -97,9 +104,16 @@ pub(crate) struct Forward {
     pub(crate) origin_host: Option<HeaderValue>,
     pub(crate) fields: HeaderMap,
     pub(crate) urgency: Urgency,
+    /// How long the next hop may take.
+    pub(crate) patience: Patience,
 }
 
 impl Forward {
+    /// The path of its target, shortened, as it may be logged: a query may hold secrets.
+    fn path(&self) -> String {
+        logged_path(&self.target)
+    }
+
     /// The same for the whole, whatever is stored here.
     pub(crate) fn unconditional(&self) -> Self {
         let mut forward = self.clone();
@@ -109,13 +123,22 @@ impl Forward {
     }
 }
 
+/// The path of a request target, without its query and not longer than a line of a log should be.
+pub(crate) fn logged_path(target: &[u8]) -> String {
+    /// Bytes of a path that are logged.
+    const PATH_BYTES_MAX: usize = 256;
+    let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+    let (start, rest) = path.split_at_checked(PATH_BYTES_MAX).unwrap_or((path, b""));
+    format!("{}{}", String::from_utf8_lossy(start), if rest.is_empty() { "" } else { "…" })
+}
+
 /// Why no answer could be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HopError {
     #[error("the name {name} cannot be resolved: {cause}")]
-    Resolve { name: String, cause: String },
-    #[error("cannot connect to {hop}: {cause}")]
-    Connect { hop: Arc<str>, cause: String },
+    Resolve { hop: Arc<str>, name: String, cause: Arc<str> },
+    #[error("cannot connect to {hop}: {source}")]
+    Connect { hop: Arc<str>, source: ConnectError },
     #[error("{hop} did not answer in time")]
     Timeout { hop: Arc<str> },
     #[error("{hop}: {source}")]
@@ -146,10 +169,13 @@ impl HopError {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Resolve { .. } => Reason::UpstreamName,
-            Self::Connect { .. } => Reason::UpstreamConnect,
+            Self::Connect { source, .. } => match source {
+                ConnectError::Refused { .. } | ConnectError::Local(_) => Reason::UpstreamConnect,
+                ConnectError::TimedOut { .. } => Reason::UpstreamConnectTimeout,
+                ConnectError::Tls { .. } => Reason::UpstreamTls,
+            },
             Self::Timeout { .. } => Reason::UpstreamTimeout,
-            Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => Reason::UpstreamClosed,
-            Self::Response { .. } => Reason::UpstreamMalformed,
+            Self::Response { source, .. } => source.reason(),
             Self::Body => Reason::RequestBody,
             Self::Changed { .. } => Reason::UpstreamChanged,
             Self::Short => Reason::UpstreamClosed,
@@ -161,21 +187,43 @@ impl HopError {
     /// Who failed, where it is known.
     pub(crate) fn hop(&self) -> Option<Arc<str>> {
         match self {
-            Self::Connect { hop, .. }
+            Self::Resolve { hop, .. }
+            | Self::Connect { hop, .. }
             | Self::Timeout { hop }
             | Self::Response { hop, .. }
             | Self::Changed { hop }
             | Self::Down { hop }
             | Self::Busy { hop } => Some(Arc::clone(hop)),
-            Self::Resolve { .. } | Self::Body | Self::Short => None,
+            Self::Body | Self::Short => None,
         }
+    }
+
+    /// Whether it says nothing about the next hop: this machine has no descriptor or port left.
+    fn is_local(&self) -> bool {
+        matches!(self, Self::Connect { source: ConnectError::Local(_), .. })
+    }
+
+    /// Logs that a request has failed, with its cause. Not where the next hop was not asked, or was not to blame.
+    fn log(&self, forward: &Forward) {
+        if matches!(self, Self::Down { .. } | Self::Busy { .. } | Self::Body) {
+            return;
+        }
+        tracing::warn!(
+            upstream = self.hop().as_deref(),
+            reason = self.reason().token(),
+            method = %forward.method,
+            host = %forward.authority.to_str().unwrap_or_default(),
+            path = forward.path(),
+            error = %self,
+            "upstream request failed"
+        );
     }
 
     /// Whether an answer was broken off from outside; not if it was wrong itself.
     pub(crate) fn is_interruption(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Short => true,
-            Self::Response { source, .. } => matches!(source, ResponseError::Closed | ResponseError::Io(_)),
+            Self::Response { source, .. } => source.is_interruption(),
             _ => false,
         }
     }
@@ -203,8 +251,11 @@ impl Hops {
         let mut known: HashMap<&Upstream, Arc<Hop>> = HashMap::new();
         let limits = config.origins;
         let gate = || Gate::new(limits.share(), limits.queue, limits.queue_wait);
-        let mut origin =
-            |upstream| Arc::clone(known.entry(upstream).or_insert_with(|| Hop::new(None, upstream, Some(gate()))));
+        let mut names = Names::default();
+        let mut origin = |upstream| {
+            let new = || Hop::new(None, upstream, Some(gate()), &mut names);
+            Arc::clone(known.entry(upstream).or_insert_with(new))
+        };
         let origins = config.sites.iter().map(|site| site.origins.iter().map(&mut origin).collect()).collect();
         let secret = tier.secret().and_then(|secret| HeaderValue::from_str(secret.reveal()).ok()).map(|mut value| {
             value.set_sensitive(true);
@@ -215,7 +266,7 @@ impl Hops {
                 .shields()
                 .iter()
                 .enumerate()
-                .map(|(place, shield)| Hop::new(config.shield_names.get(place), shield, None))
+                .map(|(place, shield)| Hop::new(config.shield_names.get(place), shield, None, &mut names))
                 .collect(),
             origins,
             secret,

@@ -10,7 +10,7 @@ pub(crate) mod upload;
 
 use std::sync::Arc;
 
-use http::header::MAX_FORWARDS;
+use http::header::{MAX_FORWARDS, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
 use nearside_semantics::{cache_status, groups};
@@ -168,7 +168,8 @@ impl Lane<'_> {
             Fetched::new(self.engine, self.site, &mut asked, body, Err(Unstored::Passed), &self.request.fields);
         outcome.wait = Some(Arc::clone(&fetched.wait));
         let reader = fetched.body.reader(0);
-        tokio::spawn(fill::stream(Arc::clone(self.engine), asked, Arc::clone(&fetched.head), writer));
+        let (head, target) = (Arc::clone(&fetched.head), self.request.target.clone());
+        tokio::spawn(fill::stream(Arc::clone(self.engine), asked, head, writer, target));
         respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())
     }
 }
@@ -189,8 +190,12 @@ pub(crate) fn reason(method: &Method) -> cache_status::Forward {
     }
 }
 
-async fn upgrade(asked: Box<Asked>, mut outcome: Outcome) -> Passed {
-    let head = asked.head.fields.clone();
+async fn upgrade(mut asked: Box<Asked>, mut outcome: Outcome) -> Passed {
+    let protocol = asked.head.fields.get(UPGRADE).cloned();
+    let mut head = asked.take_end_to_end();
+    if let Some(protocol) = protocol {
+        head.insert(UPGRADE, protocol);
+    }
     outcome.forward_status = Some(101);
     outcome.upstream = Some(Arc::clone(&asked.hop.name));
     match asked.into_upgrade().await {

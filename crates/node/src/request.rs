@@ -191,7 +191,7 @@ impl Engine {
         };
         Self {
             sites: admit::Sites::new(&config.sites),
-            rules: config.sites.iter().map(Rules::new).collect(),
+            rules: config.sites.iter().map(|site| Rules::new(site, &config.timeouts)).collect(),
             honours_requests: config.sites.iter().any(|site| site.honour_request_directives),
             store: Store::new(limits),
             fills: Fills::default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
-use nearside_config::{FieldName, OnLag, SetCookie, Site};
+use nearside_config::{FieldName, OnLag, SetCookie, Site, Timeouts};
 use nearside_semantics::control::Control;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::lifetime::{Heuristic, LifetimePolicy};
@@ -13,6 +13,8 @@ use nearside_semantics::query::{ParameterName, QueryRecipe, SearchVariance};
 use nearside_semantics::reuse::StalePolicy;
 use nearside_semantics::storable::StorePolicy;
 use nearside_semantics::vary::{Nominee, Vary};
+
+use crate::hop::Patience;
 
 /// The rules of one site.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Rules {
     pub(crate) stale_deadline: Option<Duration>,
     /// What clients get while it is not known what was purged.
     pub(crate) on_lag: OnLag,
+    /// How long next hops may take.
+    pub(crate) patience: Patience,
     targets: Vec<HeaderName>,
     nominees: Vec<Nominee>,
     no_vary_search: bool,
@@ -44,7 +48,8 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(site: &Site) -> Self {
+    /// The rules of a site of a node with these timeouts.
+    pub(crate) fn new(site: &Site, timeouts: &Timeouts) -> Self {
         let value = |text: &Option<String>| text.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let parameter = |name: &nearside_config::ParameterName| ParameterName::new(name.as_str());
         let fields = site.key.fields.iter().filter_map(field).map(Nominee::Field);
@@ -72,6 +77,7 @@ impl Rules {
             slice: site.slice,
             stale_deadline: site.stale_deadline,
             on_lag: site.on_lag,
+            patience: Patience::new(timeouts, &site.timeouts),
             targets: site.targeted_fields.iter().filter_map(field).collect(),
             nominees: fields.chain(cookies).collect(),
             no_vary_search: site.no_vary_search,

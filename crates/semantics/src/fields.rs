@@ -3,7 +3,7 @@
 //! RFC 9110 §5.6.1 (lists), §5.6.4 (quoted strings), §7.6.1 (`Connection` and hop-by-hop fields); RFC 9111 §3.1
 //! (which fields are stored).
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{ALT_SVC, CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 
 /// The fields of a request, however they are held: the rules that every hit needs read a map as well as lines that
 /// still stand in the buffer they were received in.
@@ -54,11 +54,24 @@ pub const HOP_BY_HOP: [HeaderName; 10] = [
     UPGRADE,
 ];
 
-/// Removes every hop-by-hop field and everything that `Connection` nominates.
+/// `Alt-Used` (RFC 7838 §5): the alternative service that the client has connected to.
+pub const ALT_USED: HeaderName = HeaderName::from_static("alt-used");
+/// `HTTP2-Settings` (RFC 7540 §3.2.1): the settings of a connection that a client offers to upgrade.
+pub const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// The fields that describe the server or the connection of the sender, although HTTP does not count them as hop-by-hop.
+///
+/// `Alt-Svc` tells the client where else the origin answers for the host. Passed on, it would lead the client of an edge
+/// past every edge, to an origin that may not even be reachable from there.
+pub const OF_THE_SENDER: [HeaderName; 3] = [ALT_SVC, ALT_USED, HTTP2_SETTINGS];
+
+/// Removes every hop-by-hop field, every field that describes the sender's own connection or server, and everything that
+/// `Connection` nominates.
 pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
+    let is_local = |name: &&HeaderName| HOP_BY_HOP.contains(name) || OF_THE_SENDER.contains(name);
     strip_nominated(fields);
-    // Looked up by what is there: of ten such names hardly two ever are.
-    while let Some(name) = fields.keys().find(|name| HOP_BY_HOP.contains(name)).cloned() {
+    // Looked up by what is there: of thirteen such names hardly two ever are.
+    while let Some(name) = fields.keys().find(is_local).cloned() {
         fields.remove(name);
     }
 }
@@ -143,6 +156,12 @@ mod tests {
             ("x-two", "2"),
             ("keep-alive", "timeout=5"),
             ("proxy-authenticate", "Basic"),
+            ("proxy-authentication-info", "rspauth=1"),
+            ("proxy-connection", "keep-alive"),
+            ("alt-svc", "h3=\":443\""),
+            ("alt-used", "origin.example:443"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
+            ("upgrade", "h2c"),
             ("x-kept", "3"),
         ] {
             fields.append(HeaderName::from_static(name), value.parse().unwrap());

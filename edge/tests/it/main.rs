@@ -26,6 +26,7 @@ mod law;
 mod life;
 mod metrics;
 mod nats;
+mod origins;
 mod pass;
 mod protection;
 mod purge;

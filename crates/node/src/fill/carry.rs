@@ -10,7 +10,7 @@ use nearside_store::{BodyWriter, Head};
 use super::Plan;
 use super::fetched::Fetched;
 use super::supply::Supply;
-use crate::hop::{Asked, HopError};
+use crate::hop::{Asked, HopError, logged_path};
 use crate::reason::Reason;
 use crate::request::Engine;
 
@@ -21,13 +21,13 @@ pub(super) struct Passing {
     pub(super) writer: BodyWriter,
 }
 
-/// Carries a body that nobody could ask for again, and that is not stored.
-pub(crate) async fn stream(engine: Arc<Engine>, asked: Box<Asked>, head: Arc<Head>, writer: BodyWriter) {
-    pass(&engine, Passing { asked, head, writer }, None).await;
+/// Carries a body that nobody could ask for again, and that is not stored. `target` is what it was asked for by.
+pub(crate) async fn stream(engine: Arc<Engine>, asked: Box<Asked>, head: Arc<Head>, writer: BodyWriter, target: Bytes) {
+    pass(&engine, Passing { asked, head, writer }, None, &target).await;
 }
 
 /// Carries a body that is not stored, at the pace of its reader.
-pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>) {
+pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>, target: &[u8]) {
     let Passing { asked, head, mut writer } = passing;
     let mut supply = Supply::new(engine, asked, &head, plan);
     // What has no body is whole already, also when its reader is gone: its connection can be used again.
@@ -44,7 +44,7 @@ pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>)
                 writer.append(compact(bytes));
             }
             Ok(None) => break,
-            Err(error) => return cut(&error),
+            Err(error) => return cut(&error, supply.hop(), target),
         }
     }
     let mut asked = supply.into_asked();
@@ -88,7 +88,7 @@ pub(super) async fn keep(
             }
             Ok(None) => break,
             Err(error) => {
-                cut(&error);
+                cut(&error, supply.hop(), &plan.forward.target);
                 return false;
             }
         }
@@ -165,6 +165,7 @@ async fn hold(engine: &Engine, writer: &mut BodyWriter, bytes: u64) -> bool {
 }
 
 /// The body ends before it is whole; its writer is dropped with this.
-fn cut(error: &HopError) {
-    tracing::warn!(%error, "an answer was cut short");
+fn cut(error: &HopError, upstream: &str, target: &[u8]) {
+    let (reason, path) = (error.reason().token(), logged_path(target));
+    tracing::warn!(upstream, reason, path, %error, "response cut short");
 }

@@ -95,7 +95,7 @@ impl<'f> Supply<'f> {
                     self.skip -= skipped as u64;
                     if !bytes.is_empty() {
                         self.received += bytes.len() as u64;
-                        return if self.is_long() { Err(self.malformed()) } else { Ok(Some(bytes)) };
+                        return if self.is_long() { Err(self.too_long()) } else { Ok(Some(bytes)) };
                     }
                 }
                 Ok(None) if self.is_short() => Box::pin(self.resume(HopError::Short)).await?,
@@ -109,6 +109,11 @@ impl<'f> Supply<'f> {
     /// Whether the last byte of a body of known length is there.
     pub(super) fn is_whole(&self) -> bool {
         self.asked.is_whole() && !self.is_short()
+    }
+
+    /// The name of the hop that it comes from.
+    pub(super) fn hop(&self) -> &str {
+        &self.asked.hop.name
     }
 
     /// The answer that is read from at the end, whose connection can be used again.
@@ -131,8 +136,8 @@ impl<'f> Supply<'f> {
         self.resumed || self.is_block
     }
 
-    fn malformed(&self) -> HopError {
-        HopError::Response { hop: Arc::clone(&self.asked.hop.name), source: ResponseError::Malformed }
+    fn too_long(&self) -> HopError {
+        HopError::Response { hop: Arc::clone(&self.asked.hop.name), source: ResponseError::TooLong }
     }
 
     /// Gets the rest after `error`; or gives it back.
@@ -171,7 +176,7 @@ impl<'f> Supply<'f> {
                 Rest::Useless if status.is_server_error() => continue,
                 Rest::Useless => return failed(error),
             }
-            tracing::info!(hop = %asked.hop.name, at = self.received, "a body goes on");
+            tracing::info!(upstream = %asked.hop.name, at = self.received, "response body resumed");
             resumes.resumed.fetch_add(1, Ordering::Relaxed);
             self.asked = asked;
             self.resumed = true;

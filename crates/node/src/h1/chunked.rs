@@ -30,6 +30,8 @@ pub(crate) struct Broken;
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     state: State,
+    /// White space before the colon of a trailer is removed: in responses only (RFC 9112 §5.1).
+    trims_names: bool,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +45,11 @@ enum State {
 }
 
 impl Decoder {
+    /// A decoder for the body of a response.
+    pub(crate) fn of_response() -> Self {
+        Self { trims_names: true, ..Self::default() }
+    }
+
     /// Takes what it can from the front of `buffer`.
     pub(crate) fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, Broken> {
         loop {
@@ -72,7 +79,7 @@ impl Decoder {
                     None => return Ok(Step::More),
                 },
                 State::Trailers => {
-                    let Some(trailers) = take_trailers(buffer)? else { return Ok(Step::More) };
+                    let Some(trailers) = take_trailers(buffer, self.trims_names)? else { return Ok(Step::More) };
                     self.state = State::Ended;
                     return Ok(Step::End(trailers));
                 }
@@ -107,7 +114,7 @@ fn size_of(line: &[u8]) -> Result<u64, Broken> {
     u64::from_str_radix(hex, 16).map_err(|_no_number| Broken)
 }
 
-fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
+fn take_trailers(buffer: &mut BytesMut, trims_names: bool) -> Result<Option<HeaderMap>, Broken> {
     let end = if buffer.starts_with(b"\r\n") {
         2
     } else {
@@ -117,7 +124,10 @@ fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
             None => return Ok(None),
         }
     };
-    let section = buffer.split_to(end);
+    let mut section = buffer.split_to(end);
+    if trims_names {
+        section = trimmed(&section);
+    }
     let mut lines = [httparse::EMPTY_HEADER; 64];
     let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(&section, &mut lines) else {
         return Err(Broken);
@@ -128,6 +138,18 @@ fn take_trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Broken> {
         trailers.append(name, HeaderValue::from_bytes(line.value).map_err(|_no_value| Broken)?);
     }
     Ok(Some(trailers))
+}
+
+/// A section of fields without white space before the colons.
+fn trimmed(section: &[u8]) -> BytesMut {
+    let mut trimmed = BytesMut::with_capacity(section.len());
+    for line in section.split_inclusive(|b| *b == b'\n') {
+        let colon = line.iter().position(|b| *b == b':').unwrap_or(line.len());
+        let (name, rest) = line.split_at_checked(colon).unwrap_or((line, b""));
+        trimmed.extend_from_slice(if rest.is_empty() { name } else { name.trim_ascii_end() });
+        trimmed.extend_from_slice(rest);
+    }
+    trimmed
 }
 
 #[cfg(test)]
@@ -164,6 +186,18 @@ mod tests {
             assert_eq!((body.as_slice(), rest.as_slice()), (&b"hello world"[..], &b"GET /"[..]), "pieces of {size}");
             assert_eq!(trailers["x-sum"], "1");
         }
+    }
+
+    #[test]
+    fn rfc9112_s5_1_white_space_before_the_colon_of_a_trailer_is_removed_in_responses_only() {
+        let wire = || BytesMut::from(&b"0\r\nX-Sum \t: 1\r\nx-b: a : b\r\n\r\nrest"[..]);
+        let mut buffer = wire();
+        let Ok(Step::End(trailers)) = Decoder::of_response().step(&mut buffer) else { panic!("it is whole") };
+        assert_eq!(
+            (&trailers["x-sum"], &trailers["x-b"], &buffer[..]),
+            (&"1".parse().unwrap(), &"a : b".parse().unwrap(), &b"rest"[..])
+        );
+        assert!(Decoder::default().step(&mut wire()).is_err());
     }
 
     #[test]

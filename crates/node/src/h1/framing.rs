@@ -106,6 +106,14 @@ impl BodyDecoder {
         }
     }
 
+    /// The same for a response, of which RFC 9112 §5.1 has a proxy repair what it refuses in requests.
+    pub(crate) fn of_response(framing: Framing) -> Self {
+        match framing {
+            Framing::Chunked => Self::Chunked(chunked::Decoder::of_response()),
+            other => Self::new(other),
+        }
+    }
+
     /// Takes the next piece from the front of `buffer`.
     pub(crate) fn piece(&mut self, buffer: &mut BytesMut) -> Result<Piece, Broken> {
         match self {

@@ -63,10 +63,14 @@ impl Hops {
             match self.ask_one(hop, forward, clock, tell).await {
                 Ok(asked) => return Ok(asked),
                 Err(failed) if failed.silent => {
+                    failed.error.log(forward);
                     sent = failed.sent.then_some(hop);
                     last = Some(worse(last, failed));
                 }
-                Err(failed) => return Err(failed.error),
+                Err(failed) => {
+                    failed.error.log(forward);
+                    return Err(failed.error);
+                }
             }
         }
         Err(last.map_or_else(no_hop, |failed| failed.error))
@@ -133,14 +137,15 @@ impl Hops {
             stream.write_all(&head).await?;
             stream.flush().await
         };
-        let written = self.within(hop, self.timeouts.between_bytes, write).await.map_err(|late| late.leave(&mut place));
+        let patience = hop.patience(forward);
+        let written = self.within(hop, patience.between_bytes, write).await.map_err(|late| late.leave(&mut place));
         written.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
-        let head = self.while_in(hop, self.timeouts.first_byte, answer).await.map_err(|late| late.leave(&mut place));
+        let head = self.while_in(hop, patience.first_byte, answer).await.map_err(|late| late.leave(&mut place));
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
-        let connection = Known { address, place, since, deadline: instant() + self.timeouts.total };
+        let connection = Known { address, place, since, patience };
         Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, connection))
     }
 
@@ -157,7 +162,7 @@ impl Hops {
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
         let since = instant();
-        let (hop, mut connection) = self.connect_any(to, forward.urgency).await?;
+        let (hop, mut connection) = self.connect_any(to, forward).await?;
         let mut place = connection.place.take();
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
@@ -167,7 +172,8 @@ impl Hops {
         self.write_head(&hop, forward, &mut head);
         upload.write_framing(&mut head);
         head.extend_from_slice(b"\r\n");
-        let mut sending = Sending::start(writer, head, upload, self.timeouts.between_bytes);
+        let patience = hop.patience(forward);
+        let mut sending = Sending::start(writer, head, upload, patience.between_bytes);
         let head = {
             let answer = final_head(&mut reader, forward, tell);
             tokio::pin!(answer);
@@ -181,24 +187,31 @@ impl Hops {
             };
             match early {
                 Some(head) => head.map_err(Late::Failed),
-                None => self.within(&hop, self.timeouts.first_byte, answer).await,
+                None => self.within(&hop, patience.first_byte, answer).await,
             }
         };
-        let head = head.map_err(|late| late.leave(&mut place).or_response(&hop))?;
+        let head = head.map_err(|late| {
+            let error = late.leave(&mut place).or_response(&hop);
+            error.log(forward);
+            error
+        })?;
         hop.succeeded();
         let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
-        let connection = Known { address: connection.address, place, since, deadline: instant() + self.timeouts.total };
+        let connection = Known { address: connection.address, place, since, patience };
         Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection).counted())
     }
 
-    async fn connect_any(&self, to: &[Arc<Hop>], urgency: Urgency) -> Result<(Arc<Hop>, Connection), HopError> {
+    async fn connect_any(&self, to: &[Arc<Hop>], forward: &Forward) -> Result<(Arc<Hop>, Connection), HopError> {
         let mut last = None;
         for hop in to {
-            let failed = match enter(hop, urgency).await {
+            let failed = match enter(hop, forward.urgency).await {
                 // A new connection: one from the pool may be dead, and this request cannot be sent twice.
                 Ok(mut place) => match self.connect(hop, false, &mut place).await {
                     Ok(connection) => return Ok((Arc::clone(hop), connection)),
-                    Err(error) => note(hop, Failed::unsent(error)),
+                    Err(error) => {
+                        error.log(forward);
+                        note(hop, Failed::unsent(error))
+                    }
                 },
                 Err(error) => Failed::unsent(error),
             };
@@ -259,7 +272,7 @@ impl Hops {
     /// The next piece of an answer's body; `None` at its end.
     pub(crate) async fn body(&self, asked: &mut Asked) -> Result<Option<Bytes>, HopError> {
         let hop = Arc::clone(&asked.hop);
-        let patience = asked.patience(self.timeouts.between_bytes);
+        let patience = asked.patience();
         if patience.is_zero() {
             // A body that always has a next piece would else never be late.
             asked.give_up();
@@ -288,9 +301,11 @@ impl Hops {
     }
 }
 
-/// Notes that a hop has failed.
+/// Notes that a hop has failed, unless it was this machine that could not open a connection.
 fn note(hop: &Hop, failed: Failed) -> Failed {
-    hop.failed(&failed.error);
+    if !failed.error.is_local() {
+        hop.failed(&failed.error);
+    }
     failed
 }
 
@@ -347,7 +362,7 @@ async fn final_head(
         let head = reader.head(&forward.method).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let asked = forward.fields.contains_key(http::header::UPGRADE);
-            return if asked { Ok(head) } else { Err(ResponseError::Malformed) };
+            return if asked { Ok(head) } else { Err(ResponseError::Unasked) };
         }
         if !head.status.is_informational() {
             return Ok(head);

@@ -16,8 +16,8 @@ use nearside_semantics::fields::{lists, strip_hop_by_hop};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
-use super::Hop;
 use super::gate::Place;
+use super::{Hop, Patience};
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
 use crate::pass::upload::Sending;
@@ -39,8 +39,10 @@ pub(crate) struct Asked {
     /// Sends the request's body, on the other half of the connection.
     sending: Option<Sending>,
     address: SocketAddr,
-    /// When all of it must have come.
-    deadline: Instant,
+    /// How long its body may be silent.
+    silence_max: Duration,
+    /// When all of it must have come; `None` for an event stream.
+    deadline: Option<Instant>,
     /// Its place at the origin, until it has been read or given up.
     place: Option<Place>,
 }
@@ -74,8 +76,8 @@ pub(super) struct Known {
     pub(super) place: Option<Place>,
     /// When it was asked for.
     pub(super) since: Instant,
-    /// When all of it must have come.
-    pub(super) deadline: Instant,
+    /// How long the next hop may take.
+    pub(super) patience: Patience,
 }
 
 impl Asked {
@@ -89,8 +91,10 @@ impl Asked {
     ) -> Box<Self> {
         let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
         // It goes from future to future, each of which would have to be as large.
-        let Known { address, place, since, deadline } = connection;
-        let waited = instant().saturating_duration_since(since);
+        let Known { address, place, since, patience } = connection;
+        let now = instant();
+        let waited = now.saturating_duration_since(since);
+        let (silence_max, total) = patience.of_body(&head.fields);
         Box::new(Self {
             hop,
             head,
@@ -102,7 +106,8 @@ impl Asked {
             reader,
             sending,
             address,
-            deadline,
+            silence_max,
+            deadline: total.and_then(|total| now.checked_add(total)),
             place,
         })
     }
@@ -146,9 +151,10 @@ impl Asked {
         }
     }
 
-    /// How long its next piece may take, if that is `between_bytes` for any; nothing once all of it should have come.
-    pub(super) fn patience(&self, between_bytes: Duration) -> Duration {
-        between_bytes.min(self.deadline.saturating_duration_since(instant()))
+    /// How long its next piece may take; nothing once all of it should have come.
+    pub(super) fn patience(&self) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(instant()));
+        left.map_or(self.silence_max, |left| left.min(self.silence_max))
     }
 
     /// The next piece of the body; `Err` with the trailers at its end.

@@ -1,15 +1,27 @@
 //! Getting to a next hop: leave to ask it, and a connection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::l4::stream::Stream as TcpLayer;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::gate::{Place, Urgency};
 use super::{Hop, HopError, Hops};
 use crate::clock::instant;
+
+/// Time that one address has before the next one is tried beside it (Connection Attempt Delay, RFC 8305 §5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A connection to a hop, with the place there of the request that it is for.
 pub(super) struct Connection {
@@ -18,6 +30,23 @@ pub(super) struct Connection {
     pub(super) reused: bool,
     pub(super) address: SocketAddr,
     pub(super) place: Option<Place>,
+}
+
+/// Reason why no connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The address refuses, or cannot be reached.
+    #[error("{address}: {source}")]
+    Refused { address: SocketAddr, source: io::Error },
+    /// The address takes no connection in time.
+    #[error("{address}: no connection within {limit:?}")]
+    TimedOut { address: SocketAddr, limit: Duration },
+    /// The TLS handshake failed, or took too long.
+    #[error("{address}: TLS handshake: {cause}")]
+    Tls { address: SocketAddr, cause: String },
+    /// This machine cannot open another socket: that says nothing about the next hop.
+    #[error("cannot open a socket: {0}")]
+    Local(io::Error),
 }
 
 /// A place at a hop, if it may be asked at all.
@@ -42,29 +71,194 @@ impl Hops {
         pooled: bool,
         place: &mut Option<Place>,
     ) -> Result<Connection, HopError> {
-        let now = instant();
-        let addresses = hop.resolved.addresses(&hop.upstream).await?;
-        if let Some((stream, address)) = pooled.then(|| self.pool.take(hop, &addresses, now)).flatten() {
+        // An idle connection needs no name, only to be to an address that the name had when it was last looked up.
+        if let Some(known) = hop.resolved.known().filter(|_| pooled)
+            && let Some((stream, address)) = self.pool.take(hop, &known, instant())
+        {
             return Ok(Connection { stream, reused: true, address, place: place.take() });
         }
+        let resolve = |cause| HopError::Resolve { hop: Arc::clone(&hop.name), name: hop.upstream.host.clone(), cause };
+        let addresses = hop.resolved.addresses().await.map_err(resolve)?;
         // Rare, and large.
-        let (stream, address) = Box::pin(self.open(hop, &addresses)).await?;
+        let opened = Box::pin(self.open(hop, addresses)).await;
+        let (stream, address) = opened.map_err(|source| {
+            hop.resolved.fails();
+            HopError::Connect { hop: Arc::clone(&hop.name), source }
+        })?;
+        hop.resolved.works(address.ip());
         Ok(Connection { stream, reused: false, address, place: place.take() })
     }
 
-    /// A new connection, to the first address that there is one to.
-    async fn open(&self, hop: &Hop, addresses: &[SocketAddr]) -> Result<(Stream, SocketAddr), HopError> {
-        let mut cause = String::from("it has no address");
-        for &address in addresses {
-            let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
-            let peer = HttpPeer::new(address, hop.upstream.tls, sni);
-            // Not by the limits of the peer: for those pingora starts a thread that wakes a hundred times a second.
-            match timeout(self.timeouts.connect, self.connector.new_stream(&peer)).await {
-                Ok(Ok(stream)) => return Ok((stream, address)),
-                Ok(Err(error)) => cause = error.to_string(),
-                Err(_elapsed) => cause = format!("{address} did not take it within {:?}", self.timeouts.connect),
+    /// A new connection: to the first address that takes one, and that TLS can be spoken with.
+    async fn open(&self, hop: &Hop, mut addresses: Vec<SocketAddr>) -> Result<(Stream, SocketAddr), ConnectError> {
+        loop {
+            let begun = instant();
+            let (socket, address) = race(&addresses, self.timeouts.connect).await?;
+            // The time is for both; the delays of the race are not counted against TLS.
+            let left =
+                self.timeouts.connect.saturating_sub(instant().saturating_duration_since(begun)).max(ATTEMPT_DELAY);
+            match self.handshake(hop, socket, address, left).await {
+                Ok(stream) => return Ok((stream, address)),
+                Err(error) => {
+                    addresses.retain(|other| *other != address);
+                    if addresses.is_empty() {
+                        return Err(error);
+                    }
+                }
             }
         }
-        Err(HopError::Connect { hop: Arc::clone(&hop.name), cause })
+    }
+
+    /// Speaks TLS on a connection, where the hop does.
+    async fn handshake(
+        &self,
+        hop: &Hop,
+        socket: TcpStream,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<Stream, ConnectError> {
+        let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
+        let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
+        peer.options.custom_l4 = Some(Arc::new(Connected(Mutex::new(Some(socket)))));
+        // Not by the limits of the peer: for those pingora starts a thread that wakes a hundred times a second.
+        match timeout(limit, self.connector.new_stream(&peer)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) if hop.upstream.tls => Err(ConnectError::Tls { address, cause: describe(&error) }),
+            Ok(Err(error)) => Err(ConnectError::Refused { address, source: io::Error::other(describe(&error)) }),
+            Err(_elapsed) => Err(ConnectError::Tls { address, cause: format!("not finished within {limit:?}") }),
+        }
+    }
+}
+
+/// The text of a pingora error, once. Its own `Display` repeats every layer that it was wrapped in.
+fn describe(error: &pingora_core::BError) -> String {
+    let cause = match &error.cause {
+        Some(cause) => match cause.downcast_ref::<pingora_core::BError>() {
+            Some(inner) => return describe(inner),
+            // Which of our addresses it was says nothing about the other end.
+            None => Some(cause.to_string()).filter(|cause| !cause.starts_with("local address")),
+        },
+        None => None,
+    };
+    match (&error.context, cause) {
+        (Some(context), Some(cause)) if !context.as_str().contains(&cause) => format!("{context}: {cause}"),
+        (Some(context), _) => context.as_str().to_owned(),
+        (None, Some(cause)) => cause,
+        (None, None) => error.etype.as_str().to_owned(),
+    }
+}
+
+/// Gives pingora a connection that there is already.
+#[derive(Debug)]
+struct Connected(Mutex<Option<TcpStream>>);
+
+#[async_trait]
+impl L4Connect for Connected {
+    async fn connect(&self, _address: &PeerAddress) -> pingora_core::Result<TcpLayer> {
+        let socket = self.0.lock().take();
+        socket.map(TcpLayer::from).ok_or_else(|| pingora_core::Error::new_str("the connection was used already"))
+    }
+}
+
+/// Connects to the addresses in their order, to the next one when one fails or has not answered for [`ATTEMPT_DELAY`]; the
+/// first connection counts (RFC 8305 §5). Each attempt has `limit`.
+async fn race(addresses: &[SocketAddr], limit: Duration) -> Result<(TcpStream, SocketAddr), ConnectError> {
+    let mut attempts = JoinSet::new();
+    let mut waiting = addresses.iter().copied();
+    let mut failed = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(attempt(address, limit));
+        }
+        let next = attempts.join_next();
+        let ended = if waiting.len() == 0 { next.await } else { timeout(ATTEMPT_DELAY, next).await.unwrap_or(None) };
+        match ended {
+            Some(Ok(Ok(connected))) => return Ok(connected),
+            Some(Ok(Err(error))) => failed = Some(worse(failed, error)),
+            // The attempts are neither cancelled nor do they panic; what else ends with nothing is the delay.
+            Some(Err(_)) | None => {}
+        }
+        if attempts.is_empty() && waiting.len() == 0 {
+            let none = || ConnectError::Local(io::Error::other("there is no address"));
+            return Err(failed.unwrap_or_else(none));
+        }
+    }
+}
+
+/// Of two failures the one that says more about the next hop; of equals the later one.
+fn worse(before: Option<ConnectError>, error: ConnectError) -> ConnectError {
+    let weight = |error: &ConnectError| match error {
+        ConnectError::Local(_) => 0,
+        ConnectError::TimedOut { .. } => 1,
+        ConnectError::Refused { .. } | ConnectError::Tls { .. } => 2,
+    };
+    before.filter(|before| weight(before) > weight(&error)).unwrap_or(error)
+}
+
+async fn attempt(address: SocketAddr, limit: Duration) -> Result<(TcpStream, SocketAddr), ConnectError> {
+    match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(socket)) => Ok((socket, address)),
+        Ok(Err(error)) if is_local(&error) => Err(ConnectError::Local(error)),
+        Ok(Err(source)) => Err(ConnectError::Refused { address, source }),
+        Err(_elapsed) => Err(ConnectError::TimedOut { address, limit }),
+    }
+}
+
+/// Whether an error of connecting is one of this machine: no descriptor, buffer or port is left.
+fn is_local(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| local.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An address whose queue of connections is full: to who connects now it says nothing.
+    async fn silent() -> (SocketAddr, Socket, Vec<TcpStream>) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(socket) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            queued.push(socket.unwrap());
+            assert!(queued.len() < 64, "the queue has no end");
+        }
+        (address, listener, queued)
+    }
+
+    /// An address at which nothing listens.
+    async fn refusing() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_does_not_hold_up_the_next_one() {
+        let (silent, _listener, _queued) = silent().await;
+        let living = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = living.local_addr().unwrap();
+        // One after the other they would take an hour.
+        let race = race(&[silent, refusing().await, address], Duration::from_secs(3600));
+        let (_, winner) = timeout(Duration::from_secs(30), race).await.expect("in time").unwrap();
+        assert_eq!(winner, address);
+    }
+
+    #[tokio::test]
+    async fn each_way_to_fail_has_an_error_of_its_own() {
+        let refusing = refusing().await;
+        let error = race(&[refusing], Duration::from_secs(10)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+        assert_eq!(error.to_string().matches("refused").count(), 1, "{error}");
+        let (silent, _listener, _queued) = silent().await;
+        let error = race(&[silent], Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("{silent}: no connection within 50ms"));
+        let error = race(&[refusing, silent], Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
+        assert!(matches!(race(&[], Duration::from_secs(1)).await, Err(ConnectError::Local(_))));
     }
 }

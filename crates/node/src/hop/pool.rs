@@ -5,7 +5,7 @@
 //! [`Pool::sweep`] from time to time.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -43,10 +43,11 @@ impl Pool {
     }
 
     /// A connection to one of these addresses of a hop, as far as can be told still open.
-    pub(super) fn take(&self, hop: &Arc<Hop>, addresses: &[SocketAddr], now: Instant) -> Option<(Stream, SocketAddr)> {
+    pub(super) fn take(&self, hop: &Arc<Hop>, addresses: &[IpAddr], now: Instant) -> Option<(Stream, SocketAddr)> {
         let runtime = Handle::current().id();
-        let suits =
-            |idle: &Idle| idle.runtime == runtime && Arc::ptr_eq(&idle.hop, hop) && addresses.contains(&idle.address);
+        let suits = |idle: &Idle| {
+            idle.runtime == runtime && Arc::ptr_eq(&idle.hop, hop) && addresses.contains(&idle.address.ip())
+        };
         let mut idle = self.idle.lock();
         while let Some(place) = idle.iter().rposition(suits) {
             let mut taken = idle.remove(place);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::header::MAX_FORWARDS;
 use http::{HeaderMap, HeaderValue, Method};
+use nearside_config::SiteTimeouts;
 use tokio::time::{sleep, timeout};
 
-use super::{Forward, Hop, HopError, Hops, Urgency};
+use super::{Forward, Hop, HopError, Hops, Patience, Urgency};
 use crate::clock::instant;
 use crate::request::Engine;
 use crate::trace::Trace;
@@ -66,6 +67,7 @@ impl Hops {
             origin_host: None,
             fields,
             urgency: Urgency::Client,
+            patience: Patience::new(&engine.config.timeouts, &SiteTimeouts::default()),
         };
         // A new connection: that it takes some is part of the question.
         let connection = self.connect(shield, false, &mut None).await?;

@@ -102,6 +102,11 @@ impl NodeCollector {
         self.connections(encoder)?;
         let help = "Access-log lines lost because the sink was too slow. Give the log a faster disk";
         counter(encoder, "access_log_dropped", help, self.log.dropped())?;
+        let help = "Lines of the diagnostic log lost because standard error was not read in time. Look who reads it: a pipe that is full loses \
+                    what comes next";
+        counter(encoder, "diagnostics_dropped", help, nearside_diagnostics::dropped())?;
+        let help = "Lines of the diagnostic log left out because they repeated others. When they rise, read the log: one line stands for many";
+        counter(encoder, "diagnostics_suppressed", help, nearside_diagnostics::suppressed())?;
         let help =
             "Spans of traces that did not reach their collector. Look whether it runs, or sample fewer (traces.one_in)";
         counter(encoder, "trace_spans_dropped", help, self.traces.as_ref().map_or(0, |traces| traces.dropped()))

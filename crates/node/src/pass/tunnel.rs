@@ -13,29 +13,38 @@ use crate::hop::UpgradeStream;
 /// The last moment at which a byte moved, in either direction.
 struct Moved(Mutex<Instant>);
 
-/// Carries bytes between a client and the next hop until both have ended, nothing moves for `idle`, or one side takes
-/// nothing for as long.
+/// Timeouts of a tunnel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Silence in both directions.
+    pub(crate) idle: Duration,
+    /// A side that takes no byte although there are some for it.
+    pub(crate) stall: Duration,
+}
+
+/// Carries bytes between a client and the next hop until both have ended, nothing moves for `limits.idle`, or one side
+/// takes nothing for `limits.stall`.
 pub(crate) async fn run<C>(
     client: &mut C,
     early_client: &[u8],
     upstream: UpgradeStream,
-    idle: Duration,
+    limits: Limits,
 ) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     let UpgradeStream { mut stream, early } = upstream;
-    send(client, &early, idle).await?;
-    send(&mut stream, early_client, idle).await?;
+    send(client, &early, limits.stall).await?;
+    send(&mut stream, early_client, limits.stall).await?;
     let moved = Moved(Mutex::new(instant()));
     let (mut client_read, mut client_write) = tokio::io::split(client);
     let (mut hop_read, mut hop_write) = tokio::io::split(stream);
-    let up = copy(&mut client_read, &mut hop_write, &moved, idle);
-    let down = copy(&mut hop_read, &mut client_write, &moved, idle);
+    let up = copy(&mut client_read, &mut hop_write, &moved, limits);
+    let down = copy(&mut hop_read, &mut client_write, &moved, limits);
     tokio::try_join!(up, down).map(|_| ())
 }
 
-async fn copy<R, W>(from: &mut R, to: &mut W, moved: &Moved, idle: Duration) -> io::Result<()>
+async fn copy<R, W>(from: &mut R, to: &mut W, moved: &Moved, limits: Limits) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -43,18 +52,18 @@ where
     let mut buffer = vec![0; 16 << 10];
     loop {
         let read = loop {
-            if let Ok(read) = timeout(idle, from.read(&mut buffer)).await {
+            if let Ok(read) = timeout(limits.idle, from.read(&mut buffer)).await {
                 break read?;
             }
             // This side was silent; the other may not have been.
-            if instant().saturating_duration_since(*moved.0.lock()) >= idle {
+            if instant().saturating_duration_since(*moved.0.lock()) >= limits.idle {
                 return Err(io::ErrorKind::TimedOut.into());
             }
         };
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
-            return timeout(idle, to.shutdown()).await?;
+            return timeout(limits.stall, to.shutdown()).await?;
         };
-        send(to, bytes, idle).await?;
+        send(to, bytes, limits.stall).await?;
         *moved.0.lock() = instant();
     }
 }

@@ -107,6 +107,7 @@ impl Engine {
             origin_host: rules.origin_host.clone(),
             fields,
             urgency: Urgency::Client,
+            patience: rules.patience,
         }
     }
 }

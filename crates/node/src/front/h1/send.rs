@@ -283,10 +283,11 @@ impl Connection<'_> {
         let first = self.at_once(b"", b"").await;
         let first_byte = instant();
         let early = self.buffer.split();
-        let idle = self.worker.engine.config.timeouts.idle;
+        let (timeouts, site) = (self.worker.engine.config.timeouts, outcome.site);
+        let idle = site.map_or(timeouts.websocket, |site| self.worker.engine.rules(site).patience.websocket);
         if first.cut.is_none() {
             // However it ends, both ends have had what they could get.
-            let _ = tunnel::run(&mut self.io, &early, stream, idle).await;
+            let _ = tunnel::run(&mut self.io, &early, stream, tunnel::Limits { idle, stall: timeouts.stall }).await;
         }
         let times = Times { start, first_byte, end: instant() };
         self.finish(request, StatusCode::SWITCHING_PROTOCOLS, &first, times, None, &outcome);
