@@ -27,6 +27,7 @@ mod life;
 mod metrics;
 mod nats;
 mod pass;
+mod plugins;
 mod protection;
 mod purge;
 mod ranges;
