@@ -21,6 +21,6 @@ pub use model::{
 };
 pub use problem::{ConfigError, Problem};
 pub use values::{
-    ByteSize, CookieName, FieldName, Fraction, HostPattern, HostPort, ListenAddress, NatsUrl, NodeId, ParameterName,
-    Secret, Span, StreamName, Upstream, ValueError,
+    ByteSize, CookieName, FieldName, Fraction, HostPattern, HostPort, ListenAddress, NatsUrl, Network, NodeId,
+    ParameterName, Secret, Span, StreamName, Upstream, ValueError,
 };

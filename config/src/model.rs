@@ -1,14 +1,14 @@
 //! The configuration of a node, checked.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use nearside_geo::Place;
 
-use crate::values::{NodeId, Secret, Upstream, ValueError};
+use crate::values::{Network, NodeId, Secret, Upstream, ValueError};
 
 mod control;
 mod hook;
@@ -51,8 +51,8 @@ pub struct Config {
     pub tokens: Vec<Token>,
     /// Whose purge log it follows.
     pub control: Option<Follows>,
-    /// From where `PURGE` is obeyed on the listeners for clients without a token.
-    pub purge_from: Vec<IpAddr>,
+    /// Networks from which `PURGE` and `BAN` are obeyed on the listeners for clients without a token.
+    pub purge_from: Vec<Network>,
     /// How the shields are called, in the order of their addresses; empty: by these.
     pub shield_names: Vec<String>,
     /// The memory tier.

@@ -232,6 +232,7 @@ from_text!(
     crate::values::HostPort,
     crate::values::NodeId,
     crate::values::NatsUrl,
+    crate::values::Network,
     crate::values::StreamName,
     crate::values::FieldName,
     crate::values::CookieName,

@@ -9,9 +9,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 mod names;
+mod network;
 mod servers;
 
 pub use names::{CookieName, FieldName, ParameterName};
+pub use network::Network;
 pub use servers::{HostPort, NatsUrl, StreamName};
 
 /// A text that is not the value it should be: what is allowed in its place.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use nearside_api::order::beginning;
-use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Receipt, Wait};
+use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Reach, Receipt, Wait};
 use nearside_config::HostPattern;
 use nearside_geo::Place;
 use nearside_purge::Line;
@@ -100,7 +100,7 @@ impl Backend for Desk {
         sites_of(&known, order)
     }
 
-    async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
+    async fn purge(&self, order: Order, _: Reach) -> Result<Receipt, Problem> {
         let id = if order.dry_run {
             let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
             let id = format!("dry-run-{ticket}");

@@ -13,9 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Problem, understood};
+use nearside_api::{Backend, Ordered, Problem, Reach, Receipt, carry_out_signed, understood};
 use nearside_config::Scope;
-use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, Hello, Line};
+use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
 use tokio::sync::{broadcast, watch};
 
 use crate::desk::Desk;
@@ -36,6 +36,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Router {
     Router::new()
         .route(FOLLOW_PATH, post(follow))
         .route(BEAT_PATH, post(beat))
+        .route(GIVE_PATH, post(give))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(desk)
 }
@@ -147,4 +148,22 @@ async fn beat(
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(StatusCode::CONFLICT, "unknown-node", "this node does not follow the log: follow it first"))
+}
+
+/// Takes an order that a node was given by a client, for all nodes.
+async fn give(
+    Shared(desk): Shared<Arc<Desk>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    fields: HeaderMap,
+    body: Result<Json<Given>, JsonRejection>,
+) -> Result<Json<Receipt>, Problem> {
+    desk.nodes.admit(&fields, Scope::Admin)?;
+    if desk.access().is_guarded() && !desk.nodes.is_guarded() {
+        // Else whoever reaches this listener could purge without one of the tokens.
+        let detail = "with a [[token]], nodes may give orders only if they show [nodes] secret: configure one";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "nodes-secret", detail));
+    }
+    let Given { node, order } = understood(body)?;
+    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-node", reach: Reach::Fleet };
+    carry_out_signed(&*desk, &from, &format!("node {node}"), None, Ok(order)).await.map(Json)
 }

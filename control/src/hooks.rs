@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Order, Ordered, Problem, Receipt, carry_out_signed};
+use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, carry_out_signed};
 use nearside_config::{Hook, Part, Template};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ async fn hook(
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown-hook", "no hook of this name is configured");
     let hook = hooks.hooks.iter().find(|hook| hook.name == name).ok_or_else(unknown)?;
     let holder = format!("hook {name}");
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-hook" };
+    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-hook", reach: Reach::Fleet };
     let (order, id) = match verify(hook.signature, &hook.secret, &fields, &body, now_secs()) {
         Err(why) => (Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", why)), None),
         Ok(id) => (order(hook, &body), id),

@@ -3,14 +3,17 @@
 //! * Fastly: `PURGE` of a URL; `POST /service/{site}/purge/{key}`, `/purge` with `surrogate_keys`, `/purge_all`;
 //!   `Fastly-Soft-Purge: 1`, `Fastly-Key`.
 //! * Cloudflare: `POST /client/v4/zones/{site}/purge_cache` with `files`, `tags`, `hosts`, `prefixes`, `purge_everything`.
-//! * Varnish: `PURGE` of a path with `Host`, and with tags in `xkey` in place of the path.
+//! * Varnish: `PURGE` and `BAN`, as [`crate::method`] understands them.
+//!
+//! They reach all nodes of a fleet ([`Reach::Fleet`]), and every answer says how much was matched.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -18,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::routes::{Backend, Ordered, carry_out, understood};
-use crate::{Order, Problem};
+use crate::method::{MethodPurge, Ports};
+use crate::routes::{Backend, Ordered, Reach, carry_out, understood};
+use crate::{Order, Problem, Receipt};
 
 /// "up to 256 surrogate keys" (Fastly's documentation of a batch purge).
 const FASTLY_KEYS_MAX: usize = 256;
@@ -41,25 +45,59 @@ fn spaced(fields: &HeaderMap, name: &str) -> Vec<String> {
     lines.flat_map(|line| line.split([' ', ',', ';'])).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }
 
-/// A `PURGE`: of the tags in `xkey` or `Surrogate-Key`, or else of the URL that it is sent to.
-#[must_use]
-pub fn order_of_method(scheme: &str, host: &str, target: &str, fields: &HeaderMap) -> Order {
-    let mut tags = spaced(fields, "xkey");
-    tags.extend(spaced(fields, "surrogate-key"));
-    let urls = if tags.is_empty() { vec![format!("{scheme}://{host}{target}")] } else { Vec::new() };
-    Order { urls, tags, soft: is_soft(fields), ..Order::default() }
+/// The request of a plugin, which knows one address of a fleet.
+fn ordered<'r>(fields: &'r HeaderMap, client: SocketAddr, action: &'static str) -> Ordered<'r> {
+    Ordered { fields, client: client.ip(), action, reach: Reach::Fleet }
 }
 
-pub(crate) async fn by_method<B: Backend>(backend: &B, client: SocketAddr, uri: &Uri, fields: &HeaderMap) -> Response {
-    let from = Ordered { fields, client: client.ip(), action: "purge-method" };
-    let field = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or_else(|| field(header::HOST)).unwrap_or_default();
-    let scheme = field(HeaderName::from_static("x-forwarded-proto")).filter(|scheme| *scheme == "https");
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let order = order_of_method(uri.scheme_str().or(scheme).unwrap_or("http"), host, target, fields);
-    match carry_out(backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
-        Ok(receipt) => FastlyDone::new(Some(receipt.id)).into_response(),
+/// Obeys a `PURGE` or one of its relatives that came to the admin listener.
+pub(crate) async fn by_method<B: Backend>(
+    backend: &B,
+    client: SocketAddr,
+    request: &request::Parts,
+    has_body: bool,
+) -> Response {
+    let (uri, fields) = (&request.uri, &request.headers);
+    let host = || fields.get(header::HOST).and_then(|value| value.to_str().ok());
+    let purge = MethodPurge {
+        method: &request.method,
+        authority: uri.authority().map(Authority::as_str).or_else(host).unwrap_or_default(),
+        target: uri.path_and_query().map_or("/", |target| target.as_str()),
+        fields,
+        has_body,
+        ports: &Ports::default(),
+    };
+    let order = purge.order();
+    match carry_out(backend, &ordered(fields, client, "purge-method"), order).await {
+        Ok((receipt, _)) => receipt.complete().map(MethodDone::of).map(Json).into_response(),
         Err(problem) => problem.into_response(),
+    }
+}
+
+/// The answer to a purge by method.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MethodDone {
+    status: &'static str,
+    id: String,
+    /// Stored variants that the purge met, and responses under way that were known to belong to it, on all nodes.
+    matched: u64,
+    /// Fills under way that store nothing because of it.
+    fenced_fills: u64,
+    /// The nodes that have applied it.
+    nodes: Vec<String>,
+}
+
+impl MethodDone {
+    /// The answer that a receipt makes.
+    #[must_use]
+    pub fn of(receipt: Receipt) -> Self {
+        Self {
+            status: "ok",
+            id: receipt.id,
+            matched: receipt.matched,
+            fenced_fills: receipt.nodes.iter().map(|node| node.fenced_fills).sum(),
+            nodes: receipt.nodes.into_iter().map(|node| node.id).collect(),
+        }
     }
 }
 
@@ -70,9 +108,9 @@ async fn fastly_key<B: Backend>(
     fields: HeaderMap,
 ) -> Response {
     let order = Order { site: Some(site), tags: vec![key], soft: is_soft(&fields), ..Order::default() };
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-fastly" };
+    let from = ordered(&fields, client, "purge-fastly");
     match carry_out(&*backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
-        Ok(receipt) => FastlyDone::new(Some(receipt.id)).into_response(),
+        Ok(receipt) => FastlyDone::new(Some(receipt.id), receipt.matched).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
@@ -83,13 +121,18 @@ pub(crate) struct FastlyDone {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    /// Stored variants and responses under way that the purge met, on all nodes.
+    matched: u64,
 }
 
 impl FastlyDone {
-    fn new(id: Option<String>) -> Json<Self> {
-        Json(Self { status: "ok", id })
+    fn new(id: Option<String>, matched: u64) -> Json<Self> {
+        Json(Self { status: "ok", id, matched })
     }
 }
+
+/// How much was matched, where the body of an answer has no place for it.
+const MATCHED: HeaderName = HeaderName::from_static("nearside-matched");
 
 /// The body of Fastly's batch purge; `Surrogate-Key` may stand in its place.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -114,11 +157,12 @@ async fn fastly_keys<B: Backend>(
         Ok(Order { site: Some(site), tags, soft: is_soft(&fields), ..Order::default() })
     });
     let keys = order.as_ref().map(|order| order.tags.clone()).unwrap_or_default();
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-fastly" };
+    let from = ordered(&fields, client, "purge-fastly");
     match carry_out(&*backend, &from, order).await.and_then(|(receipt, _)| receipt.complete()) {
         Ok(receipt) => {
             let ids = keys.into_iter().map(|key| (key, Value::String(receipt.id.clone())));
-            Json(Value::Object(ids.collect::<Map<_, _>>())).into_response()
+            let matched = HeaderValue::from(receipt.matched);
+            ([(MATCHED, matched)], Json(Value::Object(ids.collect::<Map<_, _>>()))).into_response()
         }
         Err(problem) => problem.into_response(),
     }
@@ -131,9 +175,9 @@ async fn fastly_all<B: Backend>(
     fields: HeaderMap,
 ) -> Response {
     let order = Order { site: Some(site), all: true, soft: is_soft(&fields), ..Order::default() };
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-fastly" };
-    match carry_out(&*backend, &from, Ok(order)).await {
-        Ok(_) => FastlyDone::new(None).into_response(),
+    let from = ordered(&fields, client, "purge-fastly");
+    match carry_out(&*backend, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
+        Ok(receipt) => FastlyDone::new(None, receipt.matched).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
@@ -186,9 +230,9 @@ async fn cloudflare<B: Backend>(
         all: body.purge_everything,
         ..Order::default()
     });
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge-cloudflare" };
+    let from = ordered(&fields, client, "purge-cloudflare");
     match carry_out(&*backend, &from, order).await.and_then(|(receipt, _)| receipt.complete()) {
-        Ok(receipt) => Json(CloudflareDone::new(Ok(receipt.id))).into_response(),
+        Ok(receipt) => Json(CloudflareDone::new(Ok(receipt))).into_response(),
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
             (status, Json(CloudflareDone::new(Err(problem)))).into_response()
@@ -214,12 +258,14 @@ struct CloudflareError {
 #[derive(Debug, Serialize, ToSchema)]
 struct CloudflareResult {
     id: String,
+    /// Stored variants and responses under way that the purge met, on all nodes.
+    matched: u64,
 }
 
 impl CloudflareDone {
-    fn new(outcome: Result<String, Problem>) -> Self {
+    fn new(outcome: Result<Receipt, Problem>) -> Self {
         let (result, errors) = match outcome {
-            Ok(id) => (Some(CloudflareResult { id }), Vec::new()),
+            Ok(Receipt { id, matched, .. }) => (Some(CloudflareResult { id, matched }), Vec::new()),
             Err(Problem { status, code, detail, .. }) => {
                 (None, vec![CloudflareError { code: status, message: format!("{code}: {detail}") }])
             }

@@ -1,8 +1,8 @@
 //! The admin API: its shapes, its doors, its pages. What stands behind it is a [`Backend`]: a node, or the control process.
 //!
 //! Orders and receipts are [`order`] and [`receipt`]; who may do what is [`access`]; every error is a [`Problem`] (RFC 9457)
-//! with a stable code. The shapes of Fastly, Cloudflare and Varnish are in [`foreign`]: plugins that purge those work when
-//! their endpoint is changed.
+//! with a stable code. The shapes of Fastly and Cloudflare are in [`foreign`], those of Varnish in [`method`]: plugins that purge
+//! those work when their endpoint is changed.
 //!
 //! **Invariant:** an order is understood, and whoever gives it is known to be allowed all of it, before any of it is done;
 //! each change, and each that is refused, leaves one line in the audit log.
@@ -15,6 +15,7 @@ pub mod explanation;
 pub mod filter;
 pub mod foreign;
 mod look;
+pub mod method;
 pub mod order;
 mod page;
 mod problem;
@@ -30,5 +31,5 @@ pub use filter::Filter;
 pub use order::{Order, Wait};
 pub use problem::Problem;
 pub use receipt::{NodeReceipt, Receipt, State};
-pub use routes::{Backend, NodeState, Object, Ordered, carry_out, carry_out_signed, routes, understood};
+pub use routes::{Backend, NodeState, Object, Ordered, Reach, carry_out, carry_out_signed, routes, understood};
 pub use tap::Tap;

@@ -238,10 +238,11 @@ pub fn beginning(prefix: &str) -> Result<Parts<'_, Option<Scheme>>, Problem> {
 fn parts(url: &str) -> Result<Parts<'_, Option<Scheme>>, Problem> {
     let no_url = || Problem::unprocessable("url", format!("{url:?} is no http or https URL"));
     let (scheme, rest) = match url.split_once("://") {
-        Some(("http", rest)) => (Some(Scheme::Http), rest),
-        Some(("https", rest)) => (Some(Scheme::Https), rest),
-        Some(_) => return Err(no_url()),
-        None => (None, url),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Some(Scheme::Http), rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Some(Scheme::Https), rest),
+        // A path or a query may hold "://", too.
+        Some((before, _)) if !before.contains(['/', '?', '#']) => return Err(no_url()),
+        _ => (None, url),
     };
     let rest = rest.split('#').next().unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());

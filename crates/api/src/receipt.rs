@@ -29,7 +29,9 @@ pub struct NodeReceipt {
     pub id: String,
     /// How far it is.
     pub state: State,
-    /// Stored variants that the order met, and answers on their way that were known to belong to it.
+    /// Stored variants that the order met, and responses under way that were known to belong to it. Of tags, hosts, sites and
+    /// everything the members of the group are counted, without a look at each: those that are expired or were purged otherwise
+    /// count as long as their memory is in use. What an order names in two ways counts twice.
     pub matched: u64,
     /// Fills under way that store nothing because of it.
     pub fenced_fills: u64,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::body::HttpBody;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 
 use crate::access::Audit;
 use crate::book::Known;
+use crate::method::is_purge;
 use crate::{
     Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, Wait, description, foreign, look, page,
 };
@@ -49,8 +51,8 @@ pub trait Backend: Send + Sync + 'static {
     /// It names what there is not.
     fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem>;
 
-    /// Carries an order out.
-    fn purge(&self, order: Order) -> impl Future<Output = Result<Receipt, Problem>> + Send;
+    /// Carries an order out, on all nodes that `reach` says.
+    fn purge(&self, order: Order, reach: Reach) -> impl Future<Output = Result<Receipt, Problem>> + Send;
 
     /// The receipt of an order, as it is now.
     fn receipt(&self, id: &str) -> Option<Receipt> {
@@ -143,6 +145,16 @@ pub struct Object {
     pub etag: Option<String>,
 }
 
+/// The nodes that an order is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Those behind the API that was asked: one node, or all that follow a control process.
+    Own,
+    /// All nodes of the fleet that the one that was asked belongs to. Plugins know one address only, and expect that no
+    /// cache has the old response afterwards.
+    Fleet,
+}
+
 /// An order, and who gave it how.
 #[derive(Debug)]
 pub struct Ordered<'r> {
@@ -152,6 +164,8 @@ pub struct Ordered<'r> {
     pub client: IpAddr,
     /// The way in which it came, for the audit log.
     pub action: &'static str,
+    /// The nodes that it is for.
+    pub reach: Reach,
 }
 
 /// The routes of the API before a backend.
@@ -200,7 +214,7 @@ pub async fn carry_out_signed<B: Backend>(
     order: Result<Order, Problem>,
 ) -> Result<Receipt, Problem> {
     let done = match &order {
-        Ok(order) => obeyed(backend, holder, key, order).await,
+        Ok(order) => obeyed(backend, holder, key, order, from.reach).await,
         Err(problem) => Err(problem.clone()),
     };
     let outcome = done.as_ref().err().map_or("done", |problem| problem.code);
@@ -209,14 +223,20 @@ pub async fn carry_out_signed<B: Backend>(
 }
 
 /// Carries out an order that its giver may give.
-async fn obeyed<B: Backend>(backend: &B, holder: &str, key: Option<&str>, order: &Order) -> Result<Receipt, Problem> {
+async fn obeyed<B: Backend>(
+    backend: &B,
+    holder: &str,
+    key: Option<&str>,
+    order: &Order,
+    reach: Reach,
+) -> Result<Receipt, Problem> {
     order.check()?;
     backend.sites_of(order)?;
     let entered = match backend.book().enter(holder, key, order)? {
         Known::Done(receipt) => return Ok(receipt),
         Known::New(entered) => entered,
     };
-    let receipt = backend.purge(order.clone()).await?;
+    let receipt = backend.purge(order.clone(), reach).await?;
     entered.close(&receipt);
     Ok(receipt)
 }
@@ -234,7 +254,7 @@ async fn admitted<B: Backend>(
     order.check()?;
     holder.may_purge(&backend.sites_of(order)?)?;
     let key = idempotency_key(from.fields)?;
-    Ok((obeyed(backend, name, key, order).await?, order.wait))
+    Ok((obeyed(backend, name, key, order, from.reach).await?, order.wait))
 }
 
 fn idempotency_key(fields: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -270,7 +290,7 @@ async fn purge<B: Backend>(
     fields: HeaderMap,
     body: Result<Json<Order>, JsonRejection>,
 ) -> Response {
-    let from = Ordered { fields: &fields, client: client.ip(), action: "purge" };
+    let from = Ordered { fields: &fields, client: client.ip(), action: "purge", reach: Reach::Own };
     match carry_out(&*backend, &from, understood(body)).await {
         Err(problem) => problem.into_response(),
         Ok((receipt, wait)) => {
@@ -308,15 +328,16 @@ async fn other_method<B: Backend>(
     purge_or(problem, backend, client, request).await
 }
 
-/// `PURGE` is for any path.
+/// `PURGE` and its relatives are for any path.
 async fn purge_or<B: Backend>(
     problem: Problem,
     State(backend): State<Arc<B>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    if request.method().as_str() == "PURGE" {
-        return foreign::by_method(&*backend, client, request.uri(), request.headers()).await;
+    if is_purge(request.method()) {
+        let (head, body) = request.into_parts();
+        return foreign::by_method(&*backend, client, &head, !body.is_end_stream()).await;
     }
     problem.into_response()
 }
@@ -362,7 +383,7 @@ mod tests {
             }
         }
 
-        async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
+        async fn purge(&self, order: Order, _: Reach) -> Result<Receipt, Problem> {
             self.purged.lock().push(order);
             Ok(Receipt::of("1".to_owned(), None, false, Vec::new()))
         }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_api::Problem;
 use nearside_api::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
+use nearside_api::method::is_purge;
 use nearside_api::order::{Parts, whole};
 use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
@@ -212,7 +213,7 @@ impl Case {
         let Self { engine, site, request, key, now } = self;
         let told = |verdict| Outcome::new(verdict, Some(*site));
         let synth = |reason| Decided::by_itself(Outcome { reason: Some(reason), ..told(Verdict::Synth) }, None);
-        if request.method.as_str() == "PURGE" {
+        if is_purge(&request.method) {
             return synth(Reason::Purge);
         }
         if !is_plain(request) {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use http::header::{MAX_FORWARDS, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use nearside_api::method::is_purge;
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
 use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch, Purge};
@@ -34,9 +35,9 @@ pub(crate) enum Passed {
 
 /// Sends a request forward and brings its answer back.
 pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Passed {
-    if request.method.as_str() == "PURGE" {
+    if is_purge(&request.method) {
         // Never sent on: what an origin, or another cache before it, makes of it is not the client's to say.
-        return Passed::Answer(operator::by_method(engine, site, request).await);
+        return Passed::Answer(operator::by_method(engine, site, request, upload).await);
     }
     let hops_left = max_forwards(request);
     if hops_left == Some(0) {

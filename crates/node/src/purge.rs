@@ -1,15 +1,17 @@
 //! Purges: what an operator wants gone, or looked at again, on this node.
 //!
-//! A tag, a host or a site is a group of entries: its purge is one step, whatever is stored. A URL is a key or two. A prefix
-//! is walked, a few entries at a time. Fills that are under way are fenced first: they serve those who wait, and store
-//! nothing.
+//! A tag, a host or a site is a group of entries: its purge is one step, whatever is stored. A URL is a key or two, and a group
+//! of its other spellings ([`spelling`]). A prefix is walked, a few entries at a time. Fills that are under way are fenced first:
+//! they serve those who wait, and store nothing.
 //!
 //! **Invariant:** when [`Engine::apply`] returns, no request that comes gets what the purge concerns as if there had been
 //! none, and no fill that was sent before brings it back.
 
 pub(crate) mod fleet;
 pub(crate) mod operator;
+mod spelling;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -21,13 +23,14 @@ use nearside_store::{Epoch, Purge};
 
 use crate::fill::Fill;
 use crate::request::Engine;
+use spelling::{Beginning, normal_key};
 
 /// What is to be purged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Target {
-    /// A URL, by its exact key: all variants, all blocks.
+    /// A URL, by its exact key: all spellings, all variants, all blocks.
     Url(Box<[u8]>),
-    /// All whose exact key begins so.
+    /// All whose exact key begins so, in any spelling.
     Prefix(Box<[u8]>),
     Tag {
         site: usize,
@@ -107,11 +110,14 @@ impl Engine {
 
     /// Purges, or only counts; what it met, and the number of the purge. Blocks as long as a walk takes.
     pub(crate) fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> (Met, u64) {
+        // Two URLs may have one key (a canonical host, a recipe): it is counted once.
+        let mut seen = HashSet::with_capacity(targets.len());
+        let targets: Vec<_> = targets.iter().filter(|target| seen.insert(*target)).collect();
         if dry_run {
-            return (Met { matched: self.count(targets), fenced_fills: 0 }, self.desk.count_dry_run());
+            return (Met { matched: self.count(&targets), fenced_fills: 0 }, self.desk.count_dry_run());
         }
-        let met = self.apply(targets, how);
-        let is_walked = |target: &Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
+        let met = self.apply(&targets, how);
+        let is_walked = |target: &&Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
         if how == How::Hard && met.matched > 0 && targets.iter().any(is_walked) {
             self.reclaim();
         }
@@ -139,7 +145,7 @@ impl Engine {
     }
 
     /// Purges.
-    fn apply(&self, targets: &[Target], how: How) -> Met {
+    fn apply(&self, targets: &[&Target], how: How) -> Met {
         let now = self.clock.now();
         let purge = if how == How::Soft { Purge::Soft { now } } else { Purge::Hard };
         let mut met = Met::default();
@@ -152,7 +158,11 @@ impl Engine {
             for target in targets {
                 if let Target::Url(exact) = target {
                     // Blocks, and what stands under rules: nothing finds them any more, but they are there.
-                    let belongs = |key: &[u8]| key.strip_prefix(&**exact).is_some_and(|rest| rest.starts_with(b"\n"));
+                    let normal = normal_key(exact);
+                    let names: Vec<&[u8]> = [Some(&**exact), normal.as_deref()].into_iter().flatten().collect();
+                    let is_of =
+                        |key: &[u8], name: &[u8]| key.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"\n"));
+                    let belongs = |key: &[u8]| names.iter().any(|name| is_of(key, name));
                     self.store.purge_keys(belongs, Epoch::END, Purge::Hard, now);
                 }
             }
@@ -163,12 +173,13 @@ impl Engine {
 
     fn apply_one(&self, target: &Target, purge: Purge, now: Timestamp) -> Met {
         match target {
-            Target::Url(exact) => self.purge_url(exact, None, purge),
+            Target::Url(exact) => self.purge_spellings(exact, purge),
             Target::Prefix(prefix) => {
                 // In this order: what is asked for from now on is of a later epoch, what was before is fenced.
                 let since = self.store.begin_epoch();
-                let fenced_fills = self.fills.fence_where(|fill| fill.exact().starts_with(prefix));
-                let matched = self.store.purge_keys(|key| key.starts_with(prefix), since, purge, now);
+                let beginning = Beginning::new(prefix);
+                let fenced_fills = self.fills.fence_where(|fill| beginning.covers(fill.exact()));
+                let matched = self.store.purge_keys(|key| beginning.covers(key), since, purge, now);
                 Met { matched, fenced_fills }
             }
             Target::Tag { site, tag } => {
@@ -194,10 +205,13 @@ impl Engine {
     }
 
     /// How many stored variants a purge would meet.
-    fn count(&self, targets: &[Target]) -> usize {
-        let count = |target: &Target| match target {
-            Target::Url(exact) => self.stored_variants(exact),
-            Target::Prefix(prefix) => self.store.count_keys(|key| key.starts_with(prefix)),
+    fn count(&self, targets: &[&Target]) -> usize {
+        let count = |target: &&Target| match target {
+            Target::Url(exact) => self.count_spellings(exact),
+            Target::Prefix(prefix) => {
+                let beginning = Beginning::new(prefix);
+                self.store.count_keys(|key| beginning.covers(key))
+            }
             Target::Tag { site, tag } => self.store.group_members(&self.tag_group(*site, tag)),
             Target::Host { site, key } => self.store.group_members(&self.host_group(*site, key)),
             Target::Site(site) => self.store.group_members(&self.site_group(*site)),

@@ -150,7 +150,7 @@ reasons! {
         MaxForwards "max-forwards" "RFC 9110 §7.6.2" "An OPTIONS that was to come no further." "Nothing."
         Ping "ping" "[public]" "A browser times the way to this edge." "Nothing."
         Purge "purge" "purge_from" "A purge by method." "Nothing."
-        PurgeRefused "purge-refused" "purge_from" "A purge by method from one who may not, or of what is not here; the body says why." "Send a token, or list the address in purge_from."
+        PurgeRefused "purge-refused" "purge_from" "A purge by method from one who may not, of what is not here, or one that is not understood; the body says why." "Send a token, or list the address in purge_from."
         ClientGone "client-gone" "RFC 9112 §9.5" "The client went away before there was an answer." "Nothing, unless it is often: then look how long answers take."
         Retry "retry" "RFC 9110 §15.5.1" "The answer was for another each time." "Ask again; if it stays, report it."
         Malformed "malformed" "RFC 9112 §2.2" "The head of the request is no HTTP/1.1." "Look what the client sends."

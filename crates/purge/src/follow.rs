@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::{At, BEAT_PATH, Beat, Done, FOLLOW_PATH, Hello, Line, Member, Position, Totals};
 
 /// Longer takes neither a connection nor an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Lines come once a second at least; after so long without one the connection is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// A node says that it lives this often.
@@ -61,7 +61,7 @@ pub trait Applier: Send + Sync + 'static {
 
 /// Why a connection to the log has ended.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+pub(crate) enum Lost {
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
     #[error("{0}")]
@@ -306,7 +306,7 @@ impl<A: Applier> Beats<A> {
     }
 }
 
-async fn connect(address: &Upstream) -> Result<SendRequest<Full<Bytes>>, Lost> {
+pub(crate) async fn connect(address: &Upstream) -> Result<SendRequest<Full<Bytes>>, Lost> {
     let connect = async {
         let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(Lost::Connect)?;
         socket.set_nodelay(true).map_err(Lost::Connect)?;
@@ -325,6 +325,18 @@ async fn post<T: serde::Serialize>(
     path: &str,
     what: &T,
 ) -> Result<Incoming, Lost> {
+    post_within(ANSWER_MAX, sender, address, leader, path, what).await
+}
+
+/// The same with another limit to the time until the head of the answer.
+pub(crate) async fn post_within<T: serde::Serialize>(
+    within: Duration,
+    sender: &mut SendRequest<Full<Bytes>>,
+    address: &Upstream,
+    leader: &Follows,
+    path: &str,
+    what: &T,
+) -> Result<Incoming, Lost> {
     let body = serde_json::to_vec(what).map_err(|error| Lost::Foreign(error.to_string()))?;
     let mut request =
         Request::post(path).header(header::HOST, address.authority()).header(header::CONTENT_TYPE, "application/json");
@@ -336,7 +348,7 @@ async fn post<T: serde::Serialize>(
         sender.ready().await?;
         sender.send_request(request).await
     };
-    let response = timeout(ANSWER_MAX, answer).await.map_err(|_elapsed| Lost::Silent)??;
+    let response = timeout(within, answer).await.map_err(|_elapsed| Lost::Silent)??;
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
         let body = timeout(ANSWER_MAX, body.collect()).await.map_err(|_elapsed| Lost::Silent)??.to_bytes();

@@ -8,6 +8,7 @@
 //! **Invariant:** a node that says it has applied a number has applied all before it; it never says so of what it has not.
 
 mod follow;
+mod give;
 mod position;
 
 use std::net::IpAddr;
@@ -17,12 +18,25 @@ use nearside_geo::Place;
 use serde::{Deserialize, Serialize};
 
 pub use follow::{Applied, Applier, follow, leave};
+pub use give::give;
 pub use position::Position;
 
 /// Where nodes follow the log.
 pub const FOLLOW_PATH: &str = "/v1/fleet/follow";
 /// Where they say what they have done.
 pub const BEAT_PATH: &str = "/v1/fleet/beat";
+
+/// Where they give orders of clients that know only them.
+pub const GIVE_PATH: &str = "/v1/fleet/purge";
+
+/// An order that a node gives on behalf of a client, which it has found to be allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// The node.
+    pub node: String,
+    /// The order.
+    pub order: Order,
+}
 
 /// An order in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -26,6 +26,7 @@ pub mod query;
 pub mod range;
 pub mod resume;
 pub mod reuse;
+pub mod spelling;
 pub mod storable;
 pub mod tags;
 pub mod time;

@@ -1,7 +1,8 @@
 //! Tags (surrogate keys): names that an origin gives its responses, so that all that bear one can be purged together.
 //!
 //! No RFC has them; these are the fields of Fastly (`Surrogate-Key`), Varnish (`xkey`), Cloudflare (`Cache-Tag`) and Akamai
-//! (`Edge-Cache-Tag`), and the groups of RFC 9875, which operators purge by name as well.
+//! (`Edge-Cache-Tag`), those that Drupal (`Cache-Tags`, `Purge-Cache-Tags`), Magento (`X-Magento-Tags`) and FOSHttpCache
+//! (`X-Cache-Tags`) send for a Varnish in front of them, and the groups of RFC 9875, which operators purge by name as well.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +12,19 @@ use http::header::HeaderName;
 use crate::groups::{CACHE_GROUPS, groups};
 
 /// Separated by spaces.
-static SPACED: [HeaderName; 2] = [HeaderName::from_static("surrogate-key"), HeaderName::from_static("xkey")];
+static SPACED: [HeaderName; 4] = [
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("xkey"),
+    HeaderName::from_static("cache-tags"),
+    HeaderName::from_static("purge-cache-tags"),
+];
 /// Separated by commas.
-static LISTED: [HeaderName; 2] = [HeaderName::from_static("cache-tag"), HeaderName::from_static("edge-cache-tag")];
+static LISTED: [HeaderName; 4] = [
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("edge-cache-tag"),
+    HeaderName::from_static("x-magento-tags"),
+    HeaderName::from_static("x-cache-tags"),
+];
 /// Also for caches only, though it names no tags.
 static SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
@@ -89,6 +100,8 @@ mod tests {
     fn each_field_has_its_own_shape_and_a_tag_counts_once() {
         assert_eq!(of(&[("surrogate-key", "a  b\tc"), ("xkey", "d a")]), ["a", "b", "c", "d"]);
         assert_eq!(of(&[("cache-tag", "a b, c ,,"), ("edge-cache-tag", "c,x")]), ["a b", "c", "x"]);
+        assert_eq!(of(&[("x-magento-tags", "cat_p_1,cat_c"), ("x-cache-tags", "t")]), ["cat_c", "cat_p_1", "t"]);
+        assert_eq!(of(&[("cache-tags", "node:1 node:2"), ("purge-cache-tags", "u")]), ["node:1", "node:2", "u"]);
         assert_eq!(of(&[("cache-groups", "\"a\", \"g\""), ("cache-tag", "A")]), ["A", "a", "g"]);
         assert_eq!(of(&[("cache-groups", "a, b")]), [""; 0], "tokens are no strings");
         assert_eq!(of(&[("surrogate-key", " ")]), [""; 0]);

@@ -19,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::bed::{Bed, HOST, Link, Reply, answer, config, loopback, read, scripted, secret, send_h1, upstream};
+use crate::bed::{
+    Bed, HOST, Link, Reply, Speech, answer, config, get_with, loopback, read, scripted, secret, send_h1, upstream,
+};
 
 /// A control process, on threads of its own so that it can be stopped at once.
 pub(crate) struct Controller {
@@ -552,4 +554,112 @@ async fn a_signed_event_of_somebody_else_purges_what_it_names() {
     assert_eq!(planet.body("/a").await, fresh);
     let (status, again) = ask("/v1/hooks/cms", &event, &signature).await;
     assert_eq!((status, &again["id"]), (200, &receipt["id"]), "what is delivered twice is one event");
+}
+
+/// A purge by method, sent to the edge.
+async fn by_method(planet: &Planet, method: &str, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
+    let mut request = get_with(path, fields);
+    *request.method_mut() = method.parse().unwrap();
+    let reply = planet.bed.ask(Speech::H1, request).await;
+    (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap_or_default())
+}
+
+fn from_here(config: &mut Config) {
+    config.purge_from = vec!["127.0.0.0/8".parse().unwrap()];
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_by_method_at_an_edge_reaches_the_whole_fleet() {
+    let planet = Planet::with(from_here).await;
+    for (method, path, fields) in [
+        ("PURGE", "/a", &[][..]),
+        ("PURGE", "/.*", &[("x-purge-method", "regex")]),
+        ("PURGE", "/*", &[]),
+        ("BAN", "/a", &[]),
+        ("PURGE", "/", &[("xkey", "t")]),
+        ("PURGE", "/", &[("x-magento-tags-pattern", "((^|,)t(,|$))")]),
+        ("PURGE", "/a", &[("fastly-soft-purge", "1")]),
+    ] {
+        planet.body("/a").await;
+        let fresh = planet.publish();
+        let (status, said) = by_method(&planet, method, path, fields).await;
+        assert_eq!((status, said["matched"].as_u64()), (200, Some(2)), "{method} {path} {fields:?}: {said}");
+        assert_eq!(said["nodes"], json!(["edge", "shield"]), "{said}");
+        assert_eq!(planet.body("/a").await, fresh, "{method} {path} {fields:?}: the shield had it, too");
+    }
+    // The shapes of others at the node's admin listener.
+    planet.body("/a").await;
+    let fresh = planet.publish();
+    let reply = planet.bed.admin(Method::POST, "/service/site/purge/t", "").await;
+    let said: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!((reply.status.as_u16(), said["matched"].as_u64()), (200, Some(2)), "{said}");
+    assert_eq!(planet.body("/a").await, fresh);
+    // Who may not, may not here either.
+    let closed = Planet::with(|_| {}).await;
+    closed.body("/a").await;
+    assert_eq!(by_method(&closed, "PURGE", "/a", &[]).await.0, 401);
+    assert_eq!(closed.control.purge(json!({"all": true})).await.1["seq"], 1, "nothing was in the log before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_by_method_that_cannot_reach_the_fleet_fails_and_says_so() {
+    let mut planet = Planet::with(from_here).await;
+    planet.body("/a").await;
+    // One of the nodes is cut off: the order stands, but this is no success.
+    planet.to_shield.cut.send_replace(true);
+    planet.control.until(&[("edge", "ready"), ("shield", "unreachable")]).await;
+    let (status, said) = by_method(&planet, "PURGE", "/other", &[]).await;
+    assert_eq!((status, said["code"].as_str()), (503, Some("incomplete")), "{said}");
+    assert!(said["detail"].as_str().unwrap().contains("shield unreachable"), "{said}");
+    planet.to_shield.cut.send_replace(false);
+    planet.control.until(&BOTH).await;
+    planet.control.kill();
+    let (status, said) = by_method(&planet, "PURGE", "/a", &[]).await;
+    assert_eq!((status, said["code"].as_str()), (503, Some("control-unreachable")), "{said}");
+    assert!(planet.bed.get("/a").await.cache().contains("edge; hit"), "nothing was purged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_give_orders_only_to_a_control_process_that_knows_them() {
+    let tokens = |config: &mut ControlConfig| {
+        let secret = Secret::new("the-secret-of-operator").unwrap();
+        config.tokens = vec![Token { name: "operator".to_owned(), secret, scope: Scope::Purge, sites: Vec::new() }];
+    };
+    let control = Controller::new(tokens);
+    let addresses = vec![upstream(control.address)];
+    let bed = Bed::with(|config| {
+        from_here(config);
+        config.control = Some(Follows { addresses, secret: None, lag_max: Duration::from_secs(1) });
+    })
+    .await;
+    bed.until_metric("nearside_purge_log_connected 1").await;
+    let path = "/a?cc=max-age%3D600";
+    bed.get(path).await;
+    let mut request = get_with(path, &[]);
+    *request.method_mut() = "PURGE".parse().unwrap();
+    let reply = bed.ask(Speech::H1, request).await;
+    let said: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!((reply.status.as_u16(), said["code"].as_str()), (503, Some("control-refused")), "{said}");
+    assert!(said["detail"].as_str().unwrap().contains("[nodes] secret"), "{said}");
+    assert!(bed.get(path).await.cache().contains("edge; hit"), "nothing was purged");
+    // Nor does it take them from others.
+    let guarded = Controller::new(|config| {
+        let secret = Secret::new("the-secret-of-nodes").unwrap();
+        config.nodes = Some(Token { name: "nodes".to_owned(), secret, scope: Scope::Admin, sites: Vec::new() });
+    });
+    let given = json!({"node": "edge", "order": {"all": true}});
+    let (status, _) = guarded.ask(Method::POST, "/v1/fleet/purge", &given, &[]).await.unwrap();
+    assert_eq!(status, 401);
+    // An edge before shields, of which no control process knows.
+    let shields = vec!["http://127.0.0.1:9".parse().unwrap()];
+    let lone = Bed::with(|config| {
+        from_here(config);
+        config.role = Role::Edge { shields, secret: Some(secret()), fallback: Fallback::Origin };
+    })
+    .await;
+    let mut request = get_with("/a", &[]);
+    *request.method_mut() = "PURGE".parse().unwrap();
+    let reply = lone.ask(Speech::H1, request).await;
+    let said: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!((reply.status.as_u16(), said["code"].as_str()), (501, Some("shields")), "{said}");
 }

@@ -28,6 +28,7 @@ mod metrics;
 mod nats;
 mod origins;
 mod pass;
+mod plugins;
 mod protection;
 mod purge;
 mod ranges;

@@ -123,6 +123,7 @@ pub(super) fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent:
 /// The names of these.
 fn names(engine: &Engine, plan: &Plan, fields: &HeaderMap) -> Vec<Vec<u8>> {
     let mut names = vec![engine.site_group(plan.site), engine.host_group(plan.site, &plan.key.exact)];
+    names.extend(engine.spelling_group(&plan.key.exact));
     if tags::speaks_of_tags(fields) {
         names.extend(tags::tags(fields).iter().map(|tag| engine.tag_group(plan.site, tag)));
         let groups: BTreeSet<_> = groups::groups(fields).into_iter().collect();

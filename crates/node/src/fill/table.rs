@@ -141,6 +141,11 @@ impl Fills {
         fenced
     }
 
+    /// Whether there is a fill of which `wanted` says so.
+    pub(crate) fn any(&self, wanted: impl Fn(&Fill) -> bool) -> bool {
+        self.shards.iter().any(|shard| shard.lock().values().any(|fill| wanted(fill)))
+    }
+
     /// Fences one fill that is of no use to others any more.
     pub(crate) fn retire(&self, fill: &Arc<Fill>) {
         let mut shard = self.shard(&fill.key).lock();

@@ -56,6 +56,14 @@ impl Upload {
         upload
     }
 
+    /// Whether the body has no bytes. Waits for the first piece where only that shows it.
+    pub(crate) async fn is_empty(&mut self) -> bool {
+        match self.length {
+            Some(1..) => false,
+            Some(0) | None => matches!(self.pieces.recv().await, Some(Piece::End(_))),
+        }
+    }
+
     /// The field that frames the body.
     pub(crate) fn write_framing(&self, out: &mut Vec<u8>) {
         match self.length {

@@ -1,25 +1,28 @@
 //! Who gives orders to this node, and what they mean here.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::StatusCode;
-use nearside_api::foreign::order_of_method;
+use nearside_api::foreign::MethodDone;
+use nearside_api::method::{MethodPurge, Ports};
 use nearside_api::order::{Parts, beginning, whole};
 use nearside_api::{
     Access, Backend, Book, Events, Explanation, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Question,
-    Receipt, State, Tap, carry_out,
+    Reach, Receipt, State, Tap, carry_out,
 };
-use nearside_config::Config;
+use nearside_config::{Config, Network};
+use nearside_purge::Given;
 use nearside_semantics::key::Scheme;
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 use serde_json::{Value, json};
 
-use super::{How, Met, Reclaiming, Target};
+use super::{How, Met, Reclaiming, Target, host as host_of};
 use crate::clock::instant;
 use crate::explain::explain;
+use crate::pass::upload::Upload;
 use crate::reason::Reason;
 use crate::request::{Answer, Engine, Request, respond};
 
@@ -29,7 +32,9 @@ pub(crate) struct Desk {
     /// The doors of the listeners for clients: for all, and for the addresses that need no token.
     clients: Arc<Access>,
     trusted: Arc<Access>,
-    trusted_addresses: Vec<IpAddr>,
+    trusted_networks: Vec<Network>,
+    /// Where clients reach this node.
+    ports: Ports,
     book: Book,
     events: Events,
     pub(crate) purges: AtomicU64,
@@ -46,7 +51,16 @@ impl Desk {
         Self {
             clients: Arc::new(Access::closed(config.tokens.clone())),
             trusted: Arc::new(Access::open()),
-            trusted_addresses: config.purge_from.clone(),
+            trusted_networks: config.purge_from.clone(),
+            ports: Ports {
+                http: config.listen.iter().map(SocketAddr::port).filter(|port| *port != 0).collect(),
+                https: config
+                    .listen_tls
+                    .iter()
+                    .map(|listener| listener.address.port())
+                    .filter(|port| *port != 0)
+                    .collect(),
+            },
             book: Book::default(),
             events: Events::new(format!("{}-{:016x}", config.id, ahash::RandomState::new().hash_one(0_u8))),
             purges: AtomicU64::new(0),
@@ -78,30 +92,60 @@ pub(crate) struct Operator {
     pub(crate) draining: Arc<AtomicBool>,
 }
 
-/// Obeys a `PURGE` that came to a listener for clients, if whoever sends it may.
-pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+/// Obeys a `PURGE`, or one of its relatives, that came to a listener for clients, if whoever sends it may.
+pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Answer {
     let desk = &engine.desk;
     let client = request.client.address();
-    let is_trusted = desk.trusted_addresses.iter().any(|address| address.to_canonical() == client);
+    let is_trusted = desk.trusted_networks.iter().any(|network| network.contains(client));
     let access = Arc::clone(if is_trusted { &desk.trusted } else { &desk.clients });
     let operator = Operator { engine: Arc::clone(engine), access, draining: Arc::default() };
-    let host = String::from_utf8_lossy(request.authority.as_bytes());
-    let target = String::from_utf8_lossy(&request.target);
-    let scheme = engine.client_scheme(request).as_str();
-    let mut order = order_of_method(scheme, &host, &target, &request.fields);
-    if order.urls.is_empty() {
-        order.site = engine.config.sites.get(site).map(|site| site.name.clone());
+    let has_body = match upload {
+        Some(mut upload) => !upload.is_empty().await,
+        None => false,
+    };
+    let purge = MethodPurge {
+        method: &request.method,
+        authority: &String::from_utf8_lossy(request.authority.as_bytes()),
+        target: &String::from_utf8_lossy(&request.target),
+        fields: &request.fields,
+        has_body,
+        ports: &desk.ports,
+    };
+    // Tags and everything are those of the site that was asked; all else names its host.
+    let of_site = |mut order: Order| {
+        if order.all || !order.tags.is_empty() {
+            order.site = engine.config.sites.get(site).map(|site| site.name.clone());
+        }
+        order
+    };
+    let from = Ordered { fields: &request.fields, client, action: "purge-method", reach: Reach::Fleet };
+    let done = carry_out(&operator, &from, purge.order().map(of_site)).await;
+    let (status, reason, body) = match done.and_then(|(receipt, _)| receipt.complete()) {
+        Ok(receipt) => (StatusCode::OK, Reason::Purge, serde_json::to_value(MethodDone::of(receipt))),
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+            (status, Reason::PurgeRefused, serde_json::to_value(&problem))
+        }
+    };
+    respond::json(status, reason, &body.unwrap_or_default(), site)
+}
+
+impl Operator {
+    /// Gives an order to the whole fleet; `None` where this node is all there is.
+    async fn give(&self, order: &Order) -> Result<Option<Receipt>, Problem> {
+        let config = &self.engine.config;
+        if let Some(control) = &config.control {
+            let given = Given { node: config.id.to_string(), order: order.clone() };
+            return nearside_purge::give(control, &given).await.map(Some);
+        }
+        if self.engine.tier.shields().is_empty() {
+            return Ok(None);
+        }
+        let detail = "this edge asks shields and follows no control process: a purge here would leave what the shields have, and \
+                      nothing was purged. Let all nodes follow a control process ([control] address), or give the order to POST \
+                      /v1/purge of each node's admin listener, shields first";
+        Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "shields", detail))
     }
-    let from = Ordered { fields: &request.fields, client, action: "purge-method" };
-    let (status, reason, body) =
-        match carry_out(&operator, &from, Ok(order)).await.and_then(|(receipt, _)| receipt.complete()) {
-            Ok(receipt) => (StatusCode::OK, Reason::Purge, json!({ "status": "ok", "id": receipt.id })),
-            Err(problem) => {
-                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-                (status, Reason::PurgeRefused, serde_json::to_value(&problem).unwrap_or_default())
-            }
-        };
-    respond::json(status, reason, &body, site)
 }
 
 impl Backend for Operator {
@@ -130,7 +174,12 @@ impl Backend for Operator {
         Ok(sites.into_iter().filter_map(name).collect())
     }
 
-    async fn purge(&self, order: Order) -> Result<Receipt, Problem> {
+    async fn purge(&self, order: Order, reach: Reach) -> Result<Receipt, Problem> {
+        if reach == Reach::Fleet
+            && let Some(receipt) = self.give(&order).await?
+        {
+            return Ok(receipt);
+        }
         let begin = instant();
         let targets: Vec<_> = understand(&self.engine, &order)?.into_iter().map(|(_, target)| target).collect();
         let (engine, how, dry_run) = (Arc::clone(&self.engine), How::of(&order), order.dry_run);
@@ -266,7 +315,13 @@ pub(super) fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, T
     for host in &order.hosts {
         let site = site_of(engine, host)?;
         own(engine, only, site, host)?;
-        targets.push((site, Target::Host { site, key: engine.exact_key(site, Scheme::Http, host.as_bytes(), b"/") }));
+        // The default port of one scheme is a port like any other under the other scheme.
+        let [http, https] =
+            [Scheme::Http, Scheme::Https].map(|scheme| engine.exact_key(site, scheme, host.as_bytes(), b"/"));
+        if host_of(&https) != host_of(&http) {
+            targets.push((site, Target::Host { site, key: https }));
+        }
+        targets.push((site, Target::Host { site, key: http }));
     }
     for tag in &order.tags {
         targets.extend(sites().map(|site| (site, Target::Tag { site, tag: tag.as_bytes().into() })));
