@@ -12,6 +12,7 @@ mod budget;
 mod connect;
 mod gate;
 mod health;
+mod local_error;
 mod pool;
 mod probe;
 mod rendezvous;
@@ -28,6 +29,7 @@ use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use asked::{Asked, UpgradeStream};
 pub(crate) use gate::{Counts, Urgency};
+pub(crate) use local_error::Lack;
 pub(crate) use probe::watch_shields;
 
 use gate::Gate;
@@ -74,6 +76,9 @@ impl Hop {
 
     /// It could not be reached, or has not answered.
     fn failed(&self, error: &HopError) {
+        if error.is_local() {
+            return local_error::tell(&self.name, error);
+        }
         if self.health.is_in() {
             tracing::warn!(hop = %self.name, %error, "next hop failed");
         }
@@ -116,6 +121,8 @@ pub(crate) enum HopError {
     Resolve { name: String, cause: String },
     #[error("cannot connect to {hop}: {cause}")]
     Connect { hop: Arc<str>, cause: String },
+    #[error("no connection to {hop} can be opened here: {cause}")]
+    Local { hop: Arc<str>, lack: Lack, cause: String },
     #[error("{hop} did not answer in time")]
     Timeout { hop: Arc<str> },
     #[error("{hop}: {source}")]
@@ -137,7 +144,7 @@ impl HopError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Down { .. } | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Down { .. } | Self::Busy { .. } | Self::Local { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -147,6 +154,8 @@ impl HopError {
         match self {
             Self::Resolve { .. } => Reason::UpstreamName,
             Self::Connect { .. } => Reason::UpstreamConnect,
+            Self::Local { lack: Lack::Descriptors, .. } => Reason::NoDescriptors,
+            Self::Local { lack: Lack::Other, .. } => Reason::LocalError,
             Self::Timeout { .. } => Reason::UpstreamTimeout,
             Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => Reason::UpstreamClosed,
             Self::Response { .. } => Reason::UpstreamMalformed,
@@ -162,6 +171,7 @@ impl HopError {
     pub(crate) fn hop(&self) -> Option<Arc<str>> {
         match self {
             Self::Connect { hop, .. }
+            | Self::Local { hop, .. }
             | Self::Timeout { hop }
             | Self::Response { hop, .. }
             | Self::Changed { hop }

@@ -8,7 +8,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use tokio::time::timeout;
 
 use super::gate::{Place, Urgency};
-use super::{Hop, HopError, Hops};
+use super::{Hop, HopError, Hops, Lack};
 use crate::clock::instant;
 
 /// A connection to a hop, with the place there of the request that it is for.
@@ -48,23 +48,44 @@ impl Hops {
             return Ok(Connection { stream, reused: true, address, place: place.take() });
         }
         // Rare, and large.
-        let (stream, address) = Box::pin(self.open(hop, &addresses)).await?;
+        let opened = match Box::pin(self.open(hop, &addresses)).await {
+            // Idle connections are no use while new ones cannot be opened.
+            Err(HopError::Local { lack: Lack::Descriptors, .. }) if self.pool.clear() => {
+                Box::pin(self.open(hop, &addresses)).await
+            }
+            opened => opened,
+        };
+        let (stream, address) = opened?;
         Ok(Connection { stream, reused: false, address, place: place.take() })
     }
 
     /// A new connection, to the first address that there is one to.
     async fn open(&self, hop: &Hop, addresses: &[SocketAddr]) -> Result<(Stream, SocketAddr), HopError> {
         let mut cause = String::from("it has no address");
+        let mut lack = None;
         for &address in addresses {
             let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
             let peer = HttpPeer::new(address, hop.upstream.tls, sni);
             // Not by the limits of the peer: for those pingora starts a thread that wakes a hundred times a second.
             match timeout(self.timeouts.connect, self.connector.new_stream(&peer)).await {
                 Ok(Ok(stream)) => return Ok((stream, address)),
-                Ok(Err(error)) => cause = error.to_string(),
-                Err(_elapsed) => cause = format!("{address} did not take it within {:?}", self.timeouts.connect),
+                Ok(Err(error)) => {
+                    cause = error.to_string();
+                    lack = Lack::of_connect(&error);
+                    if lack == Some(Lack::Descriptors) {
+                        break;
+                    }
+                }
+                Err(_elapsed) => {
+                    cause = format!("{address} did not take it within {:?}", self.timeouts.connect);
+                    lack = None;
+                }
             }
         }
-        Err(HopError::Connect { hop: Arc::clone(&hop.name), cause })
+        let hop = Arc::clone(&hop.name);
+        Err(match lack {
+            Some(lack) => HopError::Local { hop, lack, cause },
+            None => HopError::Connect { hop, cause },
+        })
     }
 }
