@@ -11,9 +11,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::fleet::Fleet;
+use crate::signals::Signals;
 
 pub(crate) use order::order;
 pub(crate) use tour::tour;
@@ -64,8 +64,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(check: bool) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals::of_command()?;
     let mut fleet = Fleet::new("demo")?;
     std::fs::write(fleet.folder().join("networks.csv"), NETWORKS).context("cannot write where networks are")?;
     let orders = order::listen().await?;
@@ -81,10 +80,7 @@ async fn play(check: bool) -> anyhow::Result<ExitCode> {
     };
     let done = tokio::select! {
         done = work => done,
-        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-        _ = hang_up.recv() => Ok(ExitCode::SUCCESS),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        () = signals.stop() => {
             eprintln!("\nstopping");
             Ok(ExitCode::SUCCESS)
         }

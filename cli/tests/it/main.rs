@@ -10,4 +10,5 @@
 mod dependencies;
 mod loadtest;
 mod scenarios;
+mod signals;
 mod wrong_input;
