@@ -7,10 +7,10 @@ use anyhow::bail;
 use clap::Args;
 use nearside_config::{ControlConfig, ListenAddress, PurgeLog};
 use nearside_control::{Control, StartError};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::diagnostics::log_to_stderr;
 use crate::port;
+use crate::signals::Signals;
 
 /// Flags of `nearside control`.
 #[derive(Debug, Args)]
@@ -31,15 +31,13 @@ pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
     let config = configure(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::of_server()?;
         let log = config.log.to_string();
         let control = Control::start(config).await.map_err(explain)?;
         tracing::info!(role = "control", log, "serving http://{}", control.address());
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.stop().await;
+        tracing::info!(role = "control", "stopping: orders under way are finished");
+        control.stop().await;
         Ok(ExitCode::SUCCESS)
     })
 }

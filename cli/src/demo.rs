@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use nearside_diagnostics::say;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::diagnostics::log_to_stderr;
 use crate::fleet::Fleet;
+use crate::signals::Signals;
 
 pub(crate) use order::order;
 pub(crate) use tour::tour;
@@ -68,8 +68,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 async fn play(check: bool) -> anyhow::Result<ExitCode> {
     // It watches over the processes: who does not read its standard error must not stop that.
     let _log = log_to_stderr()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals::of_command()?;
     let mut fleet = Fleet::new("demo")?;
     std::fs::write(fleet.folder().join("networks.csv"), NETWORKS).context("cannot write where networks are")?;
     let orders = order::listen().await?;
@@ -85,10 +84,7 @@ async fn play(check: bool) -> anyhow::Result<ExitCode> {
     };
     let done = tokio::select! {
         done = work => done,
-        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-        _ = hang_up.recv() => Ok(ExitCode::SUCCESS),
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
+        () = signals.stop() => {
             say("\nstopping");
             Ok(ExitCode::SUCCESS)
         }

@@ -17,11 +17,11 @@ use clap::Subcommand;
 use http::Method;
 use nearside_loadtest::{Check, CrowdReport, Load, Rate, Report, Target};
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin_client::send;
 use crate::claims::Claims;
 use crate::fleet::{Fleet, Member};
+use crate::signals::Signals;
 
 /// What goes wrong.
 #[derive(Debug, Subcommand)]
@@ -45,7 +45,7 @@ pub(crate) enum Scenario {
 pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut signals = Signals::of_command()?;
         let mut lab = Lab::new()?;
         let mut claims = Claims::default();
         let work = async {
@@ -61,9 +61,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
         };
         let done = tokio::select! {
             done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(lab.fleet.folder()))),
-            _ = terminate.recv() => Ok(ExitCode::FAILURE),
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            () = signals.stop() => {
                 eprintln!("\nstopping");
                 Ok(ExitCode::FAILURE)
             }

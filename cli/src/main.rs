@@ -20,6 +20,7 @@ mod node;
 mod port;
 mod proc;
 mod purge;
+mod signals;
 mod terminal;
 mod tools;
 mod top;
@@ -79,6 +80,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
+    // Before anything is started: each client and each next hop needs a file descriptor.
+    let _ = nearside_node::raise_descriptor_limit();
     let done = match command {
         Command::Edge(args) => node::edge(args),
         Command::Shield(args) => node::shield(args),

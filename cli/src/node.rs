@@ -11,10 +11,10 @@ use nearside_config::{
 };
 use nearside_geo::City;
 use nearside_node::{Clock, Node, StartError, Stopped};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::diagnostics::log_to_stderr;
 use crate::port;
+use crate::signals::Signals;
 
 /// What both roles take.
 #[derive(Debug, Args)]
@@ -232,9 +232,7 @@ fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
     // Before the node is there, so that a signal at once is not lost.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut signals = Signals::of_server()?;
     let node = start(config, Clock::System).map_err(explain)?;
     for address in node.addresses() {
         tracing::info!(%role, %id, "serving http://{address}");
@@ -245,23 +243,24 @@ fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -
     if let Some(address) = node.admin_address() {
         tracing::info!(%role, %id, "admin on http://{address}");
     }
-    runtime.block_on(async {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = reopen.recv() => node.reopen_log(),
-            }
+    runtime.block_on(signals.stop_with(|| node.reopen_log()));
+    tracing::info!(%role, %id, "stopping: running answers are finished; SIGINT ends them at once");
+    let (done, stopped) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stop".to_owned()).spawn(move || done.send(node.stop()))?;
+    let stopped = runtime.block_on(async {
+        tokio::select! {
+            stopped = stopped => stopped.ok(),
+            () = signals.hurry() => None,
         }
     });
-    tracing::info!(%role, %id, "stopping: running answers are finished");
-    match node.stop() {
-        Stopped::Drained => Ok(ExitCode::SUCCESS),
-        Stopped::CutOff(connections) => {
+    match stopped {
+        Some(Stopped::Drained) => {}
+        Some(Stopped::CutOff(connections)) => {
             tracing::warn!(%role, %id, connections, "stopped; connections that took too long were cut off");
-            Ok(ExitCode::SUCCESS)
         }
+        None => tracing::warn!(%role, %id, "stopped at once; running answers were cut off"),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Adds who holds a port that is taken, where the system tells.

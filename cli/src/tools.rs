@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use http::Method;
+use nearside_api::listen;
 use nearside_config::ListenAddress;
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::send_now;
 use crate::diagnostics::log_to_stderr;
 use crate::port;
+use crate::signals::Signals;
 
 /// Flags of `nearside origin-sim`.
 #[derive(Debug, Args)]
@@ -27,20 +29,24 @@ pub(crate) fn origin_sim(args: &OriginSimArgs) -> anyhow::Result<ExitCode> {
     let _log = log_to_stderr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let sim = OriginSim::start(address).await.map_err(|error| refused(address, &error))?;
+        let mut signals = Signals::of_server()?;
+        let started = match OriginSim::start(address).await {
+            Err(error) if listen::lacks_ipv6(address, &error) => match listen::ipv4_instead(address) {
+                Some(address) => OriginSim::start(address).await,
+                None => Err(error),
+            },
+            started => started,
+        };
+        let sim = started.map_err(|error| refused(address, &error))?;
         nearside_diagnostics::say(&format!("origin-sim serving http://{}  (what reached it: /_ledger)", sim.address()));
-        tokio::select! {
-            _ = terminate.recv() => {}
-            done = tokio::signal::ctrl_c() => done?,
-        }
+        signals.stop().await;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 fn refused(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     let holder = port::holder(address.port()).map_or_else(String::new, |holder| format!(" (held by {holder})"));
-    anyhow::anyhow!("cannot listen on {address}: {error}{holder}")
+    anyhow::anyhow!("cannot listen on {address}: {error}{holder}{}", listen::advice(address, error))
 }
 
 /// Flags of `nearside check`.

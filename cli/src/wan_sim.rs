@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nearside_wan_sim::WanSim;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::diagnostics::log_to_stderr;
+use crate::signals::Signals;
 
 /// Flags of `nearside wan-sim`.
 #[derive(Debug, Args)]
@@ -23,15 +23,12 @@ pub(crate) fn wan_sim(args: &WanSimArgs) -> anyhow::Result<ExitCode> {
     let config = nearside_config::load_wan(&args.config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut signals = Signals::of_server()?;
         let sim = WanSim::start(config).await?;
         let at = |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |a| format!("http://{a}"));
         let (api, door) = (at(sim.api()), at(sim.door()));
         tracing::info!(role = "wan-sim", api, links = sim.links().len(), "browsers come in at {door}");
-        tokio::select! {
-            _ = terminate.recv() => {}
-            done = tokio::signal::ctrl_c() => done?,
-        }
+        signals.stop().await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -265,6 +265,7 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
         websocket: span("websocket", defaults.websocket),
         total: span("total", defaults.total),
         upstream_idle: span("upstream_idle", defaults.upstream_idle),
+        drain_delay: section.or("drain_delay", Span(defaults.drain_delay)).0,
         drain: span("drain", defaults.drain),
     }
 }

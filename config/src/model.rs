@@ -244,7 +244,9 @@ pub struct Timeouts {
     pub total: Duration,
     /// A connection to the next hop that is kept for the next request.
     pub upstream_idle: Duration,
-    /// Answers that are still running when the node is told to stop.
+    /// Time between "not ready" and the close of the listeners, when the node is told to stop.
+    pub drain_delay: Duration,
+    /// Answers that are still running when the listeners are closed.
     pub drain: Duration,
 }
 
@@ -262,6 +264,7 @@ impl Default for Timeouts {
             websocket: secs(3600),
             total: secs(3600),
             upstream_idle: secs(50),
+            drain_delay: Duration::ZERO,
             drain: secs(30),
         }
     }

@@ -26,14 +26,16 @@ mod webhooks;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use nearside_api::Access;
+use nearside_api::{Access, listen};
 use nearside_config::ControlConfig;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use desk::Desk;
 use engine::Engine;
@@ -46,7 +48,7 @@ pub use steering::{SteeringError, WorldError};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}: {cause}{}", listen::advice(*address, cause))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -68,7 +70,13 @@ pub struct Control {
     router: Option<SocketAddr>,
     dns: Option<SocketAddr>,
     running: Vec<JoinHandle<()>>,
+    /// The tasks that answer over HTTP, and what has them finish.
+    serving: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
 }
+
+/// How long requests that are under way are waited for when the process stops.
+const STOP_MAX: Duration = Duration::from_secs(3);
 
 impl Control {
     /// Starts it, on the runtime that this is called on: it listens when this returns.
@@ -78,7 +86,9 @@ impl Control {
     /// It cannot listen, or its log cannot be used.
     pub async fn start(config: ControlConfig) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen, cause };
-        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let listener = listen::bind(config.listen).await.map_err(refused)?;
+        let (stop, stopped) = watch::channel(false);
+        let mut serving = Vec::new();
         let address = listener.local_addr().map_err(refused)?;
         let known = Arc::new(Known::new(config.keep));
         let (engine, mut running) = Engine::start(config.log, config.keep, &known).await?;
@@ -87,10 +97,11 @@ impl Control {
         let mut steering = None;
         let (mut router, mut dns) = (None, None);
         if let Some(config) = config.steering {
-            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known)).await?;
+            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known), &stopped).await?;
             steering = Some(started);
             (router, dns) = (listens.router, listens.dns);
             running.extend(tasks);
+            serving.extend(listens.serving);
         }
         let desk = Arc::new(Desk::new(access, nodes, Arc::clone(&known), engine, steering));
         running.push(tokio::spawn(fleet::watch_nodes(Arc::clone(&desk))));
@@ -101,19 +112,35 @@ impl Control {
         }
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(move || readyz(Arc::clone(&known))))
+            .route(
+                "/readyz",
+                get({
+                    let stopped = stopped.clone();
+                    move || readyz(Arc::clone(&known), *stopped.borrow())
+                }),
+            )
             .merge(metrics::routes(Arc::clone(&desk)))
             .merge(fleet::routes(Arc::clone(&desk)))
             .merge(console::routes(Arc::clone(&desk), config.console))
             .merge(hooks::routes(Arc::clone(&desk), config.hooks))
             .merge(nearside_api::routes(desk));
-        running.push(tokio::spawn(async move {
-            let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-            if let Err(error) = axum::serve(listener, routes).await {
+        serving.push(tokio::spawn(async move {
+            if let Err(error) = listen::serve(listener, routes, until_told(stopped)).await {
                 tracing::error!(%error, "the listener has ended");
             }
         }));
-        Ok(Self { address, router, dns, running })
+        Ok(Self { address, router, dns, running, serving, stop })
+    }
+
+    /// Stops it: connections that the system has accepted already and requests under way are answered, for a few seconds at
+    /// most.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let end = Instant::now() + STOP_MAX;
+        for task in &mut self.serving {
+            // What takes longer is cut off.
+            let _ = timeout_at(end, task).await;
+        }
     }
 
     /// Where it listens.
@@ -135,8 +162,15 @@ impl Control {
     }
 }
 
-async fn readyz(known: Arc<Known>) -> (StatusCode, &'static str) {
-    if known.recent.is_live() {
+/// Waits until the process is told to stop, or is dropped.
+async fn until_told(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn readyz(known: Arc<Known>, stops: bool) -> (StatusCode, &'static str) {
+    if stops {
+        (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n")
+    } else if known.recent.is_live() {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the purge log cannot be read\n")
@@ -145,6 +179,6 @@ async fn readyz(known: Arc<Known>) -> (StatusCode, &'static str) {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.running.iter().for_each(JoinHandle::abort);
+        self.running.iter().chain(&self.serving).for_each(JoinHandle::abort);
     }
 }

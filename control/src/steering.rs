@@ -17,11 +17,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use nearside_api::listen;
 use nearside_config::{Answer, Steering as Config};
 use nearside_geo::Place;
 use nearside_purge::{Member, Reach};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::known::{Known, host_of, instant};
@@ -38,7 +40,7 @@ const LIGHT_KM_PER_MS: f64 = 299.79;
 #[derive(Debug, thiserror::Error)]
 pub enum SteeringError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}: {cause}{}", listen::advice(*address, cause))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -68,10 +70,12 @@ pub(crate) struct Steering {
 }
 
 /// Where a steering that runs is reached.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Listens {
     pub(crate) router: Option<SocketAddr>,
     pub(crate) dns: Option<SocketAddr>,
+    /// Tasks that finish what is under way once the process is told to stop.
+    pub(crate) serving: Vec<JoinHandle<()>>,
 }
 
 /// What can be told of an answer: the edge, and why.
@@ -93,14 +97,15 @@ impl Steering {
     pub(crate) async fn start(
         config: Config,
         known: Arc<Known>,
+        stopped: &watch::Receiver<bool>,
     ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
         let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
         let steering = Arc::new(Self { known, config, world, measurements: Mutex::default() });
         let (mut listens, mut running) = (Listens::default(), Vec::new());
         if let Some(address) = steering.config.listen {
-            let (address, task) = router::start(address, Arc::clone(&steering)).await?;
+            let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone()).await?;
             listens.router = Some(address);
-            running.push(task);
+            listens.serving.push(task);
         }
         if let Some(config) = steering.config.dns.clone() {
             let (address, task) = dns::start(config, Arc::clone(&steering)).await?;

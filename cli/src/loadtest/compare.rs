@@ -17,6 +17,7 @@ use clap::Args;
 use nearside_config::Span;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::signals::Signals;
 use measure::Bench;
 use peers::{NAMES, Peers};
 
@@ -64,10 +65,11 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     sched_setaffinity(None, &here).context("cannot stay on one core")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut signals = Signals::of_command()?;
         let mut peers = Peers::new()?;
         let done = tokio::select! {
             done = all(args, &mut peers) => done,
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
+            () = signals.stop() => Err(anyhow::anyhow!("interrupted")),
         };
         peers.stop().await;
         done

@@ -18,6 +18,7 @@ use crate::claims::Claims;
 use crate::demo::order;
 use crate::lab::body_of;
 use crate::lab::purge_race::{At, race};
+use crate::signals::Signals;
 
 /// A crowd waits no longer for its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,12 +50,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let mut signals = Signals::of_command()?;
         let mut claims = Claims::default();
         for scenario in &scenarios {
             tokio::select! {
                 done = one(scenario, args, &mut claims) => done.with_context(|| format!("scenario {}", scenario.name))?,
-                interrupted = tokio::signal::ctrl_c() => {
-                    interrupted?;
+                () = signals.stop() => {
                     heal_all(scenario).await;
                     anyhow::bail!("interrupted");
                 }

@@ -11,4 +11,5 @@ mod dependencies;
 mod diagnostics;
 mod loadtest;
 mod scenarios;
+mod signals;
 mod wrong_input;

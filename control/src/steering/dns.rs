@@ -18,9 +18,10 @@ use hickory_server::proto::rr::rdata::{A, AAAA, HTTPS, NS, SOA};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
+use nearside_api::listen;
 use nearside_config::Dns;
 use nearside_purge::Reach;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use super::{Choice, Steering, SteeringError};
@@ -64,7 +65,7 @@ pub(super) async fn start(config: Dns, steering: Arc<Steering>) -> Result<(Socke
     };
     let refused = |cause| SteeringError::Listen { address: config.listen, cause };
     // Over both, on one port.
-    let tcp = TcpListener::bind(config.listen).await.map_err(refused)?;
+    let tcp = listen::bind(config.listen).await.map_err(refused)?;
     let address = tcp.local_addr().map_err(refused)?;
     let udp = UdpSocket::bind(address).await.map_err(refused)?;
     let mut server = Server::new(handler);

@@ -17,11 +17,12 @@ use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nearside_api::listen;
 use nearside_config::Answer;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -55,9 +56,10 @@ struct Desk {
 pub(super) async fn start(
     address: SocketAddr,
     steering: Arc<Steering>,
+    stopped: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, JoinHandle<()>), SteeringError> {
     let refused = |cause| SteeringError::Listen { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let listener = listen::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     let desk = Desk { steering, turns: Arc::new(AtomicU64::new(0)) };
     let routes = Router::new()
@@ -66,32 +68,56 @@ pub(super) async fn start(
         .route("/.well-known/nearside/report", post(report).options(preflight))
         .fallback(route)
         .with_state(desk);
-    Ok((bound, tokio::spawn(serve(listener, routes))))
+    Ok((bound, tokio::spawn(serve(listener, routes, stopped))))
 }
 
-/// Takes connections, as many as may be open, each as long as it asks for something.
-async fn serve(listener: TcpListener, routes: Router) {
+/// Takes connections, as many as may be open, each as long as it asks for something; until the process stops, and then those
+/// that the system has accepted already.
+async fn serve(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
     let mut open = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (socket, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            accepted = listener.accept() => accepted,
+        };
+        while open.try_join_next().is_some() {}
+        match accepted {
+            Ok(accepted) => {
+                open.spawn(connection(accepted, routes.clone(), Some(place), stopped.clone()));
+            }
             Err(error) => {
                 tracing::debug!(%error, "the router takes no connection");
                 sleep(ACCEPT_AGAIN).await;
-                continue;
             }
-        };
-        while open.try_join_next().is_some() {}
-        let routes = routes.clone().layer(Extension(ConnectInfo(peer)));
-        let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes));
-        open.spawn(async move {
-            let _ = connection.await;
-            drop(place);
-        });
+        }
+    }
+    for accepted in listen::close(listener) {
+        open.spawn(connection(accepted, routes.clone(), None, stopped.clone()));
+    }
+    while open.join_next().await.is_some() {}
+}
+
+async fn connection(
+    (socket, peer): (TcpStream, SocketAddr),
+    routes: Router,
+    _place: Option<OwnedSemaphorePermit>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
+    let routes = routes.layer(Extension(ConnectInfo(peer)));
+    let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes));
+    tokio::pin!(connection);
+    let stops = tokio::select! {
+        _ = connection.as_mut() => false,
+        _ = stopped.wait_for(|stopped| *stopped) => true,
+    };
+    if stops {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
 }
 

@@ -14,6 +14,7 @@ pub mod events;
 pub mod explanation;
 pub mod filter;
 pub mod foreign;
+pub mod listen;
 mod look;
 pub mod method;
 pub mod order;

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use std::net::SocketAddr;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -24,16 +22,19 @@ pub(crate) struct Admin {
     pub(crate) operator: Arc<Operator>,
 }
 
-/// Serves the admin API on a bound listener until the future is dropped.
-pub(crate) async fn serve(listener: Listener, admin: Arc<Admin>) -> std::io::Result<()> {
+/// Serves the admin API on a bound listener until `stop`, or until the future is dropped.
+pub(crate) async fn serve(
+    listener: Listener,
+    admin: Arc<Admin>,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&admin))
-        .merge(nearside_api::routes(Arc::clone(&admin.operator)))
-        .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener.socket(0)?, routes).await
+        .merge(nearside_api::routes(Arc::clone(&admin.operator)));
+    nearside_api::listen::serve(listener.take(0)?, routes, stop).await
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {

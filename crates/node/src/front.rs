@@ -10,12 +10,14 @@ pub(crate) mod accept;
 mod cork;
 pub(crate) mod h1;
 pub(crate) mod h2;
+pub(crate) mod places;
 pub(crate) mod tls;
 pub(crate) mod transport;
 mod watchdog;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nearside_semantics::Timestamp;
 use parking_lot::Mutex;
@@ -26,6 +28,11 @@ use crate::metrics::Metrics;
 use crate::request::Engine;
 use crate::request::finish::Record;
 use crate::trace::Exporter;
+use places::Places;
+
+/// How long a connection that has sent no request yet is waited for while the node drains: the kernel had accepted it, so that
+/// its client has every reason to send one.
+pub(crate) const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What all connections of one serving thread share.
 pub(crate) struct Worker {
@@ -37,6 +44,8 @@ pub(crate) struct Worker {
     pub(crate) thread: usize,
     scratch: Mutex<h1::Scratch>,
     spare: Arc<cork::Spare>,
+    pub(crate) places: Arc<Places>,
+    leaving: AtomicBool,
     draining: AtomicBool,
     drained: Notify,
 }
@@ -47,6 +56,7 @@ impl Worker {
         metrics: Arc<Metrics>,
         log: Arc<Log>,
         traces: Option<Arc<Exporter>>,
+        places: Arc<Places>,
         thread: usize,
     ) -> Self {
         Self {
@@ -57,6 +67,8 @@ impl Worker {
             thread,
             scratch: Mutex::default(),
             spare: Arc::default(),
+            places,
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             drained: Notify::new(),
         }
@@ -71,8 +83,19 @@ impl Worker {
         }
     }
 
+    /// Every HTTP/1 response from now on is the last one of its connection, so that clients go elsewhere.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether an HTTP/1 connection is closed after the response that is about to be sent.
+    pub(crate) fn closes_connections(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.places.are_short()
+    }
+
     /// No new requests from now on: idle connections close, busy ones after their answer.
     pub(crate) fn drain(&self) {
+        self.leave();
         self.draining.store(true, Ordering::Release);
         self.drained.notify_waiters();
     }

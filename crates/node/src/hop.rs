@@ -13,6 +13,7 @@ mod budget;
 mod connect;
 mod gate;
 mod health;
+mod local_error;
 mod patience;
 mod pool;
 mod probe;
@@ -30,6 +31,7 @@ use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use asked::{Asked, UpgradeStream};
 pub(crate) use gate::{Counts, Urgency};
+pub(crate) use local_error::Lack;
 pub(crate) use patience::Patience;
 pub(crate) use probe::watch_shields;
 
@@ -84,6 +86,9 @@ impl Hop {
 
     /// It could not be reached, or has not answered.
     fn failed(&self, error: &HopError) {
+        if error.is_local() {
+            return local_error::tell(&self.name, error);
+        }
         if self.health.failed(crate::clock::instant()) {
             tracing::warn!(upstream = %self.name, %error, "upstream marked down");
             if let Some(gate) = &self.gate {
@@ -139,6 +144,8 @@ pub(crate) enum HopError {
     Resolve { hop: Arc<str>, name: String, cause: Arc<str> },
     #[error("cannot connect to {hop}: {source}")]
     Connect { hop: Arc<str>, source: ConnectError },
+    #[error("no connection to {hop} can be opened here: {cause}")]
+    Local { hop: Arc<str>, lack: Lack, cause: String },
     #[error("{hop} did not answer in time")]
     Timeout { hop: Arc<str> },
     #[error("{hop}: {source}")]
@@ -160,7 +167,7 @@ impl HopError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Down { .. } | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Down { .. } | Self::Busy { .. } | Self::Local { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -174,6 +181,8 @@ impl HopError {
                 ConnectError::TimedOut { .. } => Reason::UpstreamConnectTimeout,
                 ConnectError::Tls { .. } => Reason::UpstreamTls,
             },
+            Self::Local { lack: Lack::Descriptors, .. } => Reason::NoDescriptors,
+            Self::Local { lack: Lack::Other, .. } => Reason::LocalError,
             Self::Timeout { .. } => Reason::UpstreamTimeout,
             Self::Response { source, .. } => source.reason(),
             Self::Body => Reason::RequestBody,
@@ -189,6 +198,7 @@ impl HopError {
         match self {
             Self::Resolve { hop, .. }
             | Self::Connect { hop, .. }
+            | Self::Local { hop, .. }
             | Self::Timeout { hop }
             | Self::Response { hop, .. }
             | Self::Changed { hop }

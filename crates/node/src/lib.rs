@@ -8,6 +8,7 @@
 mod access_log;
 mod admin;
 pub mod clock;
+mod descriptors;
 mod explain;
 mod fill;
 mod front;
@@ -26,6 +27,7 @@ pub mod tier;
 mod trace;
 
 pub use clock::Clock;
+pub use descriptors::raise_descriptor_limit;
 pub use front::accept::ListenError;
 pub use front::tls::TlsError;
 pub use node::{Node, StartError, Stopped};

@@ -3,19 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nearside_api::Access;
 use nearside_config::{Config, TlsListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::access_log::Log;
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, instant};
+use crate::descriptors::{self, raise_descriptor_limit};
 use crate::front::Worker;
-use crate::front::accept::{self, ListenError, Listener};
+use crate::front::accept::{self, Accepting, ListenError, Listener};
+use crate::front::places::Places;
 use crate::front::tls::{self, TlsError};
 use crate::hop::watch_shields;
 use crate::metrics::{self, Metrics};
@@ -56,9 +58,12 @@ pub struct Node {
     workers: Vec<Arc<Worker>>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
-    places: Arc<Semaphore>,
-    connections: usize,
+    /// The thread of the admin listener, and what has it finish its requests and end.
+    admin: Option<(JoinHandle<()>, watch::Sender<bool>)>,
+    places: Arc<Places>,
+    accepting: Arc<AtomicUsize>,
     draining: Arc<AtomicBool>,
+    drain_delay: Duration,
     drain_max: Duration,
     log: Arc<Log>,
 }
@@ -77,23 +82,27 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut listeners = Vec::new();
         for address in &config.listen {
-            listeners.push(Arc::new(Listener::bind(*address, None, config.threads)?));
+            listeners.push(Arc::new(Listener::bind_or_ipv4(*address, None, config.threads)?));
         }
         for listener in &config.listen_tls {
-            listeners.push(Arc::new(Listener::bind(listener.address, Some(tls::settings(listener)?), config.threads)?));
+            listeners.push(Arc::new(Listener::bind_or_ipv4(
+                listener.address,
+                Some(tls::settings(listener)?),
+                config.threads,
+            )?));
         }
-        let admin_listener = config.admin.map(|address| Listener::bind(address, None, 1)).transpose()?;
+        let admin_listener = config.admin.map(|address| Listener::bind_or_ipv4(address, None, 1)).transpose()?;
         let names = config.sites.iter().map(|site| site.name.clone());
         let expiry = |listener: &TlsListener| Some((listener.address.to_string(), tls::expiry(listener)?));
         let certificates = config.listen_tls.iter().filter_map(expiry).collect();
         let metrics = Arc::new(Metrics::new(config.threads, names, certificates));
-        let (threads, connections, drain_max) = (config.threads, config.limits.connections, config.timeouts.drain);
+        let (threads, timeouts) = (config.threads, config.timeouts);
+        let places = Arc::new(Places::new(descriptors::connections(&config, raise_descriptor_limit())));
         let tokens = config.tokens.clone();
         let engine = Arc::new(Engine::new(config, tier, clock));
         let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap))?);
         let traces = Exporter::start(&engine.config)?.map(Arc::new);
         let (stop, stopped) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(connections));
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());
         let mut node = Self {
             addresses: clear.iter().map(|listener| listener.address).collect(),
@@ -102,15 +111,18 @@ impl Node {
             workers: Vec::new(),
             threads: Vec::new(),
             stop,
+            admin: None,
             places: Arc::clone(&places),
-            connections,
+            accepting: Arc::default(),
             draining: Arc::new(AtomicBool::new(false)),
-            drain_max,
+            drain_delay: timeouts.drain_delay,
+            drain_max: timeouts.drain,
             log: Arc::clone(&log),
         };
         for thread in 0..threads {
-            let worker =
-                Worker::new(Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), traces.clone(), thread);
+            let (engine, metrics, log, places) =
+                (Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), Arc::clone(&places));
+            let worker = Worker::new(engine, metrics, log, traces.clone(), places, thread);
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
         if engine.position.is_some() {
@@ -136,16 +148,17 @@ impl Node {
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         self.workers.push(Arc::clone(&worker));
-        let (listeners, places) = (listeners.to_vec(), Arc::clone(&self.places));
+        let listeners: Vec<_> =
+            listeners.iter().map(|listener| (Arc::clone(listener), Accepting::new(&self.accepting))).collect();
         let serve = async move {
             if worker.thread == 0 {
                 watch_shields(&worker.engine);
             }
-            for listener in listeners {
-                let (worker, places) = (Arc::clone(&worker), Arc::clone(&places));
+            for (listener, accepting) in listeners {
+                let worker = Arc::clone(&worker);
                 tokio::spawn(async move {
                     let address = listener.address;
-                    if let Err(error) = accept::run(listener, worker, places).await {
+                    if let Err(error) = accept::run(listener, worker, accepting).await {
                         tracing::error!(%address, %error, "a listener has ended");
                     }
                 });
@@ -191,9 +204,14 @@ impl Node {
         mut stopped: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (leave, mut left) = watch::channel(false);
         let serve = async move {
+            let leaves = async move {
+                // Without the node nobody waits for requests to be finished.
+                let _ = left.wait_for(|left| *left).await;
+            };
             tokio::select! {
-                ended = admin::serve(listener, admin) => {
+                ended = admin::serve(listener, admin, leaves) => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "the admin listener has ended");
                     }
@@ -202,7 +220,7 @@ impl Node {
             }
         };
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(serve))?;
-        self.threads.push(thread);
+        self.admin = Some((thread, leave));
         Ok(())
     }
 
@@ -229,25 +247,39 @@ impl Node {
         self.admin_address
     }
 
-    /// Stops it: new connections are refused, idle ones closed, running answers finished, up to `timeouts.drain`.
-    /// Blocks until it has stopped.
+    /// Stops the node and blocks until it has stopped.
+    ///
+    /// From now on the node is not ready. After `timeouts.drain_delay`, in which it serves as before, listening sockets are
+    /// closed when their queues are empty, idle connections are closed, and running responses are finished, up to
+    /// `timeouts.drain`.
     pub fn stop(mut self) -> Stopped {
         let open = self.drain();
+        // Last of all: until then it tells that the node is stopping.
+        if let Some((thread, leave)) = self.admin.take() {
+            leave.send_replace(true);
+            join(thread);
+        }
         self.end();
         if open == 0 { Stopped::Drained } else { Stopped::CutOff(open) }
     }
 
-    /// Waits for the connections to end; how many were left when the time was up.
+    /// Waits for the connections to end, and returns how many were left when the time was up.
     fn drain(&self) -> usize {
         const LOOK_AGAIN: Duration = Duration::from_millis(5);
         self.draining.store(true, Ordering::Release);
+        for worker in &self.workers {
+            worker.leave();
+        }
+        std::thread::sleep(self.drain_delay);
         for worker in &self.workers {
             worker.drain();
         }
         let end = instant() + self.drain_max;
         loop {
-            let open = self.connections.saturating_sub(self.places.available_permits());
-            if open == 0 || instant() >= end {
+            // In this order: what has left the queue of a socket has its place before the socket counts as closed.
+            let accepting = self.accepting.load(Ordering::Acquire);
+            let open = self.places.taken();
+            if accepting == 0 && open == 0 || instant() >= end {
                 return open;
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -257,11 +289,14 @@ impl Node {
     fn end(&mut self) {
         // Nobody listens any more if all threads have ended by themselves.
         let _ = self.stop.send(true);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a serving thread has panicked");
-            }
-        }
+        let admin = self.admin.take().map(|(thread, _)| thread);
+        self.threads.drain(..).chain(admin).for_each(join);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the node has panicked");
     }
 }
 

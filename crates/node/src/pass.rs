@@ -10,7 +10,7 @@ pub(crate) mod upload;
 
 use std::sync::Arc;
 
-use http::header::{MAX_FORWARDS, UPGRADE};
+use http::header::{EXPECT, MAX_FORWARDS, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_api::method::is_purge;
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
@@ -21,6 +21,7 @@ use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored};
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
 use crate::purge::operator;
+use crate::request::interim::expects_continue;
 use crate::request::key::CacheKey;
 use crate::request::{Answer, Engine, Request, respond};
 use upload::Upload;
@@ -66,11 +67,18 @@ impl Lane<'_> {
         if let Some(left) = hops_left {
             forward.fields.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
         }
+        let has_body = upload.as_ref().is_some_and(|upload| !upload.is_stated_empty());
+        if has_body && expects_continue(&request.fields, request.version) {
+            // RFC 9110 §10.1.1: whether the body is wanted is for the origin to say.
+            forward.fields.insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
         let to = engine.hops.candidates(*site, &key.exact);
         let mut outcome = Outcome::new(Verdict::Bypass, Some(*site));
         outcome.forward = Some(reason(&request.method));
         let sent = engine.store.epoch();
-        match self.ask(&to, &forward, upload).await {
+        let answered = self.ask(&to, &forward, upload).await;
+        forward.fields.remove(EXPECT);
+        match answered {
             Ok(asked) if asked.head.status == StatusCode::SWITCHING_PROTOCOLS => upgrade(asked, outcome).await,
             Ok(asked) => {
                 outcome.forward_status = Some(asked.head.status.as_u16());

@@ -137,6 +137,8 @@ reasons! {
         UpstreamChanged "upstream-changed" "RFC 9110 §13.1.5" "A body broke off, and the next hop has another one by now." "Publish new bodies under new URLs."
         UpstreamDown "upstream-down" "RFC 9110 §15.6.4" "The next hop has failed, and is only tried now and then." "Look whether it runs."
         UpstreamBusy "upstream-busy" "RFC 9110 §15.6.4" "As many as may ask the origin do, and the queue is full." "Raise origins.concurrency if the origin can bear it."
+        NoDescriptors "no-descriptors" "RFC 9110 §15.6.4" "This machine or process has no file descriptors left for a connection to the next hop." "Raise the limit of open files (LimitNOFILE=, ulimit -n), or lower limits.connections."
+        LocalError "local-error" "RFC 9110 §15.6.4" "This machine cannot open a connection to the next hop: no memory, no free port, no permission." "Look in the log of the node for the error of the system."
         RequestBody "request-body" "RFC 9110 §15.6.3" "The request's body could not be sent on." "Look whether the client broke off."
     }
     Refused {
@@ -172,6 +174,10 @@ reasons! {
         Framing "framing" "RFC 9112 §6.3" "It is not clear where the request ends." "Send either Content-Length or Transfer-Encoding."
         TransferCoding "transfer-coding" "RFC 9112 §6.1" "The transfer coding is not known here." "Use chunked only."
         Upgrade "upgrade" "RFC 9113 §8.6" "HTTP/2 has no upgrade." "Use HTTP/1.1 for WebSocket."
+        TlsOnCleartext "tls-on-cleartext" "listen" "A TLS handshake arrived on a listener for HTTP in clear." "Use http:// with this port, or add a [[listen_tls]] for https://."
+        HttpOnTls "http-on-tls" "[[listen_tls]]" "A request in clear arrived on a listener for TLS." "Use https:// with this port."
+        ProxyProtocol "proxy-protocol" "listen" "The connection begins with a PROXY protocol header, which is not supported." "Switch the PROXY protocol off at the load balancer."
+        Http2WithoutAlpn "http2-without-alpn" "RFC 9113 §3.2" "The client began HTTP/2 without negotiating it by ALPN." "Use HTTP/1.1 in clear; HTTP/2 is available over TLS."
     }
     Cause {
         MalformedLifetime "malformed-lifetime" "RFC 9111 §4.2.1" "A lifetime is no whole number of seconds: the answer counts as stale already." "Write max-age=3600: digits, no unit, no quotes, no fraction."

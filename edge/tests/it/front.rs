@@ -14,7 +14,7 @@ async fn malformed_and_ambiguous_requests_are_refused_with_their_reason() {
     let fields = "X: 1\r\n".repeat(101);
     for (wire, status, reason) in [
         ("hello\r\n\r\n".to_owned(), "400", "malformed"),
-        ("\u{16}\u{3}\u{1}\u{2}\n\n".to_owned(), "400", "bare-cr-or-lf"),
+        ("\u{16}\u{3}\u{1}\u{2}\n\n".to_owned(), "400", "tls-on-cleartext"),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), "400", "host-missing"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), "400", "host-repeated"),
         ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), "400", "bare-cr-or-lf"),
@@ -137,4 +137,111 @@ async fn an_edge_that_is_its_own_origin_ends_in_508_and_not_for_ever() {
     .await;
     let reply = tokio::time::timeout(Duration::from_secs(10), bed.get("/round")).await.expect("it ends");
     assert_eq!(reply.status, 508, "{reply:?}");
+}
+
+/// How a ClientHello begins: a handshake record, whose rest is still to come.
+const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on";
+
+/// Sends bytes, and nothing after them, and reads until the other side closes: long before any deadline.
+async fn at_once(address: std::net::SocketAddr, pieces: &[&[u8]]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    for piece in pieces {
+        // Refused with an earlier piece, perhaps.
+        let _ = socket.write_all(piece).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut answer)).await;
+    let _ = read.unwrap_or_else(|_| panic!("{:?} is waited for", String::from_utf8_lossy(&pieces.concat())));
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_protocols_are_refused_as_soon_as_they_are_recognised() {
+    // No deadline is shorter than the test's.
+    let bed = Bed::with(|config| {
+        config.timeouts.head = Duration::from_secs(120);
+        config.timeouts.idle = Duration::from_secs(120);
+    })
+    .await;
+    for (pieces, status, reason) in [
+        (&[CLIENT_HELLO][..], "400", "tls-on-cleartext"),
+        (&[b"\x16", b"\x03\x01"], "400", "tls-on-cleartext"),
+        (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], "505", "http2-without-alpn"),
+        (&[b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n\0\0\0\x04"], "505", "http2-without-alpn"),
+        (&[b"SSH-2.0-OpenSSH_9.6\r\n"], "400", "malformed"),
+        (&[b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 80\r\n"], "400", "proxy-protocol"),
+        (&[b"PROXY TCP6 ::1 ::1 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"], "400", "proxy-protocol"),
+        (&[b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"], "400", "proxy-protocol"),
+        (&[b"EHLO mail.example.org\r\n"], "400", "malformed"),
+        (&[b"{\"id\":1}"], "400", "malformed"),
+        (&[b"\x05\x01\x00"], "400", "malformed"),
+        (&[b"GET /\r\n"], "400", "malformed"),
+    ] {
+        let answer = String::from_utf8_lossy(&at_once(bed.address(), pieces).await).into_owned();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{pieces:?}: {answer}");
+        assert!(answer.contains(&format!("detail={reason}")) && answer.contains("connection: close"), "{answer}");
+    }
+    assert_eq!(bed.get("/well?size=1").await.body.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_clear_on_a_tls_listener_is_told_so() {
+    let bed = Bed::with_tls().await;
+    let address = bed.edge.tls_addresses()[0];
+    for pieces in [&[&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]][..], &[b"G"], &[b"PRI * HTTP/2.0\r\n\r\n"]] {
+        let answer = String::from_utf8_lossy(&at_once(address, pieces).await).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("detail=http-on-tls"), "{answer}");
+    }
+    at_once(address, &[b"\0\0\0\0\0\0\0\0"]).await;
+    bed.until_metric("nearside_tls_handshake_failures_total 4").await;
+    assert_eq!(bed.ask(crate::bed::Speech::H1Tls, crate::bed::get("/well?size=1")).await.body.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_listener_keeps_nobody_waiting_who_speaks_otherwise() {
+    let bed = Bed::new().await;
+    let admin = bed.edge.admin_address().unwrap();
+    for pieces in [
+        CLIENT_HELLO,
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 80\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let answer = String::from_utf8_lossy(&at_once(admin, &[pieces]).await).into_owned();
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.1 505 "),
+            "{answer}"
+        );
+    }
+}
+
+/// RFC 9112 §3.2.2: "the server MUST ignore the received Host header field".
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_of_a_target_in_absolute_form_goes_before_the_field() {
+    let bed = Bed::new().await;
+    let answer =
+        bed.raw(b"POST http://one.example:80/_echo HTTP/1.1\r\nHost: two.example\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("one.example"), "{answer}");
+    assert!(!answer.contains("two.example"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_place_for_others_where_all_places_are_taken() {
+    let bed = Bed::with(|config| {
+        config.limits.connections = 3;
+        config.threads = 2;
+    })
+    .await;
+    let mut clients = Vec::new();
+    // All of them keep their connections, which are open for a minute without a request.
+    for n in 0..30 {
+        let mut client = TcpStream::connect(bed.address()).await.unwrap();
+        client.write_all(format!("GET /{n}?size=5 HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(20), client.read_exact(&mut answer)).await;
+        read.unwrap_or_else(|_| panic!("client {n} finds no place")).unwrap();
+        assert_eq!(answer, b"HTTP/1.1 200", "{n}");
+        clients.push(client);
+    }
 }

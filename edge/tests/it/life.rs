@@ -6,6 +6,7 @@ use http::Method;
 use nearside_config::{Config, LogFormat, LogSink, TlsListener};
 use nearside_node::{Clock, StartError, Stopped};
 use nearside_origin_sim::body;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::bed::{Bed, Speech, config, edge_role, get, loopback, read, upstream};
@@ -52,6 +53,97 @@ async fn stopping_finishes_running_answers_refuses_new_ones_and_waits_no_longer(
     assert_eq!(stopped.await.unwrap(), Stopped::Drained);
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}: idle connections do not hold it up", begin.elapsed());
     drop((idle, origin));
+}
+
+/// Clients that the kernel has accepted and the node has not, as all its places are taken.
+async fn queued(bed: &Bed, count: usize) -> (TcpStream, Vec<TcpStream>) {
+    let mut first = TcpStream::connect(bed.address()).await.unwrap();
+    first.write_all(b"GET /first?cc=max-age%3D60&size=3 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(TcpStream::connect(bed.address()).await.unwrap());
+    }
+    (first, clients)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_answers_all_that_the_kernel_has_accepted() {
+    for threads in [1, 3] {
+        let bed = Bed::with(|config| {
+            config.threads = threads;
+            config.limits.connections = 1;
+        })
+        .await;
+        let (first, clients) = queued(&bed, 40).await;
+        let Bed { edge, origin, .. } = bed;
+        let clients: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(n, mut client)| {
+                tokio::spawn(async move {
+                    // Some have asked before it stops, others have yet to.
+                    if n % 2 == 1 {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    let request = format!("GET /{n}?cc=max-age%3D60&size=3 HTTP/1.1\r\nHost: a\r\n\r\n");
+                    client.write_all(request.as_bytes()).await.unwrap();
+                    let mut answer = String::new();
+                    client.read_to_string(&mut answer).await.map(|_| answer)
+                })
+            })
+            .collect();
+        let stopped = tokio::task::spawn_blocking(move || edge.stop());
+        for client in clients {
+            let answer = client.await.unwrap().expect("no reset");
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close\r\n"), "{answer}");
+        }
+        assert_eq!(stopped.await.unwrap(), Stopped::Drained, "{threads} threads");
+        drop((first, origin));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_a_connection_without_a_request_gets_its_first_one_answered_while_the_node_stops() {
+    let bed = Bed::with_tls().await;
+    let (sender, connection) = h2::client::handshake(bed.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let address = bed.edge.tls_addresses()[0];
+    let Bed { edge, origin, .. } = bed;
+    let stopped = tokio::task::spawn_blocking(move || edge.stop());
+    crate::bed::eventually("new connections are refused", || std::net::TcpStream::connect(address).is_err()).await;
+    let request = http::Request::get("https://www.example.org/late?size=3").body(()).unwrap();
+    let response = sender.send_request(request, true).unwrap().0.await.unwrap();
+    assert_eq!(response.status(), 200);
+    drop((response, sender));
+    assert_eq!(stopped.await.unwrap(), Stopped::Drained);
+    drop(origin);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_serves_on_for_the_delay_and_says_that_it_is_not_ready() {
+    let bed = Bed::with(|config| config.timeouts.drain_delay = Duration::from_secs(3)).await;
+    let (address, admin) = (bed.address(), bed.edge.admin_address().unwrap());
+    let mut old = TcpStream::connect(address).await.unwrap();
+    let Bed { edge, origin, .. } = bed;
+    let begin = tokio::time::Instant::now();
+    let stopped = tokio::task::spawn_blocking(move || edge.stop());
+    while crate::bed::get_from(admin, "/readyz").await.status != 503 {}
+    let new = crate::bed::get_from(address, "/new?cc=max-age%3D60").await;
+    let hit = crate::bed::get_from(address, "/new?cc=max-age%3D60").await;
+    for reply in [&new, &hit] {
+        assert_eq!((reply.status.as_u16(), reply.field("connection")), (200, "close"), "{reply:?}");
+    }
+    old.write_all(b"GET /old HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(stopped.await.unwrap(), Stopped::Drained);
+    assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(TcpStream::connect(address).await.is_err());
+    drop(origin);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +263,6 @@ async fn every_request_is_one_line_of_the_access_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_watches_gets_the_requests_for_which_an_expression_holds() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     // Whatever the log itself looks like.
     let bed = Bed::new().await;
     let mut socket = TcpStream::connect(bed.edge.admin_address().unwrap()).await.unwrap();

@@ -7,6 +7,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 use crate::bed::{Bed, HOST, Reply, Speech, loopback, upstream};
 
@@ -56,6 +57,152 @@ async fn a_client_that_waits_for_100_gets_it() {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"hello\""), "{answer}");
+}
+
+/// An origin that answers the head of a request with `word`, and its body of five bytes, where it comes, with what it was.
+/// Tells of each request its head, and later its body.
+async fn picky(word: &'static str) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                let mut received = Vec::new();
+                while !received.windows(4).any(|end| end == b"\r\n\r\n") {
+                    if socket.read_buf(&mut received).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let text = String::from_utf8(received).unwrap().to_lowercase();
+                let (head, begun) = text.split_once("\r\n\r\n").unwrap();
+                tell.send(head.to_owned()).unwrap();
+                socket.write_all(word.as_bytes()).await.unwrap();
+                let mut body = vec![0; 5 - begun.len()];
+                let whole = socket.read_exact(&mut body).await.is_ok();
+                let body = begun.to_owned() + &String::from_utf8(body).unwrap();
+                tell.send(if whole { body.clone() } else { "none".to_owned() }).unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n{body}");
+                let _ = socket.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    (address, told)
+}
+
+fn expecting(more: &str) -> String {
+    format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n{more}\r\n")
+}
+
+async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tokio::time::timeout(Duration::from_secs(10), socket.read_u8()).await.expect("in time").unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+async fn bed_before(origin: std::net::SocketAddr) -> Bed {
+    Bed::tls_with(|config| config.sites[0].origins = vec![upstream(origin)]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s10_1_1_an_expectation_goes_to_the_origin_whose_word_reaches_the_client() {
+    let (origin, mut told) = picky("HTTP/1.1 100 Continue\r\n\r\n").await;
+    let bed = bed_before(origin).await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    for _ in 0..2 {
+        socket.write_all(expecting("").as_bytes()).await.unwrap();
+        let head = told.recv().await.unwrap();
+        assert!(head.contains("\r\nexpect: 100-continue") && head.contains("\r\ncontent-length: 5"), "{head}");
+        assert_eq!(read_head(&mut socket).await, "HTTP/1.1 100 Continue\r\n\r\n");
+        socket.write_all(b"hello").await.unwrap();
+        let last = read_head(&mut socket).await;
+        assert!(last.starts_with("HTTP/1.1 200 ") && !last.contains("connection: close"), "{last}");
+        let mut body = [0; 5];
+        socket.read_exact(&mut body).await.unwrap();
+        assert_eq!((&body, told.recv().await.as_deref()), (b"hello", Some("hello")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s10_1_1_a_refusal_reaches_the_client_before_it_has_sent_the_body() {
+    let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 4\r\nx-limit: 1\r\n\r\nlong";
+    let (origin, mut told) = picky(refusal).await;
+    let bed = bed_before(origin).await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    socket.write_all(expecting("").as_bytes()).await.unwrap();
+    let head = read_head(&mut socket).await;
+    assert!(head.starts_with("HTTP/1.1 413 ") && head.contains("x-limit: 1"), "{head}");
+    // The body was never sent, so that what follows could not be told from it.
+    assert!(head.contains("connection: close"), "{head}");
+    let mut rest = String::new();
+    socket.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "long");
+    told.recv().await.unwrap();
+    assert_eq!(told.recv().await.as_deref(), Some("none"), "nothing follows on that connection to the origin either");
+
+    let (mut sender, connection) = h2::client::handshake(bed.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!("https://{HOST}/upload")).header("expect", "100-continue").body(()).unwrap();
+    let (mut response, mut body) = sender.send_request(request, false).unwrap();
+    assert!(std::future::poll_fn(|cx| response.poll_informational(cx)).await.is_none());
+    assert_eq!(response.await.unwrap().status(), 413);
+    // RFC 9113 §8.1: the stream is closed without an error, so that the client need not send the rest.
+    let reason = tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| body.poll_reset(cx)));
+    assert_eq!(reason.await.expect("in time").unwrap(), h2::Reason::NO_ERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s10_1_1_where_the_origin_says_nothing_the_client_is_told_to_go_on() {
+    let (origin, mut told) = picky("").await;
+    let bed = bed_before(origin).await;
+    let mut socket = TcpStream::connect(bed.address()).await.unwrap();
+    socket.write_all(expecting("Connection: close\r\n").as_bytes()).await.unwrap();
+    assert!(told.recv().await.unwrap().contains("expect: 100-continue"));
+    assert_eq!(read_head(&mut socket).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(b"hello").await.unwrap();
+    let last = read_head(&mut socket).await;
+    assert!(last.starts_with("HTTP/1.1 200 "), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s10_1_1_http_2_clients_hear_the_origin_too() {
+    for word in ["HTTP/1.1 100 Continue\r\n\r\n", ""] {
+        let (origin, mut told) = picky(word).await;
+        let bed = bed_before(origin).await;
+        let (mut sender, connection) = h2::client::handshake(bed.tls(b"h2").await).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post(format!("https://{HOST}/upload"))
+            .header("expect", "100-continue")
+            .header("content-length", "5")
+            .body(())
+            .unwrap();
+        let (mut response, mut body) = sender.send_request(request, false).unwrap();
+        assert!(told.recv().await.unwrap().contains("expect: 100-continue"));
+        let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!(interim.status(), 100);
+        body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+        assert!(std::future::poll_fn(|cx| response.poll_informational(cx)).await.is_none(), "once");
+        assert_eq!(response.await.unwrap().status(), 200);
+        assert_eq!(told.recv().await.as_deref(), Some("hello"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s10_1_1_who_does_not_wait_is_told_nothing() {
+    let (origin, mut told) = picky("HTTP/1.1 100 Continue\r\n\r\n").await;
+    let bed = bed_before(origin).await;
+    let at_once = bed.raw((expecting("Connection: close\r\n") + "hello").as_bytes()).await;
+    assert!(at_once.starts_with("HTTP/1.1 200 "), "{at_once}");
+    assert!(told.recv().await.unwrap().contains("expect: 100-continue"));
+    assert_eq!(told.recv().await.as_deref(), Some("hello"));
+    // "A server that receives a 100-continue expectation in an HTTP/1.0 request MUST ignore that expectation."
+    let old = expecting("").replace("HTTP/1.1", "HTTP/1.0") + "hello";
+    let old = bed.raw(old.as_bytes()).await;
+    assert!(old.starts_with("HTTP/1.1 200 "), "{old}");
+    assert!(!told.recv().await.unwrap().contains("expect:"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,3 +125,35 @@ async fn h2_hits_are_the_same_as_others_in_status_fields_and_bytes() {
     }
     assert_eq!(bed.asked(path), 1);
 }
+
+/// RFC 9113 §8.3.1: `Host` and `:authority` are compared after normalisation.
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_a_host_that_is_the_authority_in_another_spelling_is_taken_and_another_one_refused() {
+    let bed = Bed::with_tls().await;
+    let (mut sender, connection) = h2::client::handshake(bed.tls(b"h2").await).await.unwrap();
+    tokio::spawn(connection);
+    for (authority, hosts, status) in [
+        ("example.com", &["example.com"][..], 200),
+        ("example.com", &["EXAMPLE.com"], 200),
+        ("example.com", &["example.com:443"], 200),
+        ("example.com", &["example.com:"], 200),
+        ("Example.com:443", &["example.COM"], 200),
+        ("[2001:DB8::1]", &["[2001:db8::1]:443"], 200),
+        ("example.com", &["example.com:80"], 400),
+        ("example.com:8443", &["example.com"], 400),
+        ("example.com", &["example.org"], 400),
+        ("example.com", &["www.example.com"], 400),
+        ("example.com", &["example.com/"], 400),
+        ("example.com", &[""], 400),
+        ("example.com", &["example.com", "example.org"], 400),
+    ] {
+        let mut request = Request::get(format!("https://{authority}/same?cc=max-age%3D60")).body(()).unwrap();
+        for host in hosts {
+            request.headers_mut().append("host", host.parse().unwrap());
+        }
+        sender = sender.ready().await.unwrap();
+        let response = sender.send_request(request, true).unwrap().0.await.unwrap();
+        assert_eq!(response.status(), status, "{authority} {hosts:?}: {:?}", response.headers());
+    }
+    assert_eq!(bed.asked("/same?cc=max-age%3D60"), 2, "all spellings of a host have one key");
+}

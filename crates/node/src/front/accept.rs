@@ -3,29 +3,35 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use nearside_api::listen;
 use nearside_semantics::key::Scheme;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use super::transport::Transport;
-use super::{Worker, h1, h2};
+use super::{FIRST_REQUEST, Worker, h1, h2};
 use crate::clock::instant;
+use crate::h1::request::Refusal;
+use crate::reason::Reason;
 use crate::request::finish::Client;
 
 /// Connections that the kernel holds while all threads are busy.
 const BACKLOG: i32 = 4096;
 /// A pause after accepting has failed, for want of file descriptors for example, so that it is not tried in a loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time between two log lines that say that accepting fails.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {cause}")]
+#[error("cannot listen on {address}: {cause}{}", listen::advice(*address, cause))]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,
@@ -36,7 +42,8 @@ pub struct ListenError {
 /// A bound address. Each serving thread has a socket of its own, among which the kernel shares out new connections.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    sockets: Vec<StdListener>,
+    /// By thread; gone once the thread has taken its own, so that it is closed as soon as that thread stops accepting.
+    sockets: Mutex<Vec<Option<StdListener>>>,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
@@ -55,17 +62,32 @@ impl Listener {
             }
             let first = listening(address, shared)?;
             let bound = first.local_addr()?;
-            let others = (1..threads).map(|_| listening(bound, shared));
-            let sockets = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
-            Ok(Self { sockets, address: bound, tls })
+            let others = (1..threads).map(|_| listening(bound, shared).map(Some));
+            let sockets = std::iter::once(Ok(Some(first))).chain(others).collect::<io::Result<_>>()?;
+            Ok(Self { sockets: Mutex::new(sockets), address: bound, tls })
         };
         bind().map_err(|cause| ListenError { address, cause })
     }
 
-    /// The socket of a serving thread.
-    pub(crate) fn socket(&self, thread: usize) -> io::Result<TcpListener> {
-        let socket = self.sockets.get(thread).ok_or(io::ErrorKind::NotFound)?;
-        TcpListener::from_std(socket.try_clone()?)
+    /// The same, and where the address means all of a machine without IPv6, on those that it has.
+    pub(crate) fn bind_or_ipv4(
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        threads: usize,
+    ) -> Result<Self, ListenError> {
+        match Self::bind(address, tls.clone(), threads) {
+            Err(error) if listen::lacks_ipv6(address, &error.cause) => match listen::ipv4_instead(address) {
+                Some(instead) => Self::bind(instead, tls, threads),
+                None => Err(error),
+            },
+            bound => bound,
+        }
+    }
+
+    /// Takes the socket of a serving thread, which has one.
+    pub(crate) fn take(&self, thread: usize) -> io::Result<TcpListener> {
+        let socket = self.sockets.lock().get_mut(thread).and_then(Option::take);
+        TcpListener::from_std(socket.ok_or(io::ErrorKind::NotFound)?)
     }
 }
 
@@ -90,37 +112,87 @@ fn listening(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts connections until the worker drains. The returned permits show when the last connection has ended.
-pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, places: Arc<Semaphore>) -> io::Result<()> {
-    let socket = listener.socket(worker.thread)?;
-    let acceptor = listener.tls.clone().map(TlsAcceptor::from);
+/// Counts the listening sockets that still take connections, or hold some in their queue.
+#[derive(Debug)]
+pub(crate) struct Accepting(Arc<AtomicUsize>);
+
+impl Accepting {
+    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Accepts connections until the worker drains, then those that the kernel has already accepted, and closes the socket.
+///
+/// Closing a listening socket resets the connections in its queue, whose clients may have sent a request. `_accepting` is
+/// dropped when all of them have a place.
+pub(crate) async fn run(listener: Arc<Listener>, worker: Arc<Worker>, _accepting: Accepting) -> io::Result<()> {
+    let socket = listener.take(worker.thread)?;
+    let mut door = Door { acceptor: listener.tls.clone().map(TlsAcceptor::from), worker, told: None };
+    let worker = Arc::clone(&door.worker);
     let drained = worker.drained.notified();
     tokio::pin!(drained);
     drained.as_mut().enable();
     while !worker.is_draining() {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+        tokio::select! {
+            accepted = socket.accept() => door.admit(accepted).await,
             () = &mut drained => break,
-        };
-        match accepted {
-            Ok((socket, client)) => {
-                let worker = Arc::clone(&worker);
-                // Taken for a connection that is there, so that no thread keeps places for what others could accept.
-                let place = tokio::select! {
-                    place = Arc::clone(&places).acquire_owned() => place,
-                    () = &mut drained => break,
-                };
-                let Ok(place) = place else { break };
-                let client = Client::new(client);
-                tokio::spawn(connection(socket, client, acceptor.clone(), worker, place));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
         }
     }
-    Ok(())
+    // Not through the runtime, which may not have heard yet of what has just been queued.
+    let socket = socket.into_std()?;
+    loop {
+        match socket.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Ok((stream, client)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                door.admit(stream.map(|stream| (stream, client))).await;
+            }
+            Err(error) => door.admit(Err(error)).await,
+        }
+    }
+}
+
+/// What becomes of accepted connections.
+struct Door {
+    acceptor: Option<TlsAcceptor>,
+    worker: Arc<Worker>,
+    /// When it was last told that accepting fails.
+    told: Option<Instant>,
+}
+
+impl Door {
+    /// Gives a connection a place and a task. After an error it waits, so that nothing is tried in a loop.
+    async fn admit(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        let (socket, client) = match accepted {
+            Ok(accepted) => accepted,
+            // The client has left already.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                return;
+            }
+            Err(error) => return self.failed(&error).await,
+        };
+        // Taken for a connection that is there, so that no thread keeps places for what others could accept.
+        let Some(place) = self.worker.places.take().await else { return };
+        let (acceptor, worker) = (self.acceptor.clone(), Arc::clone(&self.worker));
+        tokio::spawn(connection(socket, Client::new(client), acceptor, worker, place));
+    }
+
+    async fn failed(&mut self, error: &io::Error) {
+        let now = instant();
+        if self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_AGAIN) {
+            tracing::warn!(%error, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
+            self.told = Some(now);
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
 }
 
 async fn connection(
@@ -134,8 +206,18 @@ async fn connection(
     let Some(acceptor) = acceptor else {
         return h1::serve(Transport::Clear(socket), client, Scheme::Http, &worker).await;
     };
+    let start = instant();
     // On the heap: a connection must not be as large as a handshake, nor as one that speaks HTTP/2.
-    match Box::pin(shake_hands(acceptor, socket, &worker)).await {
+    let shaken = match Box::pin(first_byte(&socket, &worker)).await {
+        Some(byte) if h1::opening::is_token(byte) => {
+            worker.metrics.tls_handshake_failures_total.fetch_add(1, Ordering::Relaxed);
+            let refusal = Refusal::bad(Reason::HttpOnTls);
+            return Box::pin(h1::refuse(Transport::Clear(socket), client, Scheme::Http, &worker, refusal)).await;
+        }
+        Some(_) => Box::pin(shake_hands(acceptor, socket, &worker, start)).await,
+        None => None,
+    };
+    match shaken {
         Some((io, true)) => Box::pin(h2::serve(io, client, &worker)).await,
         Some((io, false)) => h1::serve(io, client, Scheme::Https, &worker).await,
         None => {
@@ -144,10 +226,31 @@ async fn connection(
     }
 }
 
+/// The first byte that a client sends, which stays unread; `None` if none comes in time.
+async fn first_byte(socket: &TcpStream, worker: &Worker) -> Option<u8> {
+    let mut first = [0];
+    let drained = worker.drained.notified();
+    tokio::select! {
+        peeked = socket.peek(&mut first) => matches!(peeked, Ok(1..)).then_some(first).map(|[byte]| byte),
+        () = tokio::time::sleep(worker.engine.config.timeouts.head) => None,
+        () = async {
+            if !worker.is_draining() {
+                drained.await;
+            }
+            tokio::time::sleep(FIRST_REQUEST).await;
+        } => None,
+    }
+}
+
 /// The encrypted connection, and whether HTTP/2 was agreed on.
-async fn shake_hands(acceptor: TlsAcceptor, socket: TcpStream, worker: &Worker) -> Option<(Transport, bool)> {
-    let start = instant();
-    let accepted = tokio::time::timeout(worker.engine.config.timeouts.head, acceptor.accept(socket)).await;
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    socket: TcpStream,
+    worker: &Worker,
+    start: Instant,
+) -> Option<(Transport, bool)> {
+    let deadline = start + worker.engine.config.timeouts.head;
+    let accepted = tokio::time::timeout_at(deadline.into(), acceptor.accept(socket)).await;
     let stream = accepted.ok()?.ok()?;
     worker.metrics.tls_handshakes.add(start.elapsed());
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

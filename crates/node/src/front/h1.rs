@@ -5,21 +5,24 @@
 
 mod batch;
 mod hit;
+pub(crate) mod opening;
 mod receive;
 mod send;
 mod turn;
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Method, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::futures::Notified;
 use tokio::sync::mpsc;
 
 use super::Worker;
@@ -60,9 +63,19 @@ struct Connection<'w> {
     watchdog: Watchdog,
     /// The drain knows whom to wake.
     awaits_drain: bool,
+    /// How many idle connections were asked to make place when that was last looked at.
+    sheds: u64,
     requests: u64,
     /// When the last request ended.
     idle_since: Instant,
+}
+
+/// What wakes an idle connection besides its client and its deadline.
+struct Wakes<'f, 'w> {
+    /// The node stops.
+    drained: Pin<&'f mut Notified<'w>>,
+    /// Another connection needs the place.
+    shed: Pin<&'f mut Notified<'w>>,
 }
 
 /// What becomes of the connection.
@@ -78,28 +91,16 @@ enum Next {
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker: &Arc<Worker>) {
-    let now = instant();
-    let mut connection = Connection {
-        io,
-        client,
-        scheme,
-        worker,
-        buffer: BytesMut::new(),
-        searched: 0,
-        head_deadline: None,
-        head: Vec::new(),
-        chunks: Vec::new(),
-        watchdog: Watchdog::new(now + worker.engine.config.timeouts.idle),
-        awaits_drain: false,
-        requests: 0,
-        idle_since: now,
-    };
+    let mut connection = Connection::new(io, client, scheme, worker);
     let drained = worker.drained.notified();
     tokio::pin!(drained);
     drained.as_mut().enable();
+    let shed = worker.places.shed.notified();
+    tokio::pin!(shed);
+    let mut wakes = Wakes { drained, shed };
     loop {
         // What is rare lives on the heap, so that an idle connection is small.
-        let next = match std::future::poll_fn(|cx| connection.poll_turn(cx, drained.as_mut())).await {
+        let next = match std::future::poll_fn(|cx| connection.poll_turn(cx, &mut wakes)).await {
             Turn::Request(end) => Box::pin(connection.request(end)).await,
             Turn::Refused(refusal) => Box::pin(connection.refuse(refusal, b"", b"")).await,
             Turn::Blocked(backlog) => Box::pin(connection.work_off(*backlog)).await,
@@ -119,6 +120,35 @@ pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker:
     if connection.io.is_tls() {
         // TLS has a good-bye of its own; in clear the close is it. The client may be gone already.
         let _ = Box::pin(tokio::time::timeout(worker.engine.config.timeouts.stall, connection.io.shutdown())).await;
+    }
+}
+
+/// Refuses a connection before any request was read from it.
+pub(crate) async fn refuse(io: Transport, client: Client, scheme: Scheme, worker: &Arc<Worker>, refusal: Refusal) {
+    let mut connection = Connection::new(io, client, scheme, worker);
+    connection.refuse(refusal, b"", b"").await;
+    connection.linger().await;
+}
+
+impl<'w> Connection<'w> {
+    fn new(io: Transport, client: Client, scheme: Scheme, worker: &'w Arc<Worker>) -> Self {
+        let now = instant();
+        Self {
+            io,
+            client,
+            scheme,
+            worker,
+            buffer: BytesMut::new(),
+            searched: 0,
+            head_deadline: None,
+            head: Vec::new(),
+            chunks: Vec::new(),
+            watchdog: Watchdog::new(now + worker.engine.config.timeouts.idle),
+            awaits_drain: false,
+            sheds: 0,
+            requests: 0,
+            idle_since: now,
+        }
     }
 }
 
@@ -239,12 +269,6 @@ impl Connection<'_> {
             return self.refuse_request(refusal, request).await;
         }
         let engine = Arc::clone(&self.worker.engine);
-        if self.expects_continue(request) {
-            let mut interim = [IoSlice::new(b"HTTP/1.1 100 Continue\r\n\r\n")];
-            if self.io.write_all(&mut interim, engine.config.timeouts.stall).await.is_err() {
-                return Next::Close;
-            }
-        }
         let (mut body, upload) = Body::new(framing, limit);
         let passed = {
             let mut pass = Box::pin(pass::pass(&engine, site, request, upload));
@@ -259,6 +283,8 @@ impl Connection<'_> {
                 });
                 match body.pump_until(step, &mut self.io, &mut self.buffer, stall).await {
                     Ok(passed) => break passed,
+                    // The body is on its way already (RFC 9110 §10.1.1).
+                    Err(interim) if interim.status == StatusCode::CONTINUE && self.has_begun(&body) => {}
                     Err(interim) => {
                         if self.interim(&interim).await.is_err() {
                             return self.lost(request, site, start);
@@ -288,17 +314,15 @@ impl Connection<'_> {
         }
     }
 
-    /// RFC 9110 §10.1.1, unless the body is on its way already.
-    fn expects_continue(&self, request: &Request) -> bool {
-        request.version == Version::HTTP_11
-            && self.buffer.is_empty()
-            && lists(&request.fields, &EXPECT, b"100-continue")
+    /// Whether some of a request's body has arrived.
+    fn has_begun(&self, body: &Body) -> bool {
+        body.has_begun() || !self.buffer.is_empty()
     }
 
     /// Whether the connection stays open after this request.
     fn persistence(&self, request: &Request) -> Persistence {
         let limit = self.worker.engine.config.limits.requests_per_connection;
-        if self.worker.is_draining() || self.requests >= limit || lists(&request.fields, &CONNECTION, b"close") {
+        if self.worker.closes_connections() || self.requests >= limit || lists(&request.fields, &CONNECTION, b"close") {
             Persistence::Closes
         } else if request.version != Version::HTTP_10 {
             Persistence::Stays

@@ -20,10 +20,10 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use tokio::sync::futures::Notified;
 
-use super::Worker;
 use super::cork::{Corked, Handle};
 use super::transport::Transport;
 use super::watchdog::Watchdog;
+use super::{FIRST_REQUEST, Worker};
 use crate::clock::instant;
 use crate::request::finish::Client;
 use stream::Stream;
@@ -63,6 +63,8 @@ pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>) {
         open: Arc::new(AtomicUsize::new(0)),
         leaving: false,
         awaits_drain: false,
+        opened: now,
+        has_asked: false,
         idle_since: now,
         written: 0,
         watchdog: Watchdog::new(now + timeouts.idle),
@@ -85,6 +87,9 @@ struct Connection<'w> {
     leaving: bool,
     /// The drain knows whom to wake.
     awaits_drain: bool,
+    opened: Instant,
+    /// A request has come.
+    has_asked: bool,
     /// When the last request came, or work was last seen to go on.
     idle_since: Instant,
     /// Bytes that the client had taken when that was last looked at.
@@ -102,6 +107,10 @@ impl Connection<'_> {
                 return Poll::Ready(());
             }
             if !self.leaving && self.drains(cx, drained.as_mut()) {
+                let patience = self.opened + FIRST_REQUEST;
+                if !self.has_asked && instant() < patience {
+                    ready!(self.watchdog.poll(cx, patience));
+                }
                 self.leave();
                 continue;
             }
@@ -155,6 +164,7 @@ impl Connection<'_> {
         let Some(Ok((request, mut respond))) = accepted else { return false };
         let now = instant();
         self.idle_since = now;
+        self.has_asked = true;
         if let Some(hit) = hit::find(self.worker, &request) {
             self.send_hit(hit, request, respond, now);
         } else if self.open.load(Ordering::Relaxed) >= self.worker.engine.config.limits.h2_streams as usize {

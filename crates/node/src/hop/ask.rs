@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::EXPECT;
 use nearside_purge::At;
 use nearside_semantics::age::Exchange;
 use tokio::io::AsyncWriteExt;
@@ -19,7 +20,7 @@ use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
 use crate::h1::write;
 use crate::pass::upload::{Sending, Upload, UploadEnd};
 use crate::purge::fleet::PURGES;
-use crate::request::interim::Interim;
+use crate::request::interim::{CONTINUE_MAX, Interim};
 use crate::tier::{REFRESH, SECRET};
 
 /// Takes the interim answers that come before the final one.
@@ -358,8 +359,29 @@ async fn final_head(
     forward: &Forward,
     tell: Tell<'_>,
 ) -> Result<ResponseHead, ResponseError> {
+    // Whether nobody waits, or no longer, for the word to send the body.
+    let mut told = !forward.fields.contains_key(EXPECT);
     loop {
-        let head = reader.head(&forward.method).await?;
+        let head = {
+            let head = reader.head(&forward.method);
+            tokio::pin!(head);
+            let early = tokio::select! {
+                biased;
+                head = &mut head => Some(head),
+                () = tokio::time::sleep(CONTINUE_MAX), if !told => None,
+            };
+            match early {
+                Some(head) => head?,
+                None => {
+                    tell(Interim::go_on());
+                    told = true;
+                    head.await?
+                }
+            }
+        };
+        // A client that was told to go on needs no second word.
+        let tells = !told;
+        told |= head.status == StatusCode::CONTINUE;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let asked = forward.fields.contains_key(http::header::UPGRADE);
             return if asked { Ok(head) } else { Err(ResponseError::Unasked) };
@@ -367,7 +389,7 @@ async fn final_head(
         if !head.status.is_informational() {
             return Ok(head);
         }
-        if let Some(interim) = Interim::of(head) {
+        if let Some(interim) = Interim::of(head, tells) {
             tell(interim);
         }
     }

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::gate::{Place, Urgency};
-use super::{Hop, HopError, Hops};
+use super::{Hop, HopError, Hops, Lack};
 use crate::clock::instant;
 
 /// Time that one address has before the next one is tried beside it (Connection Attempt Delay, RFC 8305 §5).
@@ -80,11 +80,14 @@ impl Hops {
         let resolve = |cause| HopError::Resolve { hop: Arc::clone(&hop.name), name: hop.upstream.host.clone(), cause };
         let addresses = hop.resolved.addresses().await.map_err(resolve)?;
         // Rare, and large.
-        let opened = Box::pin(self.open(hop, addresses)).await;
-        let (stream, address) = opened.map_err(|source| {
-            hop.resolved.fails();
-            HopError::Connect { hop: Arc::clone(&hop.name), source }
-        })?;
+        let opened = match Box::pin(self.open(hop, addresses.clone())).await {
+            // Idle connections are no use while new ones cannot be opened.
+            Err(ConnectError::Local(error)) if lacks_descriptors(&error) && self.pool.clear() => {
+                Box::pin(self.open(hop, addresses)).await
+            }
+            opened => opened,
+        };
+        let (stream, address) = opened.map_err(|source| hop.not_connected(source))?;
         hop.resolved.works(address.ip());
         Ok(Connection { stream, reused: false, address, place: place.take() })
     }
@@ -198,17 +201,30 @@ fn worse(before: Option<ConnectError>, error: ConnectError) -> ConnectError {
 async fn attempt(address: SocketAddr, limit: Duration) -> Result<(TcpStream, SocketAddr), ConnectError> {
     match timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(socket)) => Ok((socket, address)),
-        Ok(Err(error)) if is_local(&error) => Err(ConnectError::Local(error)),
+        Ok(Err(error)) if Lack::of_io(&error).is_some() => Err(ConnectError::Local(error)),
         Ok(Err(source)) => Err(ConnectError::Refused { address, source }),
         Err(_elapsed) => Err(ConnectError::TimedOut { address, limit }),
     }
 }
 
-/// Whether an error of connecting is one of this machine: no descriptor, buffer or port is left.
-fn is_local(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    error.raw_os_error().is_some_and(|code| local.iter().any(|errno| errno.raw_os_error() == code))
+/// Whether no file descriptor is left.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    Lack::of_io(error) == Some(Lack::Descriptors)
+}
+
+impl Hop {
+    /// The error of a request that no connection could be made for.
+    fn not_connected(&self, source: ConnectError) -> HopError {
+        let hop = Arc::clone(&self.name);
+        if let ConnectError::Local(error) = &source
+            && let Some(lack) = Lack::of_io(error)
+        {
+            return HopError::Local { hop, lack, cause: error.to_string() };
+        }
+        // Other addresses may be right by now.
+        self.resolved.fails();
+        HopError::Connect { hop, source }
+    }
 }
 
 #[cfg(test)]
@@ -243,8 +259,9 @@ mod tests {
         let living = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = living.local_addr().unwrap();
         // One after the other they would take an hour.
-        let race = race(&[silent, refusing().await, address], Duration::from_secs(3600));
-        let (_, winner) = timeout(Duration::from_secs(30), race).await.expect("in time").unwrap();
+        let addresses = [silent, refusing().await, address];
+        let connected = race(&addresses, Duration::from_secs(3600));
+        let (_, winner) = timeout(Duration::from_secs(30), connected).await.expect("in time").unwrap();
         assert_eq!(winner, address);
     }
 

@@ -67,6 +67,12 @@ impl Pool {
         idle.push(Idle { hop, address, runtime: Handle::current().id(), since: now, stream });
     }
 
+    /// Closes all of them; whether there were any.
+    pub(super) fn clear(&self) -> bool {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        !idle.is_empty()
+    }
+
     /// Closes what is too old, or was closed by the other side.
     pub(super) fn sweep(&self, now: Instant) {
         self.idle.lock().retain_mut(|idle| self.is_usable(idle, now));

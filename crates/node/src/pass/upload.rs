@@ -64,6 +64,11 @@ impl Upload {
         }
     }
 
+    /// Whether its head says that it has no bytes.
+    pub(crate) fn is_stated_empty(&self) -> bool {
+        self.length == Some(0)
+    }
+
     /// The field that frames the body.
     pub(crate) fn write_framing(&self, out: &mut Vec<u8>) {
         match self.length {

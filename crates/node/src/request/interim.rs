@@ -2,13 +2,15 @@
 //! fields, and leave no trace in the final answer or in what is stored. Those who wait for the same do not get them:
 //! whether the answer is for them too, only its head will tell.
 //!
-//! 100 is not among them (each hop has its own), nor 101 (that is an upgrade).
+//! 100 is among them where the request went forward with `Expect: 100-continue` ([`expects_continue`]), else not: then nobody
+//! waits for it. 101 never is (that is an upgrade).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
 use http::{StatusCode, Version};
-use nearside_semantics::fields::strip_hop_by_hop;
+use nearside_semantics::fields::{lists, strip_hop_by_hop};
 use tokio::sync::mpsc;
 
 use crate::h1::response::ResponseHead;
@@ -24,10 +26,10 @@ pub(crate) struct Interim {
 }
 
 impl Interim {
-    /// What a next hop sent, if it is for the client.
-    pub(crate) fn of(head: ResponseHead) -> Option<Arc<Self>> {
+    /// What a next hop sent, if it is for the client: a 100 only where the request `expects` it.
+    pub(crate) fn of(head: ResponseHead, expects: bool) -> Option<Arc<Self>> {
         let ResponseHead { status, mut fields, .. } = head;
-        if status == StatusCode::CONTINUE {
+        if status == StatusCode::CONTINUE && !expects {
             return None;
         }
         strip_hop_by_hop(&mut fields);
@@ -35,6 +37,22 @@ impl Interim {
         Some(Arc::new(Self { status, fields }))
     }
 }
+
+impl Interim {
+    /// The word that the client may send its body.
+    pub(crate) fn go_on() -> Arc<Self> {
+        Arc::new(Self { status: StatusCode::CONTINUE, fields: HeaderMap::new() })
+    }
+}
+
+/// Whether a request waits for a 100 before it sends its body (RFC 9110 §10.1.1), which HTTP/1.0 clients cannot.
+pub(crate) fn expects_continue(fields: &HeaderMap, version: Version) -> bool {
+    version != Version::HTTP_10 && lists(fields, &EXPECT, b"100-continue")
+}
+
+/// How long a next hop may leave an expectation without an answer. Then the client is told to go on, as clients do by
+/// themselves where nobody answers: many servers know nothing of expectations.
+pub(crate) const CONTINUE_MAX: Duration = Duration::from_secs(1);
 
 /// The way of interim answers to one client.
 #[derive(Debug, Clone)]

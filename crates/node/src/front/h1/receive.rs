@@ -17,6 +17,7 @@ pub(super) struct Body {
     decoder: BodyDecoder,
     /// `None` once all was handed on, or nobody wants it.
     sender: Option<mpsc::Sender<upload::Piece>>,
+    begun: bool,
     ended: bool,
     left: u64,
     too_large: bool,
@@ -25,8 +26,14 @@ pub(super) struct Body {
 impl Body {
     /// The body that a head announces, and where its pieces come out. Of at most `limit` bytes.
     pub(super) fn new(framing: Framing, limit: u64) -> (Self, Option<Upload>) {
-        let body =
-            |sender, ended| Self { decoder: BodyDecoder::new(framing), sender, ended, left: limit, too_large: false };
+        let body = |sender, ended| Self {
+            decoder: BodyDecoder::new(framing),
+            sender,
+            begun: false,
+            ended,
+            left: limit,
+            too_large: false,
+        };
         let length = match framing {
             Framing::None | Framing::UntilClose => return (body(None, true), None),
             Framing::Length(length) => Some(length),
@@ -39,6 +46,11 @@ impl Body {
     /// Whether the client has sent all of it, so that the next request can follow.
     pub(super) fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether some of it has arrived.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun || self.ended
     }
 
     pub(super) fn too_large(&self) -> bool {
@@ -86,6 +98,7 @@ impl Body {
                 }
                 Ok(Piece::Data(data)) => {
                     self.left -= data.len() as u64;
+                    self.begun = true;
                     permit.send(upload::Piece::Data(data));
                     return;
                 }

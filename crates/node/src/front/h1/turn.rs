@@ -13,12 +13,12 @@ use bytes::{Buf, BytesMut};
 use http::StatusCode;
 use nearside_semantics::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::futures::Notified;
 
 use super::batch::{Backlog, Batch, Closing, SLICES, Scratch, Whose};
 use super::hit::find;
-use super::{Connection, READ_BYTES};
+use super::{Connection, READ_BYTES, Wakes, opening};
 use crate::clock::instant;
+use crate::front::FIRST_REQUEST;
 use crate::front::transport::Transport;
 use crate::h1::request::{Refusal, head_end};
 use crate::reason::Reason;
@@ -48,7 +48,7 @@ enum Rest {
 
 impl Connection<'_> {
     /// Serves hits until something else is to be done.
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, mut drained: Pin<&mut Notified<'_>>) -> Poll<Turn> {
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> Poll<Turn> {
         let mut scratch = self.worker.scratch.lock();
         loop {
             self.skip_empty_lines();
@@ -56,7 +56,7 @@ impl Connection<'_> {
                 let mut room = ReadBuf::new(&mut scratch.input);
                 let received = match Pin::new(&mut self.io).poll_read(cx, &mut room) {
                     Poll::Ready(read) => read.map(|()| room.filled().len()).unwrap_or(0),
-                    Poll::Pending => return self.poll_silence(cx, drained.as_mut()),
+                    Poll::Pending => return self.poll_silence(cx, wakes),
                 };
                 if received == 0 {
                     return Poll::Ready(Turn::Close);
@@ -73,8 +73,10 @@ impl Connection<'_> {
                 let served = self.serve(cx, &received, key, batch);
                 self.buffer = received;
                 served
+            } else if let Some(refusal) = opening::refusal(&self.buffer) {
+                return Poll::Ready(Turn::Refused(refusal));
             } else {
-                match ready!(self.poll_more(cx, drained.as_mut())) {
+                match ready!(self.poll_more(cx, wakes)) {
                     None => continue,
                     Some(turn) => return Poll::Ready(turn),
                 }
@@ -113,7 +115,7 @@ impl Connection<'_> {
     }
 
     /// Receives more behind what is in the buffer.
-    fn poll_more(&mut self, cx: &mut Context<'_>, drained: Pin<&mut Notified<'_>>) -> Poll<Option<Turn>> {
+    fn poll_more(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> Poll<Option<Turn>> {
         // The first half of an empty line is no beginning of a head.
         if self.head_deadline.is_none() && *self.buffer != *b"\r" {
             self.head_deadline = Some(instant() + self.worker.engine.config.timeouts.head);
@@ -124,26 +126,46 @@ impl Connection<'_> {
         match poll_read(&mut self.io, &mut self.buffer, cx) {
             Poll::Ready(Ok(1..)) => Poll::Ready(None),
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Some(Turn::Close)),
-            Poll::Pending => self.poll_silence(cx, drained).map(Some),
+            Poll::Pending => self.poll_silence(cx, wakes).map(Some),
         }
     }
 
     /// Waits for bytes. Idling ends when the node drains; a head that has begun has a deadline of its own, from its
     /// first byte, however slowly it drips.
-    fn poll_silence(&mut self, cx: &mut Context<'_>, drained: Pin<&mut Notified<'_>>) -> Poll<Turn> {
+    fn poll_silence(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> Poll<Turn> {
         let Some(deadline) = self.head_deadline else {
             self.forget_buffers();
-            // The task stays the same: once told, the drain knows whom to wake.
-            if self.worker.is_draining() || !self.awaits_drain && drained.poll(cx).is_ready() {
+            // The task stays the same: once told, the drain knows whom to wake, and so does who sheds connections.
+            let drains = self.worker.is_draining() || !self.awaits_drain && wakes.drained.as_mut().poll(cx).is_ready();
+            let sheds = self.worker.places.sheds();
+            if (!self.awaits_drain || sheds != self.sheds) && self.is_shed(cx, wakes) {
                 return Poll::Ready(Turn::Close);
             }
-            self.awaits_drain = true;
-            let deadline = self.idle_since + self.worker.engine.config.timeouts.idle;
-            return self.watchdog.poll(cx, deadline).map(|()| Turn::Close);
+            (self.awaits_drain, self.sheds) = (true, sheds);
+            let idle = self.worker.engine.config.timeouts.idle;
+            let patience = match (drains, self.requests) {
+                (false, _) => idle,
+                (true, 0) => idle.min(FIRST_REQUEST),
+                (true, _) => return Poll::Ready(Turn::Close),
+            };
+            return self.watchdog.poll(cx, self.idle_since + patience).map(|()| Turn::Close);
         };
         ready!(self.watchdog.poll(cx, deadline));
         let refusal = Refusal { status: StatusCode::REQUEST_TIMEOUT, reason: Reason::HeadTimeout };
         Poll::Ready(Turn::Refused(refusal))
+    }
+
+    /// Whether this idle connection is to make place for another one. If not, it can be woken for that.
+    fn is_shed(&self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> bool {
+        let places = &self.worker.places;
+        while wakes.shed.as_mut().poll(cx).is_ready() {
+            if self.requests > 0 && places.are_short() {
+                return true;
+            }
+            // It came while the connection was busy, or for one that has found a place since.
+            wakes.shed.set(places.shed.notified());
+        }
+        false
     }
 
     /// Gives back what only a request that took the long way has needed.
@@ -205,7 +227,7 @@ impl Connection<'_> {
             self.requests += 1;
             let limit = self.worker.engine.config.limits.requests_per_connection;
             let asked = hit.closes;
-            let closes = asked || self.worker.is_draining() || self.requests >= limit;
+            let closes = asked || self.worker.closes_connections() || self.requests >= limit;
             let offset = *used;
             *used += hit.end;
             batch.push(self.worker, hit, offset, closes, start);
@@ -248,7 +270,9 @@ impl Connection<'_> {
     fn rest(&self, rest: &[u8]) -> Rest {
         let head_bytes = self.worker.engine.config.limits.head_bytes;
         match head_end(rest, 0) {
-            Some(end) if end <= head_bytes => Rest::End(Turn::Request(end)),
+            Some(end) if end <= head_bytes => {
+                Rest::End(opening::foreign(rest).map_or(Turn::Request(end), Turn::Refused))
+            }
             None if rest.len() <= head_bytes => Rest::Wait,
             _ => Rest::End(Turn::Refused(too_large(rest, head_bytes))),
         }

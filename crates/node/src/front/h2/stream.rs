@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::header::{COOKIE, EXPECT, HOST};
+use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use nearside_semantics::fields::lists;
-use nearside_semantics::key::{Scheme, is_authority};
+use nearside_semantics::key::{Scheme, is_authority, write_host};
 use nearside_store::Read;
 use tokio::sync::mpsc;
 
@@ -47,12 +46,6 @@ impl Stream {
         let _in_flight = self.worker.metrics.enter();
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
-        if !body.is_end_stream() && lists(&parts.headers, &EXPECT, b"100-continue") {
-            let mut interim = http::Response::new(());
-            *interim.status_mut() = StatusCode::CONTINUE;
-            // If it cannot be sent, neither can the answer, which will tell.
-            let _ = respond.send_informational(interim);
-        }
         let (interims, mut receiver) = Interims::channel(Version::HTTP_2);
         let (answer, request) = match self.parse(parts, interims) {
             Ok(mut request) => {
@@ -98,12 +91,14 @@ impl Stream {
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
     fn parse(&self, parts: http::request::Parts, interims: Interims) -> Result<Request, Refusal> {
         let mut fields = parts.headers;
-        let authority = match (parts.uri.authority(), fields.get(HOST)) {
-            (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
-                return Err(Refusal::bad(Reason::Host));
+        let authority = match parts.uri.authority() {
+            Some(authority) => {
+                if fields.contains_key(HOST) && !is_same_host(authority.as_str().as_bytes(), request::host(&fields)?) {
+                    return Err(Refusal::bad(Reason::Host));
+                }
+                HeaderValue::from_str(authority.as_str()).ok()
             }
-            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
-            (None, _) => {
+            None => {
                 Some(HeaderValue::from_bytes(request::host(&fields)?).map_err(|_no_value| Refusal::bad(Reason::Host))?)
             }
         };
@@ -266,7 +261,12 @@ async fn push(
 async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, stall: Duration) {
     let mut left = limit;
     loop {
-        match tokio::time::timeout(stall, body.data()).await {
+        let data = tokio::select! {
+            data = tokio::time::timeout(stall, body.data()) => data,
+            // The answer came without it: the stream is reset, so that the client need not send it.
+            () = sender.closed() => return,
+        };
+        match data {
             Ok(Some(Ok(data))) => {
                 let size = data.len();
                 let Some(rest) = left.checked_sub(size as u64) else { return };
@@ -285,6 +285,17 @@ async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, sta
             Ok(Some(Err(_))) | Err(_) => return,
         }
     }
+}
+
+/// Compares `:authority` with `Host` after normalisation, as RFC 9113 §8.3.1 requires: case, the scheme's default port and
+/// a trailing dot make no difference, the same as in the cache key.
+fn is_same_host(authority: &[u8], host: &[u8]) -> bool {
+    let normalised = |host: &[u8]| {
+        let mut form = Vec::with_capacity(host.len());
+        write_host(Scheme::Https, host, &mut form);
+        form
+    };
+    authority == host || normalised(authority) == normalised(host)
 }
 
 /// "these MUST be concatenated into a single octet string" (RFC 9113 §8.2.3).
