@@ -243,8 +243,9 @@ mod tests {
         let living = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = living.local_addr().unwrap();
         // One after the other they would take an hour.
-        let race = race(&[silent, refusing().await, address], Duration::from_secs(3600));
-        let (_, winner) = timeout(Duration::from_secs(30), race).await.expect("in time").unwrap();
+        let addresses = [silent, refusing().await, address];
+        let connected = race(&addresses, Duration::from_secs(3600));
+        let (_, winner) = timeout(Duration::from_secs(30), connected).await.expect("in time").unwrap();
         assert_eq!(winner, address);
     }
 
