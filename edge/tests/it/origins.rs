@@ -51,8 +51,10 @@ async fn what_an_origin_says_of_its_own_server_passes_no_edge() {
         let status = if head.contains("if-none-match") { 304 } else { 200 };
         let body = if status == 304 { "" } else { "body" };
         let fields = format!("{own}cache-control: {cc}\r\netag: \"1\"\r\nx-seen: {seen}\r\nx-kept: 1\r\n");
-        // An interim answer first, with the same fields.
-        format!("HTTP/1.1 103 Early Hints\r\n{own}\r\n{}", answer(status, &fields, body))
+        // For one request an interim answer first, with the same fields.
+        let interim =
+            if head.contains("/stored-raw") { format!("HTTP/1.1 103 Hints\r\n{own}\r\n") } else { String::new() };
+        interim + &answer(status, &fields, body)
     };
     let origin = scripted(Duration::ZERO, script).await;
     let mut bed = Bed::tls_with(|config| config.sites[0].origins = vec![upstream(origin)]).await;
@@ -117,14 +119,14 @@ async fn each_way_to_fail_has_a_reason_of_its_own() {
             *request.method_mut() = method.clone();
             let reply = bed.ask(crate::bed::Speech::H1, request).await;
             assert_eq!(reply.status, 502, "{reason}");
-            assert!(reply.cache().ends_with(&format!("detail={reason}")), "{method} {reason}: {}", reply.cache());
+            assert!(reply.cache().contains(&format!("detail={reason}")), "{method} {reason}: {}", reply.cache());
         }
     }
     // What speaks HTTP in clear speaks no TLS.
     let clear = in_pieces(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"], Duration::ZERO).await;
     let bed = Bed::with(|config| config.sites[0].origins = vec![format!("https://{clear}").parse().unwrap()]).await;
     let reply = bed.get("/a").await;
-    assert!(reply.status == 502 && reply.cache().ends_with("detail=upstream-tls"), "{}", reply.cache());
+    assert!(reply.status == 502 && reply.cache().contains("detail=upstream-tls"), "{}", reply.cache());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +145,7 @@ async fn an_address_that_is_silent_has_a_reason_and_one_that_lives_is_found() {
     })
     .await;
     let reply = bed.get("/a").await;
-    assert!(reply.status == 502 && reply.cache().ends_with("detail=upstream-connect-timeout"), "{}", reply.cache());
+    assert!(reply.status == 502 && reply.cache().contains("detail=upstream-connect-timeout"), "{}", reply.cache());
 }
 
 /// An event stream with a silence of a second in it.
@@ -190,7 +192,8 @@ async fn a_site_may_give_its_origin_more_time_than_the_node_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_and_an_event_stream_pass_both_tiers() {
-    for (pieces, path) in [(EVENTS, "/events"), (&[b"" as &[u8], b"HTTP/1.1 204 No Content\r\n\r\n"][..], "/poll")] {
+    const POLL: &[&[u8]] = &[b"", b"HTTP/1.1 204 No Content\r\n\r\n"];
+    for (pieces, path) in [(EVENTS, "/events"), (POLL, "/poll")] {
         let origin = in_pieces(pieces, Duration::from_secs(1)).await;
         let mut shield = config(Role::Shield { secret: Some(secret()) }, vec![upstream(origin)]);
         shield.timeouts.between_bytes = Duration::from_millis(200);

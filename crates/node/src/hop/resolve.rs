@@ -114,9 +114,10 @@ impl Resolved {
 /// The address that worked last first, then the others, the two families in turn (RFC 8305 §4).
 fn in_order(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
     let is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| address.is_ipv6() == is_v6);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().copied().partition(|address| address.is_ipv6() == is_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut ordered = Vec::with_capacity(addresses.len());
+    let mut ordered: Vec<IpAddr> = Vec::with_capacity(addresses.len());
     loop {
         let pair = [first.next(), second.next()];
         if pair == [None, None] {
