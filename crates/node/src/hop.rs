@@ -8,8 +8,10 @@
 
 mod ask;
 mod asked;
+mod breaker;
 mod budget;
 mod connect;
+mod enter;
 mod gate;
 mod health;
 mod pool;
@@ -30,6 +32,7 @@ pub(crate) use asked::{Asked, UpgradeStream};
 pub(crate) use gate::{Counts, Urgency};
 pub(crate) use probe::watch_shields;
 
+use breaker::Failure;
 use gate::Gate;
 use health::{Health, Kind};
 
@@ -64,25 +67,42 @@ impl Hop {
         self.gate.is_none()
     }
 
-    /// It has answered.
-    fn succeeded(&self) {
-        self.health.succeeded(crate::clock::instant());
+    /// Notes a response to a request for `url`, or to a probe.
+    fn succeeded(&self, url: Option<u64>) {
+        self.health.succeeded(url, crate::clock::instant());
         if let Some(gate) = &self.gate {
             gate.widen();
         }
     }
 
-    /// It could not be reached, or has not answered.
-    fn failed(&self, error: &HopError) {
+    /// Notes that a request for `url` got no connection, or no response.
+    fn failed(&self, error: &HopError, url: u64) {
         if self.health.is_in() {
             tracing::warn!(hop = %self.name, %error, "next hop failed");
         }
-        if self.health.failed(crate::clock::instant()) {
-            tracing::warn!(hop = %self.name, "next hop is out");
-            if let Some(gate) = &self.gate {
-                gate.narrow();
-            }
+        if self.health.failed(error.failure(), url, crate::clock::instant()) {
+            self.went_out();
         }
+    }
+
+    /// Notes that it has not answered a probe.
+    fn probe_failed(&self, error: &HopError) {
+        if self.health.probe_failed(crate::clock::instant()) {
+            tracing::warn!(hop = %self.name, %error, "next hop does not answer a probe");
+            self.went_out();
+        }
+    }
+
+    fn went_out(&self) {
+        tracing::warn!(hop = %self.name, "next hop is out");
+        if let Some(gate) = &self.gate {
+            gate.narrow();
+        }
+    }
+
+    /// Hash of the URL of a request, by which the breaker tells URLs apart.
+    fn url(&self, forward: &Forward) -> u64 {
+        self.health.url(forward.authority.as_bytes(), &forward.target)
     }
 }
 
@@ -133,6 +153,14 @@ pub(crate) enum HopError {
 }
 
 impl HopError {
+    /// What the error says of the hop.
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } => Failure::Connect,
+            _ => Failure::Exchange,
+        }
+    }
+
     /// What a client is told.
     pub(crate) fn status(&self) -> StatusCode {
         match self {

@@ -12,6 +12,7 @@
 
 mod bed;
 mod bodies;
+mod breaker;
 mod caching;
 mod explain;
 mod failure;

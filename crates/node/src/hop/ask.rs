@@ -11,7 +11,7 @@ use nearside_semantics::age::Exchange;
 use tokio::io::AsyncWriteExt;
 
 use super::asked::{Asked, Incoming, Known};
-use super::connect::{Connection, enter};
+use super::connect::Connection;
 use super::gate::{Place, Urgency};
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
@@ -83,26 +83,27 @@ impl Hops {
         // A trial on a connection that has died would be wasted.
         let mut pooled = hop.health.is_in();
         let since = instant();
-        let mut place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
+        let url = hop.url(forward);
+        let mut place = self.enter(hop, forward, clock).await.map_err(Failed::unsent)?;
         loop {
             let connection = self.connect(hop, pooled, &mut place).await;
-            let connection = connection.map_err(|error| note(hop, Failed::unsent(error)))?;
+            let connection = connection.map_err(|error| note(hop, url, Failed::unsent(error)))?;
             hop.health.requests.fetch_add(1, Ordering::Relaxed);
             match self.send(hop, connection, forward, since, clock, tell).await {
                 Err(Failed { silent: true, reused: true, .. }) if pooled => {
                     pooled = false;
-                    place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
+                    place = self.enter(hop, forward, clock).await.map_err(Failed::unsent)?;
                 }
-                Err(failed) if failed.silent => return Err(note(hop, failed)),
+                Err(failed) if failed.silent => return Err(note(hop, url, failed)),
                 Err(failed) => {
                     // Of a shield it says that the origin is slow.
                     if matches!(failed.error, HopError::Timeout { .. }) && !hop.is_shield() {
-                        hop.failed(&failed.error);
+                        hop.failed(&failed.error, url);
                     }
                     return Err(failed);
                 }
                 Ok(asked) => {
-                    hop.succeeded();
+                    hop.succeeded(Some(url));
                     return Ok(asked.counted());
                 }
             }
@@ -157,7 +158,7 @@ impl Hops {
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
         let since = instant();
-        let (hop, mut connection) = self.connect_any(to, forward.urgency).await?;
+        let (hop, mut connection) = self.connect_any(to, forward, clock).await?;
         let mut place = connection.place.take();
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
@@ -185,20 +186,25 @@ impl Hops {
             }
         };
         let head = head.map_err(|late| late.leave(&mut place).or_response(&hop))?;
-        hop.succeeded();
+        hop.succeeded(Some(hop.url(forward)));
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address: connection.address, place, since, deadline: instant() + self.timeouts.total };
         Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection).counted())
     }
 
-    async fn connect_any(&self, to: &[Arc<Hop>], urgency: Urgency) -> Result<(Arc<Hop>, Connection), HopError> {
+    async fn connect_any(
+        &self,
+        to: &[Arc<Hop>],
+        forward: &Forward,
+        clock: &Clock,
+    ) -> Result<(Arc<Hop>, Connection), HopError> {
         let mut last = None;
         for hop in to {
-            let failed = match enter(hop, urgency).await {
+            let failed = match self.enter(hop, forward, clock).await {
                 // A new connection: one from the pool may be dead, and this request cannot be sent twice.
                 Ok(mut place) => match self.connect(hop, false, &mut place).await {
                     Ok(connection) => return Ok((Arc::clone(hop), connection)),
-                    Err(error) => note(hop, Failed::unsent(error)),
+                    Err(error) => note(hop, hop.url(forward), Failed::unsent(error)),
                 },
                 Err(error) => Failed::unsent(error),
             };
@@ -289,8 +295,8 @@ impl Hops {
 }
 
 /// Notes that a hop has failed.
-fn note(hop: &Hop, failed: Failed) -> Failed {
-    hop.failed(&failed.error);
+fn note(hop: &Hop, url: u64, failed: Failed) -> Failed {
+    hop.failed(&failed.error, url);
     failed
 }
 
