@@ -14,6 +14,7 @@ mod connect;
 mod enter;
 mod gate;
 mod health;
+mod pace;
 mod pool;
 mod probe;
 mod rendezvous;
@@ -28,8 +29,10 @@ use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
 use nearside_purge::Position;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
-pub(crate) use asked::{Asked, UpgradeStream};
+pub(crate) use ask::Tell;
+pub(crate) use asked::{Asked, Hold, UpgradeStream, is_event_stream};
 pub(crate) use gate::{Counts, Urgency};
+pub(crate) use pace::{LOOK_EVERY, Pace};
 pub(crate) use probe::watch_shields;
 
 use breaker::Failure;
@@ -142,6 +145,10 @@ pub(crate) enum HopError {
     Response { hop: Arc<str>, source: ResponseError },
     #[error("the request body could not be sent on")]
     Body,
+    #[error("the client sent its body too slowly, while others waited for a place at {hop}")]
+    SlowBody { hop: Arc<str> },
+    #[error("nobody waits for the response any more")]
+    Unwanted,
     #[error("the body broke off, and {hop} has another one by now")]
     Changed { hop: Arc<str> },
     #[error("the body is shorter than was promised")]
@@ -165,6 +172,7 @@ impl HopError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Down { .. } | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -179,6 +187,8 @@ impl HopError {
             Self::Response { source: ResponseError::Closed | ResponseError::Io(_), .. } => Reason::UpstreamClosed,
             Self::Response { .. } => Reason::UpstreamMalformed,
             Self::Body => Reason::RequestBody,
+            Self::SlowBody { .. } => Reason::ClientSlow,
+            Self::Unwanted => Reason::ClientGone,
             Self::Changed { .. } => Reason::UpstreamChanged,
             Self::Short => Reason::UpstreamClosed,
             Self::Down { .. } => Reason::UpstreamDown,
@@ -194,8 +204,9 @@ impl HopError {
             | Self::Response { hop, .. }
             | Self::Changed { hop }
             | Self::Down { hop }
+            | Self::SlowBody { hop }
             | Self::Busy { hop } => Some(Arc::clone(hop)),
-            Self::Resolve { .. } | Self::Body | Self::Short => None,
+            Self::Resolve { .. } | Self::Body | Self::Unwanted | Self::Short => None,
         }
     }
 

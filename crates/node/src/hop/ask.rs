@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::EXPECT;
 use nearside_purge::At;
 use nearside_semantics::age::Exchange;
 use tokio::io::AsyncWriteExt;
@@ -13,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use super::asked::{Asked, Incoming, Known};
 use super::connect::Connection;
 use super::gate::{Place, Urgency};
+use super::pace::{LOOK_EVERY, Pace};
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
@@ -134,11 +136,13 @@ impl Hops {
             stream.write_all(&head).await?;
             stream.flush().await
         };
+        place.iter_mut().for_each(Place::sent);
         let written = self.within(hop, self.timeouts.between_bytes, write).await.map_err(|late| late.leave(&mut place));
         written.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
         let head = self.while_in(hop, self.timeouts.first_byte, answer).await.map_err(|late| late.leave(&mut place));
+        place.iter_mut().for_each(Place::settled);
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address, place, since, deadline: instant() + self.timeouts.total };
@@ -148,15 +152,20 @@ impl Hops {
     /// A request with a body, to the first candidate that a connection can be made to; never tried twice.
     ///
     /// The body is sent by a task of its own, so that an answer that begins before the body has ended is passed on
-    /// while the rest is still being sent.
+    /// while the rest is still being sent. The place at the origin is taken only once there is something to send: a client
+    /// that sends slowly would hold it for nothing.
     pub(crate) async fn ask_with_body(
         &self,
         to: &[Arc<Hop>],
         forward: &Forward,
         clock: &Clock,
-        upload: Upload,
+        mut upload: Upload,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
+        // A client that waits for "100 Continue" of the origin sends nothing before.
+        if !forward.fields.contains_key(EXPECT) && upload.gather().await == UploadEnd::ClientGone {
+            return Err(HopError::Body);
+        }
         let since = instant();
         let (hop, mut connection) = self.connect_any(to, forward, clock).await?;
         let mut place = connection.place.take();
@@ -168,16 +177,19 @@ impl Hops {
         self.write_head(&hop, forward, &mut head);
         upload.write_framing(&mut head);
         head.extend_from_slice(b"\r\n");
+        place.iter_mut().for_each(Place::sent);
         let mut sending = Sending::start(writer, head, upload, self.timeouts.between_bytes);
         let head = {
             let answer = final_head(&mut reader, forward, tell);
             tokio::pin!(answer);
             let early = tokio::select! {
+                biased;
                 head = &mut answer => Some(head),
-                end = sending.end() => match end {
-                    UploadEnd::ClientGone => return Err(HopError::Body),
+                end = sent_while_wanted(&mut sending, &mut place) => match end {
+                    None => return Err(HopError::SlowBody { hop: Arc::clone(&hop.name) }),
+                    Some(UploadEnd::ClientGone) => return Err(HopError::Body),
                     // If the hop refused the body, it may have said why before it closed.
-                    UploadEnd::Whole | UploadEnd::Refused => None,
+                    Some(UploadEnd::Whole | UploadEnd::Refused) => None,
                 },
             };
             match early {
@@ -186,6 +198,7 @@ impl Hops {
             }
         };
         let head = head.map_err(|late| late.leave(&mut place).or_response(&hop))?;
+        place.iter_mut().for_each(Place::settled);
         hop.succeeded(Some(hop.url(forward)));
         let exchange = Exchange { request_time, response_time: clock.now() };
         let connection = Known { address: connection.address, place, since, deadline: instant() + self.timeouts.total };
@@ -300,6 +313,27 @@ fn note(hop: &Hop, url: u64, failed: Failed) -> Failed {
     failed
 }
 
+/// Waits until a body is sent. `None` if its client sends it too slowly, and another request has taken its place.
+async fn sent_while_wanted(sending: &mut Sending, place: &mut Option<Place>) -> Option<UploadEnd> {
+    let (meter, mut pace) = (sending.meter(), Pace::default());
+    loop {
+        if let Ok(end) = tokio::time::timeout(LOOK_EVERY, sending.end()).await {
+            return Some(end);
+        }
+        let Some(sent) = meter.awaits_client() else { continue };
+        let now = instant();
+        pace.resume(sent, now);
+        if pace.is_slow(sent, now)
+            && let Some(held) = place.take()
+        {
+            *place = held.give_way();
+            if place.is_none() {
+                return None;
+            }
+        }
+    }
+}
+
 /// Of two failures the one that says more: a hop that was not asked at all says little.
 fn worse(last: Option<Failed>, failed: Failed) -> Failed {
     match last {
@@ -317,8 +351,11 @@ enum Late {
 impl Late {
     /// Leaves the place of a request that ended so.
     fn leave(self, place: &mut Option<Place>) -> Self {
-        if let (Self::Elapsed(_), Some(place)) = (&self, place.take()) {
-            place.give_up();
+        if let Some(mut place) = place.take() {
+            place.settled();
+            if let Self::Elapsed(_) = self {
+                place.give_up();
+            }
         }
         self
     }

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Version};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::date;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
+use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
@@ -20,7 +21,7 @@ use super::Hop;
 use super::gate::Place;
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
-use crate::pass::upload::Sending;
+use crate::pass::upload::{Sending, UploadMeter};
 use crate::server_timing::{self, Wait};
 
 /// An answer whose head has arrived and whose body is still to be read.
@@ -42,7 +43,35 @@ pub(crate) struct Asked {
     /// When all of it must have come.
     deadline: Instant,
     /// Its place at the origin, until it has been read or given up.
-    place: Option<Place>,
+    place: Arc<Mutex<Option<Place>>>,
+}
+
+/// What a response holds while its body moves: the place at its origin, and the body of its request.
+pub(crate) struct Hold {
+    place: Arc<Mutex<Option<Place>>>,
+    upload: Option<Arc<UploadMeter>>,
+}
+
+impl Hold {
+    /// Gives the place to a request that waits for one. False if none waits, or there is no place to give.
+    pub(crate) fn give_way(&self) -> bool {
+        let mut place = self.place.lock();
+        let Some(held) = place.take() else { return false };
+        *place = held.give_way();
+        place.is_none()
+    }
+
+    /// Bytes of the request body that were sent, while its client still is to send more.
+    pub(crate) fn awaits_client(&self) -> Option<u64> {
+        self.upload.as_ref().and_then(|upload| upload.awaits_client())
+    }
+}
+
+/// Whether a response is an event stream, which has no end: its place at the origin is free from its head on.
+pub(crate) fn is_event_stream(fields: &HeaderMap) -> bool {
+    let value = fields.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media_type = value.split(|b| *b == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// What an answer is read from.
@@ -91,6 +120,7 @@ impl Asked {
         // It goes from future to future, each of which would have to be as large.
         let Known { address, place, since, deadline } = connection;
         let waited = instant().saturating_duration_since(since);
+        let place = place.filter(|_| !is_event_stream(&head.fields));
         Box::new(Self {
             hop,
             head,
@@ -103,7 +133,7 @@ impl Asked {
             sending,
             address,
             deadline,
-            place,
+            place: Arc::new(Mutex::new(place)),
         })
     }
 
@@ -136,12 +166,17 @@ impl Asked {
 
     /// Gives its place at the origin up: nothing more will come.
     pub(crate) fn leave(&mut self) {
-        self.place = None;
+        *self.place.lock() = None;
+    }
+
+    /// A handle on what it holds.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold { place: Arc::clone(&self.place), upload: self.sending.as_ref().map(Sending::meter) }
     }
 
     /// It is not waited for any longer, though its origin may still work on it.
     pub(super) fn give_up(&mut self) {
-        if let Some(place) = self.place.take() {
+        if let Some(place) = self.place.lock().take() {
             place.give_up();
         }
     }
