@@ -25,6 +25,7 @@ mod invalidation;
 mod keys;
 mod lanes;
 mod law;
+mod leaving;
 mod life;
 mod metrics;
 mod nats;
