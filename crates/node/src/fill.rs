@@ -13,7 +13,7 @@ mod publish;
 mod supply;
 mod table;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::clock::instant;
 use crate::h1::framing::bodiless;
-use crate::hop::{Asked, Forward, HopError};
+use crate::hop::{Asked, Forward, Hop, HopError, Tell};
 use crate::request::Engine;
 use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::request::key::CacheKey;
@@ -77,6 +77,10 @@ pub(crate) struct Fill {
     purges_near: AtomicU64,
     /// A purge came after it was sent. Read and written under the table's lock.
     fenced: AtomicBool,
+    /// Number of requests that wait for it, and of other reasons to go on. Raised under the table's lock.
+    waiting: AtomicUsize,
+    /// Told when nobody is left.
+    unwanted: Notify,
 }
 
 /// What is known once the head of the answer is there.
@@ -90,7 +94,8 @@ pub(crate) enum Begun {
     Revalidated { entry: Arc<Entry>, hop: Arc<str>, wait: Arc<Wait>, shared: bool, only_for: Option<Box<[u8]>> },
     /// No answer could be had.
     Failed(HopError),
-    /// It was a refresh, and found no place at the origin: who waits for it has to ask with more weight.
+    /// It was a refresh, and found no place at the origin: who waits for it has to ask with more weight. Or all who wanted it
+    /// had left.
     GaveWay(HopError),
 }
 
@@ -119,7 +124,14 @@ impl Fill {
             purges: AtomicU64::new(purges),
             purges_near: AtomicU64::new(purges_near),
             fenced: AtomicBool::new(false),
+            waiting: AtomicUsize::new(1),
+            unwanted: Notify::new(),
         }
+    }
+
+    /// Notes one more reason to go on: a request that waits for it, or one that does not any more but has a use for it.
+    pub(crate) fn want(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
     }
 
     /// As [`begun`](Self::begun), but `None` if the next hop has had `patience` and has not answered.
@@ -193,20 +205,29 @@ impl Fill {
     }
 }
 
-/// One who leads a fill; when it goes, with its answer or without, it leaves nothing behind.
-pub(crate) struct Leading(Arc<Fill>);
+/// A request that waits for a fill, as its leader or not; when it goes, with its answer or without, it leaves nothing behind.
+pub(crate) struct Waiting {
+    fill: Arc<Fill>,
+    leads: bool,
+}
 
-impl Leading {
-    pub(crate) fn new(fill: &Arc<Fill>) -> Self {
-        Self(Arc::clone(fill))
+impl Waiting {
+    /// The wait that the fill was entered or joined for.
+    pub(crate) fn new(fill: &Arc<Fill>, leads: bool) -> Self {
+        Self { fill: Arc::clone(fill), leads }
     }
 }
 
-impl Drop for Leading {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        // In this order here, and the other way round where it begins: one of the two sees the other.
-        self.0.is_left.store(true, Ordering::SeqCst);
-        self.0.give_up_first();
+        if self.leads {
+            // In this order here, and the other way round where it begins: one of the two sees the other.
+            self.fill.is_left.store(true, Ordering::SeqCst);
+            self.fill.give_up_first();
+        }
+        if self.fill.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.fill.unwanted.notify_one();
+        }
     }
 }
 
@@ -241,10 +262,10 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
     let sent = engine.store.epoch();
     let to = engine.hops.candidates(plan.site, &plan.key.exact);
     let tell = |interim| fill.tell(interim);
-    let asked = match engine.hops.ask(&to, &plan.forward, &engine.clock, &tell).await {
+    let asked = match ask(engine, &fill, &to, &plan.forward, &tell).await {
         Ok(asked) if asked.head.status == StatusCode::NOT_MODIFIED && plan.stored.is_some() => {
             let unconditional = not_modified(engine, &fill, plan, asked, sent).await?;
-            engine.hops.ask(&to, &unconditional, &engine.clock, &tell).await
+            ask(engine, &fill, &to, &unconditional, &tell).await
         }
         asked => asked,
     };
@@ -253,10 +274,38 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
         Err(error) => {
             rest(engine, plan);
             drop(entered);
-            let gave_way = plan.is_refresh() && matches!(error, HopError::Busy { .. });
+            let gave_way = match error {
+                HopError::Busy { .. } => plan.is_refresh(),
+                HopError::Unwanted => true,
+                _ => false,
+            };
             fill.begin(if gave_way { Begun::GaveWay(error) } else { Begun::Failed(error) });
             None
         }
+    }
+}
+
+/// Asks for a fill, as long as anybody wants it: what waits for a place is not sent, and what was sent is cancelled, when
+/// all who waited for the head have left. From the head on the answer is judged: what is stored is fetched to its end.
+async fn ask(
+    engine: &Engine,
+    fill: &Arc<Fill>,
+    to: &[Arc<Hop>],
+    forward: &Forward,
+    tell: Tell<'_>,
+) -> Result<Box<Asked>, HopError> {
+    let unwanted = async {
+        loop {
+            fill.unwanted.notified().await;
+            if engine.fills.abandon(fill) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        asked = engine.hops.ask(to, forward, &engine.clock, tell) => asked,
+        () = unwanted => Err(HopError::Unwanted),
     }
 }
 

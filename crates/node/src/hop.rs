@@ -9,11 +9,14 @@
 
 mod ask;
 mod asked;
+mod breaker;
 mod budget;
 mod connect;
+mod enter;
 mod gate;
 mod health;
 mod local_error;
+mod pace;
 mod patience;
 mod pool;
 mod probe;
@@ -29,12 +32,15 @@ use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
 use nearside_purge::Position;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
-pub(crate) use asked::{Asked, UpgradeStream};
+pub(crate) use ask::Tell;
+pub(crate) use asked::{Asked, Hold, UpgradeStream, is_event_stream};
 pub(crate) use gate::{Counts, Urgency};
 pub(crate) use local_error::Lack;
+pub(crate) use pace::{LOOK_EVERY, Pace};
 pub(crate) use patience::Patience;
 pub(crate) use probe::watch_shields;
 
+use breaker::Failure;
 use connect::ConnectError;
 use gate::Gate;
 use health::{Health, Kind};
@@ -76,25 +82,42 @@ impl Hop {
         if self.is_shield() { forward.patience.with_grace() } else { forward.patience }
     }
 
-    /// It has answered.
-    fn succeeded(&self) {
-        self.health.succeeded(crate::clock::instant());
+    /// Notes a response to a request for `url`, or to a probe.
+    fn succeeded(&self, url: Option<u64>) {
+        self.health.succeeded(url, crate::clock::instant());
         if let Some(gate) = &self.gate {
             gate.widen();
         }
     }
 
-    /// It could not be reached, or has not answered.
-    fn failed(&self, error: &HopError) {
+    /// Notes that a request for `url` got no connection, or no response. What this machine lacks is not charged to the hop.
+    fn failed(&self, error: &HopError, url: u64) {
         if error.is_local() {
             return local_error::tell(&self.name, error);
         }
-        if self.health.failed(crate::clock::instant()) {
+        if self.health.failed(error.failure(), url, crate::clock::instant()) {
             tracing::warn!(upstream = %self.name, %error, "upstream marked down");
-            if let Some(gate) = &self.gate {
-                gate.narrow();
-            }
+            self.went_out();
         }
+    }
+
+    /// Notes that it has not answered a probe.
+    fn probe_failed(&self, error: &HopError) {
+        if self.health.probe_failed(crate::clock::instant()) {
+            tracing::warn!(upstream = %self.name, %error, "upstream marked down: health probes fail");
+            self.went_out();
+        }
+    }
+
+    fn went_out(&self) {
+        if let Some(gate) = &self.gate {
+            gate.narrow();
+        }
+    }
+
+    /// Hash of the URL of a request, by which the breaker tells URLs apart.
+    fn url(&self, forward: &Forward) -> u64 {
+        self.health.url(forward.authority.as_bytes(), &forward.target)
     }
 }
 
@@ -152,6 +175,10 @@ pub(crate) enum HopError {
     Response { hop: Arc<str>, source: ResponseError },
     #[error("the request body could not be sent on")]
     Body,
+    #[error("the client sent its body too slowly, while others waited for a place at {hop}")]
+    SlowBody { hop: Arc<str> },
+    #[error("nobody waits for the response any more")]
+    Unwanted,
     #[error("the body broke off, and {hop} has another one by now")]
     Changed { hop: Arc<str> },
     #[error("the body is shorter than was promised")]
@@ -163,10 +190,19 @@ pub(crate) enum HopError {
 }
 
 impl HopError {
+    /// What the error says of the hop.
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } => Failure::Connect,
+            _ => Failure::Exchange,
+        }
+    }
+
     /// What a client is told.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Down { .. } | Self::Busy { .. } | Self::Local { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -186,6 +222,8 @@ impl HopError {
             Self::Timeout { .. } => Reason::UpstreamTimeout,
             Self::Response { source, .. } => source.reason(),
             Self::Body => Reason::RequestBody,
+            Self::SlowBody { .. } => Reason::ClientSlow,
+            Self::Unwanted => Reason::ClientGone,
             Self::Changed { .. } => Reason::UpstreamChanged,
             Self::Short => Reason::UpstreamClosed,
             Self::Down { .. } => Reason::UpstreamDown,
@@ -203,19 +241,15 @@ impl HopError {
             | Self::Response { hop, .. }
             | Self::Changed { hop }
             | Self::Down { hop }
+            | Self::SlowBody { hop }
             | Self::Busy { hop } => Some(Arc::clone(hop)),
-            Self::Body | Self::Short => None,
+            Self::Body | Self::Unwanted | Self::Short => None,
         }
-    }
-
-    /// Whether it says nothing about the next hop: this machine has no descriptor or port left.
-    fn is_local(&self) -> bool {
-        matches!(self, Self::Connect { source: ConnectError::Local(_), .. })
     }
 
     /// Logs that a request has failed, with its cause. Not where the next hop was not asked, or was not to blame.
     fn log(&self, forward: &Forward) {
-        if matches!(self, Self::Down { .. } | Self::Busy { .. } | Self::Body) {
+        if matches!(self, Self::Down { .. } | Self::Busy { .. } | Self::Body | Self::SlowBody { .. } | Self::Unwanted) {
             return;
         }
         tracing::warn!(

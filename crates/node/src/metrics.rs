@@ -18,9 +18,9 @@ pub(crate) use collect::registry;
 pub(crate) use histogram::Histogram;
 
 /// The statuses that are told apart; all others are `other`.
-const CODES: [u16; 40] = [
+const CODES: [u16; 41] = [
     101, 200, 201, 202, 203, 204, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 410,
-    411, 412, 413, 414, 415, 416, 421, 422, 425, 429, 431, 500, 501, 502, 503, 504, 508,
+    411, 412, 413, 414, 415, 416, 421, 422, 425, 429, 431, 499, 500, 501, 502, 503, 504, 508,
 ];
 const PROTOS: [&str; 3] = ["http/1.0", "http/1.1", "http/2"];
 

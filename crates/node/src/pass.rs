@@ -24,7 +24,7 @@ use crate::purge::operator;
 use crate::request::interim::expects_continue;
 use crate::request::key::CacheKey;
 use crate::request::{Answer, Engine, Request, respond};
-use upload::Upload;
+use upload::{Upload, UploadMeter};
 
 /// What comes of a request in the pass lane.
 pub(crate) enum Passed {
@@ -98,12 +98,15 @@ impl Lane<'_> {
     async fn ask(&self, to: &[Arc<Hop>], forward: &Forward, upload: Option<Upload>) -> Result<Box<Asked>, HopError> {
         let Engine { hops, clock, .. } = &**self.engine;
         let tell = |interim| self.request.interims.send(&interim);
-        match upload {
-            Some(upload) => hops.ask_with_body(to, forward, clock, upload, &tell).await,
-            // Without a body, safe methods may be asked again elsewhere; the others get one try.
-            None if forward.method.is_safe() => hops.ask(to, forward, clock, &tell).await,
-            None => hops.ask_with_body(to, forward, clock, Upload::empty(), &tell).await,
+        // Without a body, safe methods may be asked again elsewhere; the others get one try.
+        if upload.is_none() && forward.method.is_safe() {
+            return hops.ask(to, forward, clock, &tell).await;
         }
+        let upload = upload.unwrap_or_else(Upload::empty);
+        let mut doubt = Doubt { lane: self, meter: upload.meter(), is_settled: false };
+        let asked = hops.ask_with_body(to, forward, clock, upload, &tell).await;
+        doubt.is_settled = true;
+        asked
     }
 
     /// Whether no parameter went forward that the key leaves out.
@@ -180,6 +183,23 @@ impl Lane<'_> {
         let (head, target) = (Arc::clone(&fetched.head), self.request.target.clone());
         tokio::spawn(fill::stream(Arc::clone(self.engine), asked, head, writer, target));
         respond::fetched_whole(&fetched, reader, self.request, outcome, self.engine.clock.now())
+    }
+}
+
+/// An unsafe request on its way. If it is cancelled once it was sent, nobody will know whether it had an effect: what is
+/// stored for its URL is stale from then on. A hard purge would let anybody empty a cache with requests that do nothing.
+struct Doubt<'l> {
+    lane: &'l Lane<'l>,
+    meter: Arc<UploadMeter>,
+    is_settled: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled && self.meter.has_begun() && !self.lane.request.method.is_safe() {
+            let engine = self.lane.engine;
+            engine.purge_url(&self.lane.key.exact, None, Purge::Soft { now: engine.clock.now() });
+        }
     }
 }
 

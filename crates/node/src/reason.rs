@@ -153,6 +153,7 @@ reasons! {
         Ping "ping" "[public]" "A browser times the way to this edge." "Nothing."
         Purge "purge" "purge_from" "A purge by method." "Nothing."
         PurgeRefused "purge-refused" "purge_from" "A purge by method from one who may not, of what is not here, or one that is not understood; the body says why." "Send a token, or list the address in purge_from."
+        ClientSlow "client-slow" "origins.concurrency" "The client sent its body too slowly, while others waited for its place at the origin." "Nothing: the client is slow. Raise origins.concurrency if the origin can bear it."
         ClientGone "client-gone" "RFC 9112 §9.5" "The client went away before there was an answer." "Nothing, unless it is often: then look how long answers take."
         Retry "retry" "RFC 9110 §15.5.1" "The answer was for another each time." "Ask again; if it stays, report it."
         Malformed "malformed" "RFC 9112 §2.2" "The head of the request is no HTTP/1.1." "Look what the client sends."

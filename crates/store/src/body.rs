@@ -21,6 +21,11 @@ use crate::budget::Charge;
 mod whole;
 use whole::Whole;
 
+/// Share of its window, as a divisor, that a reader of a passing body gets at once: 32 KiB of 256.
+const PASSED_AT_ONCE: u64 = 8;
+/// What it gets at once however small the window is.
+const PASSED_MIN: u64 = 16 << 10;
+
 /// A body, growing or whole.
 #[derive(Debug)]
 pub struct Body {
@@ -273,6 +278,29 @@ impl BodyWriter {
         }
     }
 
+    /// Waits until nobody reads a passing body any more; for ever while it is kept.
+    pub async fn abandoned(&self) {
+        loop {
+            let notified = self.body.read.notified();
+            tokio::pin!(notified);
+            // Registered before looking, as above.
+            notified.as_mut().enable();
+            {
+                let growing = self.body.growing.lock();
+                if growing.window.is_some() && !growing.has_readers() {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// The number of bytes that all readers of a growing body have taken.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.body.growing.lock().cursors.iter().flatten().min().copied().unwrap_or(0)
+    }
+
     /// The number of bytes written so far.
     #[must_use]
     pub fn written(&self) -> u64 {
@@ -338,6 +366,8 @@ impl BodyReader {
         if let Some(place) = self.place {
             growing.set_cursor(place, Some(self.at));
         }
+        // Of a passing body a reader gets little at a time, so that its cursor shows how fast its client takes it.
+        let limit = growing.window.map_or(limit, |window| limit.min((window / PASSED_AT_ONCE).max(PASSED_MIN)));
         let read = growing.read(self.at, limit, list);
         self.at += read;
         let found = match (read, growing.ended, growing.cut) {

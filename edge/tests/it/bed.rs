@@ -424,6 +424,32 @@ pub(crate) fn answer(status: u16, fields: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n{fields}\r\n{body}", body.len())
 }
 
+/// An origin that hands each connection to `serve`, with the head of the first request on it and what came behind.
+pub(crate) async fn served<S, F>(serve: S) -> SocketAddr
+where
+    S: Fn(String, TcpStream) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let serve = Arc::clone(&serve);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                serve(String::from_utf8_lossy(&head).into_owned(), socket).await;
+            });
+        }
+    });
+    address
+}
+
 /// Waits until something is so, which other tasks bring about.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..2000 {

@@ -12,7 +12,9 @@
 
 mod bed;
 mod bodies;
+mod breaker;
 mod caching;
+mod crowding;
 mod explain;
 mod failure;
 mod fleet;
@@ -23,6 +25,7 @@ mod invalidation;
 mod keys;
 mod lanes;
 mod law;
+mod leaving;
 mod life;
 mod metrics;
 mod nats;

@@ -3,16 +3,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nearside_config::{Fallback, Role};
 use nearside_origin_sim::{OriginSim, body};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::bed::{Bed, Speech, answer, eventually, gated, get, get_from, loopback, upstream};
+use crate::bed::{Bed, Speech, answer, eventually, gated, get, get_from, loopback, served, upstream};
 
 /// The address of something that is gone.
 async fn nobody() -> SocketAddr {
@@ -299,30 +299,26 @@ async fn a_leader_that_has_left_at_the_deadline_does_not_hold_up_a_body_that_pas
     bed.until_metric(&format!("nearside_upstream_in_flight{{peer=\"{}\"}} 0", upstream(origin))).await;
 }
 
-/// An origin that begins an answer and never ends it, hangs up, or answers, as the path says.
-async fn moody() -> SocketAddr {
-    let listener = TcpListener::bind(loopback()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut begun = Vec::new();
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let mut head = vec![0; 8192];
-            let read = socket.read(&mut head).await.unwrap_or(0);
-            let head = String::from_utf8_lossy(&head[..read]).into_owned();
+/// An origin that begins the answer to `/long` and never ends it, and hangs up on all others while it is `down`.
+async fn moody(down: Arc<AtomicBool>) -> SocketAddr {
+    served(move |head, mut socket| {
+        let is_down = down.load(Ordering::SeqCst);
+        async move {
             if head.starts_with("GET /long") {
                 let _ = socket.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\nbegun").await;
-                begun.push(socket);
-            } else if !head.starts_with("GET /down") {
+                std::future::pending().await
+            } else if !is_down {
                 let _ = socket.write_all(answer(200, "cache-control: no-store\r\n", "well").as_bytes()).await;
             }
         }
-    });
-    address
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_answer_that_is_still_running_does_not_keep_an_origin_out_that_is_back() {
-    let origin = moody().await;
+    let down = Arc::new(AtomicBool::new(true));
+    let origin = moody(Arc::clone(&down)).await;
     let bed = Bed::with(|config| {
         config.sites[0].origins = vec![upstream(origin)];
         config.origins.concurrency = 3;
@@ -332,7 +328,11 @@ async fn a_long_answer_that_is_still_running_does_not_keep_an_origin_out_that_is
     for n in 0..6 {
         bed.get(&format!("/down{n}")).await;
     }
+    // What it has answered just now says that it lives; a moment later it does not.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bed.get("/down").await;
     bed.until_metric(&format!("nearside_upstream_healthy{{peer=\"{}\"}} 0", upstream(origin))).await;
+    down.store(false, Ordering::SeqCst);
     let begin = Instant::now();
     while bed.get("/well").await.body != "well" {
         assert!(begin.elapsed() < Duration::from_secs(4), "it is back");

@@ -1,16 +1,19 @@
 //! Carrying a body from the next hop to those who read it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use nearside_store::entry::fields_weight;
 use nearside_store::{BodyWriter, Head};
+use tokio::time::timeout;
 
 use super::Plan;
 use super::fetched::Fetched;
 use super::supply::Supply;
-use crate::hop::{Asked, HopError, logged_path};
+use crate::clock::instant;
+use crate::hop::{Asked, Hold, HopError, LOOK_EVERY, Pace, logged_path};
 use crate::reason::Reason;
 use crate::request::Engine;
 
@@ -30,21 +33,23 @@ pub(crate) async fn stream(engine: Arc<Engine>, asked: Box<Asked>, head: Arc<Hea
 pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>, target: &[u8]) {
     let Passing { asked, head, mut writer } = passing;
     let mut supply = Supply::new(engine, asked, &head, plan);
+    let mut pace = Paces::of(supply.length());
     // What has no body is whole already, also when its reader is gone: its connection can be used again.
     while !supply.is_whole() {
-        if !writer.room().await {
+        if !pace.taken(&supply.hold(), &writer, writer.room()).await {
             return;
         }
-        match supply.piece().await {
+        match pace.supplied(&mut supply, &writer).await {
             Ok(Some(bytes)) => {
-                if !hold(engine, &mut writer, bytes.len() as u64).await {
+                if !hold(engine, &supply, &mut pace, &mut writer, bytes.len() as u64).await {
                     return;
                 }
                 // Whole with its last byte, before its reader can have left with it.
                 writer.append(compact(bytes));
             }
             Ok(None) => break,
-            Err(error) => return cut(&error, supply.hop(), target),
+            Err(End::Cut(error)) => return cut(&error, supply.hop(), target),
+            Err(End::Unwanted) => return,
         }
     }
     let mut asked = supply.into_asked();
@@ -63,18 +68,19 @@ pub(super) async fn keep(
     let mut kept = true;
     let mut room = Room::of(fetched.length);
     let mut supply = Supply::new(engine, asked, &fetched.head, Some(plan));
+    let mut pace = Paces::of(supply.length());
     loop {
-        if !writer.room().await {
+        if !pace.taken(&supply.hold(), &writer, writer.room()).await {
             return false;
         }
-        match supply.piece().await {
+        match pace.supplied(&mut supply, &writer).await {
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
                     engine.store.remember_uncacheable(&plan.key.bytes, Reason::TooLarge.token(), engine.clock.now());
                     writer.pass(engine.config.limits.window_bytes);
                 }
-                if !kept && !hold(engine, &mut writer, bytes.len() as u64).await {
+                if !kept && !hold(engine, &supply, &mut pace, &mut writer, bytes.len() as u64).await {
                     return false;
                 }
                 if kept {
@@ -87,10 +93,11 @@ pub(super) async fn keep(
                 }
             }
             Ok(None) => break,
-            Err(error) => {
+            Err(End::Cut(error)) => {
                 cut(&error, supply.hop(), &plan.forward.target);
                 return false;
             }
+            Err(End::Unwanted) => return false,
         }
     }
     let mut asked = supply.into_asked();
@@ -99,6 +106,82 @@ pub(super) async fn keep(
     writer.finish(if fits { trailers } else { HeaderMap::new() });
     engine.hops.release(asked).await;
     kept
+}
+
+/// Bad end of a body.
+enum End {
+    Cut(HopError),
+    /// Nobody reads it any more, or its client is too slow and has lost its place to another request.
+    Unwanted,
+}
+
+/// Rates of a body on its way. While other requests wait for a place at the origin, a client that takes its response too
+/// slowly, or sends the rest of its request too slowly, loses its connection. An origin that sends a response without a
+/// known length slowly, as endless ones are sent, keeps the connection, but no place.
+struct Paces {
+    /// How fast the slowest reader takes the body.
+    reader: Pace,
+    /// How fast the client sends the body of its request.
+    upload: Pace,
+    /// How fast the origin sends.
+    origin: Pace,
+    received: u64,
+    is_endless: bool,
+    /// When the rates are looked at next, however many pieces come until then.
+    look_at: Instant,
+}
+
+impl Paces {
+    fn of(length: Option<u64>) -> Self {
+        let (reader, upload, origin) = Default::default();
+        let look_at = instant() + LOOK_EVERY;
+        Self { reader, upload, origin, received: 0, is_endless: length.is_none(), look_at }
+    }
+
+    /// Waits for `room`, which readers make. False if none is left, or the slowest had to give way.
+    async fn taken(&mut self, held: &Hold, writer: &BodyWriter, room: impl Future<Output = bool>) -> bool {
+        let mut room = std::pin::pin!(room);
+        loop {
+            if let Ok(room) = timeout(LOOK_EVERY, &mut room).await {
+                return room;
+            }
+            let (now, taken) = (instant(), writer.taken());
+            self.reader.resume(taken, now);
+            if self.reader.is_slow(taken, now) && held.give_way() {
+                tracing::info!("a response was cut: its client was slow while others waited for the origin");
+                return false;
+            }
+        }
+    }
+
+    /// Waits for the next piece of the body, as long as somebody reads it.
+    async fn supplied(&mut self, supply: &mut Supply<'_>, writer: &BodyWriter) -> Result<Option<Bytes>, End> {
+        let held = supply.hold();
+        let mut work = std::pin::pin!(supply.piece());
+        loop {
+            tokio::select! {
+                biased;
+                piece = &mut work => {
+                    self.received += piece.as_ref().ok().and_then(Option::as_ref).map_or(0, |bytes| bytes.len() as u64);
+                    return piece.map_err(End::Cut);
+                }
+                () = writer.abandoned() => return Err(End::Unwanted),
+                () = tokio::time::sleep_until(self.look_at.into()) => {}
+            }
+            let now = instant();
+            self.look_at = now + LOOK_EVERY;
+            if let Some(sent) = held.awaits_client() {
+                self.upload.resume(sent, now);
+                if self.upload.is_slow(sent, now) && held.give_way() {
+                    return Err(End::Unwanted);
+                }
+            }
+            self.origin.resume(self.received, now);
+            if self.is_endless && self.origin.is_slow(self.received, now) {
+                held.give_way();
+            }
+        }
+    }
 }
 
 /// Where the bytes of a kept body are copied to: a slice would keep the whole receive buffer alive. Pieces of a body of
@@ -160,8 +243,8 @@ fn charge(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
 
 /// Makes room for a piece of a body that passes; if there is none to be had, it goes on a piece at a time. False when nobody
 /// reads it any more.
-async fn hold(engine: &Engine, writer: &mut BodyWriter, bytes: u64) -> bool {
-    charge(engine, writer, bytes) || writer.emptied().await
+async fn hold(engine: &Engine, supply: &Supply<'_>, pace: &mut Paces, writer: &mut BodyWriter, bytes: u64) -> bool {
+    charge(engine, writer, bytes) || pace.taken(&supply.hold(), writer, writer.emptied()).await
 }
 
 /// The body ends before it is whole; its writer is dropped with this.

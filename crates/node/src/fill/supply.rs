@@ -20,7 +20,7 @@ use nearside_store::Head;
 
 use super::Plan;
 use crate::h1::response::ResponseError;
-use crate::hop::{Asked, HopError};
+use crate::hop::{Asked, Hold, HopError};
 use crate::request::Engine;
 
 /// How often the rest is asked for until a body gets on by [`PROGRESS_BYTES`].
@@ -104,6 +104,16 @@ impl<'f> Supply<'f> {
                 Err(error) => Box::pin(self.resume(error)).await?,
             }
         }
+    }
+
+    /// The length of the body, where it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// A handle on what the response holds.
+    pub(super) fn hold(&self) -> Hold {
+        self.asked.hold()
     }
 
     /// Whether the last byte of a body of known length is there.

@@ -59,6 +59,7 @@ impl Fills {
     pub(crate) fn join(&self, key: &[u8], fill_key: &[u8], exact: &[u8], stored: impl FnOnce() -> bool) -> Joined {
         let mut shard = self.shard(key).lock();
         if let Some(fill) = shard.get(fill_key) {
+            fill.want();
             return Joined::Follower(Arc::clone(fill));
         }
         if stored() {
@@ -155,6 +156,16 @@ impl Fills {
         }
     }
 
+    /// Takes a fill out if nobody waits for it any more; whether that is so. Nobody joins it from then on.
+    pub(crate) fn abandon(&self, fill: &Arc<Fill>) -> bool {
+        let mut shard = self.shard(&fill.key).lock();
+        let is_unwanted = fill.waiting.load(Ordering::SeqCst) == 0;
+        if is_unwanted && shard.get(&*fill.fill_key).is_some_and(|other| Arc::ptr_eq(other, fill)) {
+            shard.remove(&*fill.fill_key);
+        }
+        is_unwanted
+    }
+
     /// Whether a fill is under way.
     pub(crate) fn runs(&self, key: &[u8], fill_key: &[u8]) -> bool {
         self.shard(key).lock().contains_key(fill_key)
@@ -198,6 +209,7 @@ fn fence_in(shard: &mut Shard, concerns: impl Fn(&Arc<Fill>) -> bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fill::Waiting;
 
     fn lead(fills: &Fills, key: &[u8]) -> Arc<Fill> {
         match fills.join(key, key, key, || false) {
@@ -255,6 +267,24 @@ mod tests {
         fills.fence(b"k", Some(&own), || ());
         fills.store_elsewhere(&own, b"other", || stored += 10);
         assert_eq!(stored, 11 + u32::from(!near), "its own purge does not count");
+    }
+
+    #[test]
+    fn a_fill_is_abandoned_only_when_all_who_waited_have_left() {
+        let fills = Fills::default();
+        let fill = lead(&fills, b"k");
+        let leader = Waiting::new(&fill, true);
+        let Joined::Follower(joined) = fills.join(b"k", b"k", b"k", || false) else { panic!("it is under way") };
+        let follower = Waiting::new(&joined, false);
+        drop(leader);
+        assert!(!fills.abandon(&fill));
+        drop(follower);
+        assert!(fills.abandon(&fill) && fills.len() == 0);
+        let new = lead(&fills, b"k");
+        assert!(fills.abandon(&fill) && fills.len() == 1, "it does not take out another");
+        new.want();
+        drop(Waiting::new(&new, true));
+        assert!(!fills.abandon(&new), "there is a use for it");
     }
 
     #[test]

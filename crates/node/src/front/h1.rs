@@ -9,6 +9,7 @@ pub(crate) mod opening;
 mod receive;
 mod send;
 mod turn;
+mod watch;
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -40,6 +41,7 @@ use crate::request::{Request, admit, forward, plan, respond};
 use crate::trace::Trace;
 use receive::Body;
 use turn::Turn;
+use watch::Watch;
 
 pub(crate) use batch::Scratch;
 
@@ -188,6 +190,7 @@ impl Connection<'_> {
         let bodiless = matches!(framing, Framing::None | Framing::Length(0));
         if plain && bodiless && plan::upgrade_of(&request.fields, request.version).is_none() {
             let mut work = Box::pin(forward::answer(&engine, site, &request));
+            let mut watch = Watch::before_head(request.version);
             let answer = loop {
                 tokio::select! {
                     biased;
@@ -198,6 +201,10 @@ impl Connection<'_> {
                         }
                     }
                     answer = &mut work => break answer,
+                    () = watch.gone(&mut self.io, &mut self.buffer) => {
+                        drop(work);
+                        return self.lost(&request, site, start);
+                    }
                 }
             };
             drop(work);
@@ -272,6 +279,7 @@ impl Connection<'_> {
         let (mut body, upload) = Body::new(framing, limit);
         let passed = {
             let mut pass = Box::pin(pass::pass(&engine, site, request, upload));
+            let mut watch = Watch::before_head(request.version);
             let stall = engine.config.timeouts.stall;
             loop {
                 let step = Box::pin(async {
@@ -281,11 +289,15 @@ impl Connection<'_> {
                         passed = &mut pass => Ok(passed),
                     }
                 });
-                match body.pump_until(step, &mut self.io, &mut self.buffer, stall).await {
-                    Ok(passed) => break passed,
+                match body.pump_until(step, &mut self.io, &mut self.buffer, stall, &mut watch).await {
+                    None => {
+                        drop(pass);
+                        return self.lost(request, site, start);
+                    }
+                    Some(Ok(passed)) => break passed,
                     // The body is on its way already (RFC 9110 §10.1.1).
-                    Err(interim) if interim.status == StatusCode::CONTINUE && self.has_begun(&body) => {}
-                    Err(interim) => {
+                    Some(Err(interim)) if interim.status == StatusCode::CONTINUE && self.has_begun(&body) => {}
+                    Some(Err(interim)) => {
                         if self.interim(&interim).await.is_err() {
                             return self.lost(request, site, start);
                         }

@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 /// More slices than these the system refuses (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
+/// How often a full socket is looked at behind epoll's back, so that a slow client is seen to take what it does.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The bytes of one client.
 #[derive(Debug)]
@@ -38,6 +41,26 @@ impl Transport {
         let _ = socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }
 
+    /// Waits until the connection has failed: a reset, as from a client that has closed it and is sent more. For ever over
+    /// TLS, whose reads tell.
+    pub(crate) async fn failed(&self) {
+        if let Self::Clear(socket) = self {
+            // Whatever of its error is known by then.
+            let _ = socket.ready(Interest::ERROR).await;
+        } else {
+            std::future::pending().await
+        }
+    }
+
+    /// Writes what of `bytes` a connection in clear takes without waiting; how much. Over TLS it takes nothing.
+    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Self::Clear(socket) = self else { return Ok(0) };
+        match socket.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
+    }
+
     /// Writes all of `slices`, waiting at most `stall` each time the client takes nothing.
     pub(crate) async fn write_all(&mut self, slices: &mut [IoSlice<'_>], stall: Duration) -> io::Result<()> {
         let mut rest = slices;
@@ -59,14 +82,19 @@ impl Transport {
         if let Poll::Ready(written) = first {
             return written;
         }
+        let mut deadline = Instant::now() + stall;
         loop {
             let write = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_write_vectored(cx, slices));
-            if let Ok(written) = tokio::time::timeout(stall, write).await {
+            let patience = LOOK_EVERY.min(deadline.saturating_duration_since(Instant::now()));
+            if let Ok(written) = tokio::time::timeout(patience, write).await {
                 return written;
             }
-            let written = self.write_behind_epoll(slices)?;
-            if written > 0 {
-                return Ok(written);
+            match self.write_behind_epoll(slices) {
+                // Something before them was taken.
+                Ok(0) => deadline = Instant::now() + stall,
+                Ok(written) => return Ok(written),
+                Err(error) if is_timeout(&error) && Instant::now() < deadline => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -101,6 +129,10 @@ impl Transport {
             self.write_behind_epoll(&[])?;
         }
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }
 
 fn timed_out() -> io::Error {

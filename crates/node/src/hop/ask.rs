@@ -12,8 +12,9 @@ use nearside_semantics::age::Exchange;
 use tokio::io::AsyncWriteExt;
 
 use super::asked::{Asked, Incoming, Known};
-use super::connect::{Connection, enter};
+use super::connect::Connection;
 use super::gate::{Place, Urgency};
+use super::pace::{LOOK_EVERY, Pace};
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
@@ -88,26 +89,27 @@ impl Hops {
         // A trial on a connection that has died would be wasted.
         let mut pooled = hop.health.is_in();
         let since = instant();
-        let mut place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
+        let url = hop.url(forward);
+        let mut place = self.enter(hop, forward, clock).await.map_err(Failed::unsent)?;
         loop {
             let connection = self.connect(hop, pooled, &mut place).await;
-            let connection = connection.map_err(|error| note(hop, Failed::unsent(error)))?;
+            let connection = connection.map_err(|error| note(hop, url, Failed::unsent(error)))?;
             hop.health.requests.fetch_add(1, Ordering::Relaxed);
             match self.send(hop, connection, forward, since, clock, tell).await {
                 Err(Failed { silent: true, reused: true, .. }) if pooled => {
                     pooled = false;
-                    place = enter(hop, forward.urgency).await.map_err(Failed::unsent)?;
+                    place = self.enter(hop, forward, clock).await.map_err(Failed::unsent)?;
                 }
-                Err(failed) if failed.silent => return Err(note(hop, failed)),
+                Err(failed) if failed.silent => return Err(note(hop, url, failed)),
                 Err(failed) => {
                     // Of a shield it says that the origin is slow.
                     if matches!(failed.error, HopError::Timeout { .. }) && !hop.is_shield() {
-                        hop.failed(&failed.error);
+                        hop.failed(&failed.error, url);
                     }
                     return Err(failed);
                 }
                 Ok(asked) => {
-                    hop.succeeded();
+                    hop.succeeded(Some(url));
                     return Ok(asked.counted());
                 }
             }
@@ -139,11 +141,13 @@ impl Hops {
             stream.flush().await
         };
         let patience = hop.patience(forward);
+        place.iter_mut().for_each(Place::sent);
         let written = self.within(hop, patience.between_bytes, write).await.map_err(|late| late.leave(&mut place));
         written.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
         let head = self.while_in(hop, patience.first_byte, answer).await.map_err(|late| late.leave(&mut place));
+        place.iter_mut().for_each(Place::settled);
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
         let connection = Known { address, place, since, patience };
@@ -153,17 +157,22 @@ impl Hops {
     /// A request with a body, to the first candidate that a connection can be made to; never tried twice.
     ///
     /// The body is sent by a task of its own, so that an answer that begins before the body has ended is passed on
-    /// while the rest is still being sent.
+    /// while the rest is still being sent. The place at the origin is taken only once there is something to send: a client
+    /// that sends slowly would hold it for nothing.
     pub(crate) async fn ask_with_body(
         &self,
         to: &[Arc<Hop>],
         forward: &Forward,
         clock: &Clock,
-        upload: Upload,
+        mut upload: Upload,
         tell: Tell<'_>,
     ) -> Result<Box<Asked>, HopError> {
+        // A client that waits for "100 Continue" of the origin sends nothing before.
+        if !forward.fields.contains_key(EXPECT) && upload.gather().await == UploadEnd::ClientGone {
+            return Err(HopError::Body);
+        }
         let since = instant();
-        let (hop, mut connection) = self.connect_any(to, forward).await?;
+        let (hop, mut connection) = self.connect_any(to, forward, clock).await?;
         let mut place = connection.place.take();
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
@@ -174,16 +183,19 @@ impl Hops {
         upload.write_framing(&mut head);
         head.extend_from_slice(b"\r\n");
         let patience = hop.patience(forward);
+        place.iter_mut().for_each(Place::sent);
         let mut sending = Sending::start(writer, head, upload, patience.between_bytes);
         let head = {
             let answer = final_head(&mut reader, forward, tell);
             tokio::pin!(answer);
             let early = tokio::select! {
+                biased;
                 head = &mut answer => Some(head),
-                end = sending.end() => match end {
-                    UploadEnd::ClientGone => return Err(HopError::Body),
+                end = sent_while_wanted(&mut sending, &mut place) => match end {
+                    None => return Err(HopError::SlowBody { hop: Arc::clone(&hop.name) }),
+                    Some(UploadEnd::ClientGone) => return Err(HopError::Body),
                     // If the hop refused the body, it may have said why before it closed.
-                    UploadEnd::Whole | UploadEnd::Refused => None,
+                    Some(UploadEnd::Whole | UploadEnd::Refused) => None,
                 },
             };
             match early {
@@ -196,22 +208,28 @@ impl Hops {
             error.log(forward);
             error
         })?;
-        hop.succeeded();
+        place.iter_mut().for_each(Place::settled);
+        hop.succeeded(Some(hop.url(forward)));
         let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
         let connection = Known { address: connection.address, place, since, patience };
         Ok(Asked::new(hop, head, exchange, reader, Some(sending), connection).counted())
     }
 
-    async fn connect_any(&self, to: &[Arc<Hop>], forward: &Forward) -> Result<(Arc<Hop>, Connection), HopError> {
+    async fn connect_any(
+        &self,
+        to: &[Arc<Hop>],
+        forward: &Forward,
+        clock: &Clock,
+    ) -> Result<(Arc<Hop>, Connection), HopError> {
         let mut last = None;
         for hop in to {
-            let failed = match enter(hop, forward.urgency).await {
+            let failed = match self.enter(hop, forward, clock).await {
                 // A new connection: one from the pool may be dead, and this request cannot be sent twice.
                 Ok(mut place) => match self.connect(hop, false, &mut place).await {
                     Ok(connection) => return Ok((Arc::clone(hop), connection)),
                     Err(error) => {
                         error.log(forward);
-                        note(hop, Failed::unsent(error))
+                        note(hop, hop.url(forward), Failed::unsent(error))
                     }
                 },
                 Err(error) => Failed::unsent(error),
@@ -302,12 +320,31 @@ impl Hops {
     }
 }
 
-/// Notes that a hop has failed, unless it was this machine that could not open a connection.
-fn note(hop: &Hop, failed: Failed) -> Failed {
-    if !failed.error.is_local() {
-        hop.failed(&failed.error);
-    }
+/// Notes that a hop has failed.
+fn note(hop: &Hop, url: u64, failed: Failed) -> Failed {
+    hop.failed(&failed.error, url);
     failed
+}
+
+/// Waits until a body is sent. `None` if its client sends it too slowly, and another request has taken its place.
+async fn sent_while_wanted(sending: &mut Sending, place: &mut Option<Place>) -> Option<UploadEnd> {
+    let (meter, mut pace) = (sending.meter(), Pace::default());
+    loop {
+        if let Ok(end) = tokio::time::timeout(LOOK_EVERY, sending.end()).await {
+            return Some(end);
+        }
+        let Some(sent) = meter.awaits_client() else { continue };
+        let now = instant();
+        pace.resume(sent, now);
+        if pace.is_slow(sent, now)
+            && let Some(held) = place.take()
+        {
+            *place = held.give_way();
+            if place.is_none() {
+                return None;
+            }
+        }
+    }
 }
 
 /// Of two failures the one that says more: a hop that was not asked at all says little.
@@ -327,8 +364,11 @@ enum Late {
 impl Late {
     /// Leaves the place of a request that ended so.
     fn leave(self, place: &mut Option<Place>) -> Self {
-        if let (Self::Elapsed(_), Some(place)) = (&self, place.take()) {
-            place.give_up();
+        if let Some(mut place) = place.take() {
+            place.settled();
+            if let Self::Elapsed(_) = self {
+                place.give_up();
+            }
         }
         self
     }

@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderValue, Version};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::date;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
+use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
@@ -20,7 +21,7 @@ use super::gate::Place;
 use super::{Hop, Patience};
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
-use crate::pass::upload::Sending;
+use crate::pass::upload::{Sending, UploadMeter};
 use crate::server_timing::{self, Wait};
 
 /// An answer whose head has arrived and whose body is still to be read.
@@ -44,7 +45,35 @@ pub(crate) struct Asked {
     /// When all of it must have come; `None` for an event stream.
     deadline: Option<Instant>,
     /// Its place at the origin, until it has been read or given up.
-    place: Option<Place>,
+    place: Arc<Mutex<Option<Place>>>,
+}
+
+/// What a response holds while its body moves: the place at its origin, and the body of its request.
+pub(crate) struct Hold {
+    place: Arc<Mutex<Option<Place>>>,
+    upload: Option<Arc<UploadMeter>>,
+}
+
+impl Hold {
+    /// Gives the place to a request that waits for one. False if none waits, or there is no place to give.
+    pub(crate) fn give_way(&self) -> bool {
+        let mut place = self.place.lock();
+        let Some(held) = place.take() else { return false };
+        *place = held.give_way();
+        place.is_none()
+    }
+
+    /// Bytes of the request body that were sent, while its client still is to send more.
+    pub(crate) fn awaits_client(&self) -> Option<u64> {
+        self.upload.as_ref().and_then(|upload| upload.awaits_client())
+    }
+}
+
+/// Whether a response is an event stream, which has no end: its place at the origin is free from its head on.
+pub(crate) fn is_event_stream(fields: &HeaderMap) -> bool {
+    let value = fields.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media_type = value.split(|b| *b == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// What an answer is read from.
@@ -95,6 +124,7 @@ impl Asked {
         let now = instant();
         let waited = now.saturating_duration_since(since);
         let (silence_max, total) = patience.of_body(&head.fields);
+        let place = place.filter(|_| !is_event_stream(&head.fields));
         Box::new(Self {
             hop,
             head,
@@ -108,7 +138,7 @@ impl Asked {
             address,
             silence_max,
             deadline: total.and_then(|total| now.checked_add(total)),
-            place,
+            place: Arc::new(Mutex::new(place)),
         })
     }
 
@@ -141,12 +171,17 @@ impl Asked {
 
     /// Gives its place at the origin up: nothing more will come.
     pub(crate) fn leave(&mut self) {
-        self.place = None;
+        *self.place.lock() = None;
+    }
+
+    /// A handle on what it holds.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold { place: Arc::clone(&self.place), upload: self.sending.as_ref().map(Sending::meter) }
     }
 
     /// It is not waited for any longer, though its origin may still work on it.
     pub(super) fn give_up(&mut self) {
-        if let Some(place) = self.place.take() {
+        if let Some(place) = self.place.lock().take() {
             place.give_up();
         }
     }

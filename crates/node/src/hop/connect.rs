@@ -1,4 +1,4 @@
-//! Getting to a next hop: leave to ask it, and a connection.
+//! Getting a connection to a next hop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::gate::{Place, Urgency};
+use super::gate::Place;
 use super::{Hop, HopError, Hops, Lack};
 use crate::clock::instant;
 
@@ -47,20 +47,6 @@ pub(crate) enum ConnectError {
     /// This machine cannot open another socket: that says nothing about the next hop.
     #[error("cannot open a socket: {0}")]
     Local(io::Error),
-}
-
-/// A place at a hop, if it may be asked at all.
-pub(super) async fn enter(hop: &Arc<Hop>, urgency: Urgency) -> Result<Option<Place>, HopError> {
-    let down = || HopError::Down { hop: Arc::clone(&hop.name) };
-    let Some(gate) = &hop.gate else { return if hop.health.admits(instant()) { Ok(None) } else { Err(down()) } };
-    if !hop.health.is_in() {
-        // A trial does not wait: who cannot make it is answered at once.
-        let place = if hop.health.admits(instant()) { gate.try_enter() } else { None };
-        return place.map(Some).ok_or_else(down);
-    }
-    let place = gate.enter(urgency).await.map_err(|_busy| HopError::Busy { hop: Arc::clone(&hop.name) })?;
-    // After the wait, in which it may have gone down.
-    if hop.health.admits(instant()) { Ok(Some(place)) } else { Err(down()) }
 }
 
 impl Hops {

@@ -9,6 +9,10 @@
 //! working on what it was asked: one that was frozen reads it all when it goes on. So what was given up keeps its place,
 //! until the origin has answered another request in its stead.
 //!
+//! A request whose client has gone is cancelled, which the origin may notice late or never. Its place stays taken for
+//! [`LINGER`], so that a client that asks and leaves at once, over and over, does not multiply what is under way there.
+//! A client that is slow may lose its place to those who wait ([`Place::give_way`]).
+//!
 //! **Invariant:** with two places or more, no more are taken than there are, until an origin that stays down lets trials
 //! time out; and no place is lost with one who stops waiting for it.
 
@@ -31,6 +35,9 @@ pub(crate) enum Urgency {
 }
 
 const CLASSES: usize = 3;
+
+/// How long the place of a request stays taken that was sent and then cancelled.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// The places at one origin.
 #[derive(Debug)]
@@ -58,6 +65,8 @@ struct State {
     /// By urgency. Who hears nothing but the end of its channel has had to make way.
     waiting: [VecDeque<oneshot::Sender<u64>>; CLASSES],
     refused: u64,
+    /// Places that slow clients have lost.
+    gave_way: u64,
 }
 
 /// A place; given back when it is dropped.
@@ -65,14 +74,56 @@ struct State {
 pub(crate) struct Place {
     gate: Arc<Gate>,
     downs: u64,
+    stage: Stage,
+}
+
+/// How far the request of a place has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is sent, or a response has begun.
+    Held,
+    /// It is sent, and has no response yet.
+    Sent,
+    /// The place was given back already.
+    Returned,
 }
 
 impl Place {
+    fn new(gate: &Arc<Gate>, downs: u64) -> Self {
+        Self { gate: Arc::clone(gate), downs, stage: Stage::Held }
+    }
+
+    /// Notes that its request is sent: dropped from now on, it was cancelled.
+    pub(crate) fn sent(&mut self) {
+        self.stage = Stage::Sent;
+    }
+
+    /// Notes that its request has a response, or has failed.
+    pub(crate) fn settled(&mut self) {
+        self.stage = Stage::Held;
+    }
+
     /// Its request was not answered in time.
-    pub(crate) fn give_up(self) {
+    pub(crate) fn give_up(mut self) {
+        self.settled();
         let mut state = self.gate.state.lock();
         // Before it is given back with the end of this, so that nobody gets it in between.
         state.given_up += 1;
+    }
+
+    /// Gives the place to a request that waits for one; returns itself if there is none.
+    pub(crate) fn give_way(mut self) -> Option<Self> {
+        let mut state = self.gate.state.lock();
+        // One waiting request takes one place, however many look at the same time: hence under one lock.
+        if state.waiting() == 0 {
+            drop(state);
+            return Some(self);
+        }
+        state.gave_way += 1;
+        state.give_back(self.downs, self.gate.limit);
+        drop(state);
+        self.stage = Stage::Returned;
+        None
     }
 }
 
@@ -86,6 +137,7 @@ pub(crate) struct Counts {
     pub(crate) taken: usize,
     pub(crate) waiting: usize,
     pub(crate) refused: u64,
+    pub(crate) gave_way: u64,
 }
 
 impl Gate {
@@ -102,6 +154,7 @@ impl Gate {
             allowed: limit,
             waiting: Default::default(),
             refused: 0,
+            gave_way: 0,
         };
         Arc::new(Self { limit, queue_max, wait_max, state: Mutex::new(state) })
     }
@@ -110,12 +163,12 @@ impl Gate {
     pub(crate) async fn enter(self: &Arc<Self>, urgency: Urgency) -> Result<Place, Busy> {
         let taken = self.state.lock().take_or_queue(urgency, self.limit, self.queue_max)?;
         let turn = match taken {
-            Turn::Now(downs) => return Ok(Place { gate: Arc::clone(self), downs }),
+            Turn::Now(downs) => return Ok(Place::new(self, downs)),
             Turn::Queued(turn) => turn,
         };
         let mut waiting = Waiting { gate: self, turn };
         if let Ok(Ok(downs)) = tokio::time::timeout(self.wait_max, &mut waiting.turn).await {
-            return Ok(Place { gate: Arc::clone(self), downs });
+            return Ok(Place::new(self, downs));
         }
         // It may have come in the last moment: then it is given back with `waiting`.
         drop(waiting);
@@ -126,7 +179,7 @@ impl Gate {
     /// A place for one who tries whether the origin is back, unless another does.
     pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Place> {
         let downs = self.state.lock().take(self.limit)?;
-        Some(Place { gate: Arc::clone(self), downs })
+        Some(Place::new(self, downs))
     }
 
     /// The origin is down: who waits need not wait any longer, and when it comes back, one is let in first.
@@ -154,8 +207,12 @@ impl Gate {
 
     pub(crate) fn counts(&self) -> Counts {
         let state = self.state.lock();
-        let waiting = state.waiting.iter().flatten().filter(|turn| !turn.is_closed()).count();
-        Counts { taken: state.taken + state.old + state.given_up, waiting, refused: state.refused }
+        Counts {
+            taken: state.taken + state.old + state.given_up,
+            waiting: state.waiting(),
+            refused: state.refused,
+            gave_way: state.gave_way,
+        }
     }
 }
 
@@ -167,6 +224,11 @@ enum Turn {
 }
 
 impl State {
+    /// Number of requests that wait.
+    fn waiting(&self) -> usize {
+        self.waiting.iter().flatten().filter(|turn| !turn.is_closed()).count()
+    }
+
     /// Takes a place, if there is one.
     fn take(&mut self, limit: usize) -> Option<u64> {
         let others = self.old + self.given_up;
@@ -233,7 +295,20 @@ impl State {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.gate.state.lock().give_back(self.downs, self.gate.limit);
+        match self.stage {
+            Stage::Held => self.gate.state.lock().give_back(self.downs, self.gate.limit),
+            Stage::Sent => {
+                let place = Self::new(&self.gate, self.downs);
+                // As many such tasks as places at most. Without a runtime, at its end, the place is given back at once.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(async move {
+                        tokio::time::sleep(LINGER).await;
+                        drop(place);
+                    });
+                }
+            }
+            Stage::Returned => {}
+        }
     }
 }
 
@@ -366,6 +441,36 @@ mod tests {
         }
         assert!(most <= 3, "{most}");
         gate.widen();
+        assert_eq!(counts(&gate), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_place_of_a_request_that_was_sent_and_cancelled_is_free_a_moment_later() {
+        let gate = Gate::new(1, 10, Duration::from_secs(5));
+        let mut place = gate.enter(Urgency::Client).await.unwrap();
+        place.sent();
+        drop(place);
+        assert_eq!(counts(&gate), (1, 0), "the origin may still be working on it");
+        let begin = tokio::time::Instant::now();
+        let mut next = gate.enter(Urgency::Client).await.unwrap();
+        assert!((LINGER..2 * LINGER).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        next.sent();
+        next.settled();
+        drop(next);
+        assert_eq!(counts(&gate), (0, 0), "an answered one at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_gives_way_only_to_one_who_waits() {
+        let gate = Gate::new(3, 10, Duration::from_secs(5));
+        let [first, second] = [gate.enter(Urgency::Client).await.unwrap(), gate.enter(Urgency::Client).await.unwrap()];
+        let first = first.give_way().expect("nobody waits");
+        let waits = queued(&gate, Urgency::Client).await;
+        assert!(first.give_way().is_none());
+        let second = second.give_way().expect("one was enough");
+        let third = waits.await.unwrap().unwrap();
+        assert_eq!((counts(&gate), gate.counts().gave_way), ((2, 0), 1));
+        drop((second, third));
         assert_eq!(counts(&gate), (0, 0));
     }
 

@@ -1,5 +1,8 @@
 //! Whether shields live, asked from time to time: one that is frozen takes connections and never answers, and what waits
 //! for it would wait long. One that is back is found so, too, without a client that tries it.
+//!
+//! Origins are probed only when several of their URLs have failed and none was answered, before the breaker opens, and
+//! then as its trials.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +13,7 @@ use nearside_config::SiteTimeouts;
 use tokio::time::{sleep, timeout};
 
 use super::{Forward, Hop, HopError, Hops, Patience, Urgency};
-use crate::clock::instant;
+use crate::clock::{Clock, instant};
 use crate::request::Engine;
 use crate::trace::Trace;
 
@@ -18,6 +21,8 @@ use crate::trace::Trace;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// So long it may take for an answer.
 const PROBE_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for an origin's answer to a probe; one that is far away needs a few round trips for it.
+const ORIGIN_PROBE_MAX: Duration = Duration::from_secs(2);
 /// After so many probes without an answer, one at once after the other, it is out: one may be lost to a busy moment.
 const SILENT_MAX: u32 = 2;
 
@@ -33,16 +38,16 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                 }
                 silent = match timeout(PROBE_MAX, engine.hops.probe(&shield, &engine)).await {
                     Ok(Ok(())) => {
-                        shield.succeeded();
+                        shield.succeeded(None);
                         0
                     }
                     Ok(Err(error)) => {
-                        shield.failed(&error);
+                        shield.failed(&error, 0);
                         SILENT_MAX
                     }
                     Err(_elapsed) if silent + 1 < SILENT_MAX => silent + 1,
                     Err(_elapsed) => {
-                        shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) });
+                        shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) }, 0);
                         // Each time: who has come to wait since the last time is told, too.
                         shield.health.silent.notify_waiters();
                         SILENT_MAX
@@ -57,6 +62,37 @@ impl Hops {
     /// Asks a shield for a word of its own. Any will do: that it knows no such host, for example.
     async fn probe(&self, shield: &Arc<Hop>, engine: &Engine) -> Result<(), HopError> {
         let Ok(authority) = HeaderValue::try_from(shield.upstream.authority()) else { return Ok(()) };
+        self.ping(shield, authority, None, &engine.clock).await
+    }
+
+    /// Probes an origin of which several URLs have failed, under the host of `forward`, and notes the outcome. Returns
+    /// whether it has answered.
+    ///
+    /// `OPTIONS *` concerns no resource ("useful as a \"ping\" or \"no-op\" type of method", RFC 9110 §9.3.7), so that no page
+    /// that fails decides about the others.
+    pub(super) async fn probe_origin(&self, origin: &Arc<Hop>, forward: &Forward, clock: &Clock) -> bool {
+        let ping = self.ping(origin, forward.authority.clone(), forward.origin_host.clone(), clock);
+        let silent = |_elapsed| Err(HopError::Timeout { hop: Arc::clone(&origin.name) });
+        // On the heap: it is rare, and large.
+        match timeout(ORIGIN_PROBE_MAX, Box::pin(ping)).await.unwrap_or_else(silent) {
+            Ok(()) => {
+                origin.succeeded(None);
+                true
+            }
+            Err(error) => {
+                origin.probe_failed(&error);
+                false
+            }
+        }
+    }
+
+    async fn ping(
+        &self,
+        hop: &Arc<Hop>,
+        authority: HeaderValue,
+        origin_host: Option<HeaderValue>,
+        clock: &Clock,
+    ) -> Result<(), HopError> {
         let mut fields = HeaderMap::new();
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
         Trace::unsampled().carry_on(&mut fields);
@@ -64,17 +100,14 @@ impl Hops {
             method: Method::OPTIONS,
             target: (*b"*").into(),
             authority,
-            origin_host: None,
+            origin_host,
             fields,
             urgency: Urgency::Client,
             patience: Patience::new(&engine.config.timeouts, &SiteTimeouts::default()),
         };
         // A new connection: that it takes some is part of the question.
-        let connection = self.connect(shield, false, &mut None).await?;
-        self.send(shield, connection, &forward, instant(), &engine.clock, &|_| {})
-            .await
-            .map(drop)
-            .map_err(|failed| failed.error)
+        let connection = self.connect(hop, false, &mut None).await?;
+        self.send(hop, connection, &forward, instant(), clock, &|_| {}).await.map(drop).map_err(|failed| failed.error)
     }
 }
 

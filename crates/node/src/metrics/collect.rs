@@ -223,7 +223,7 @@ impl NodeCollector {
 
     fn gates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Part = fn(Counts) -> u64;
-        let parts: [(&str, &str, MetricType, Part); 3] = [
+        let parts: [(&str, &str, MetricType, Part); 4] = [
             (
                 "upstream_in_flight",
                 "Requests under way at an origin. At origins.concurrency, others wait",
@@ -241,6 +241,12 @@ impl NodeCollector {
                 "Requests that found no place at an origin, nor one to wait in, or waited too long. Raise origins.concurrency if the origin can bear it",
                 MetricType::Counter,
                 |counts| counts.refused,
+            ),
+            (
+                "upstream_gave_way",
+                "Requests that moved too slowly and lost their place at an origin to one that waited. When it rises, raise origins.concurrency if the origin can bear it, or look for clients that stall",
+                MetricType::Counter,
+                |counts| counts.gave_way,
             ),
         ];
         for (name, help, kind, part) in parts {

@@ -1,8 +1,10 @@
 //! The body of a request on its way to the next hop.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora_core::protocols::Stream;
@@ -14,6 +16,12 @@ use crate::h1::write;
 
 /// Pieces that wait for the next hop at one time; a client that sends faster is held to its pace.
 const PIECES_MAX: usize = 8;
+
+/// Bytes of a body that are gathered before a place at the origin is taken for it; most bodies are smaller.
+const GATHERED_MAX: u64 = 64 << 10;
+/// Longest wait for as much of a body of unknown length: such a client may send the rest only after it has got some of
+/// the response.
+const GATHER_MAX: Duration = Duration::from_secs(10);
 
 /// A part of a request body.
 #[derive(Debug)]
@@ -29,6 +37,32 @@ pub(crate) struct Upload {
     /// `None`: chunked.
     length: Option<u64>,
     pieces: mpsc::Receiver<Piece>,
+    /// What was gathered before a place was taken.
+    gathered: BytesMut,
+    /// What comes behind that, if the body has ended already.
+    trailers: Option<HeaderMap>,
+    meter: Arc<UploadMeter>,
+}
+
+/// Progress of sending a request body.
+#[derive(Debug, Default)]
+pub(crate) struct UploadMeter {
+    begun: AtomicBool,
+    sent: AtomicU64,
+    awaits_client: AtomicBool,
+}
+
+impl UploadMeter {
+    /// Whether any of the request was sent to the next hop.
+    pub(crate) fn has_begun(&self) -> bool {
+        // Relaxed, here and below: the numbers guard nothing else.
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were sent so far, if it is the client that holds up the rest.
+    pub(crate) fn awaits_client(&self) -> Option<u64> {
+        self.awaits_client.load(Ordering::Relaxed).then(|| self.sent.load(Ordering::Relaxed))
+    }
 }
 
 /// How sending a body ended.
@@ -46,7 +80,46 @@ impl Upload {
     /// A body of this length, or chunked, and where its pieces go in.
     pub(crate) fn new(length: Option<u64>) -> (mpsc::Sender<Piece>, Self) {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        (sender, Self { length, pieces })
+        let upload = Self { length, pieces, gathered: BytesMut::new(), trailers: None, meter: Arc::default() };
+        (sender, upload)
+    }
+
+    pub(crate) fn meter(&self) -> Arc<UploadMeter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Receives the whole of a small body, or the beginning of a larger one. [`UploadEnd::ClientGone`] if the client has
+    /// left by then; else [`UploadEnd::Whole`], whether there is more or not.
+    pub(crate) async fn gather(&mut self) -> UploadEnd {
+        let is_known = self.length.is_some();
+        let gather = async {
+            while self.trailers.is_none() && (self.gathered.len() as u64) < GATHERED_MAX {
+                match self.pieces.recv().await {
+                    Some(Piece::Data(data)) => self.gathered.extend_from_slice(&data),
+                    Some(Piece::End(trailers)) => self.trailers = Some(trailers),
+                    None => return UploadEnd::ClientGone,
+                }
+            }
+            UploadEnd::Whole
+        };
+        if is_known {
+            return gather.await;
+        }
+        tokio::time::timeout(GATHER_MAX, gather).await.unwrap_or(UploadEnd::Whole)
+    }
+
+    /// The next piece; `None` if the client has left.
+    async fn next(&mut self) -> Option<Piece> {
+        if !self.gathered.is_empty() {
+            return Some(Piece::Data(std::mem::take(&mut self.gathered).freeze()));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Some(Piece::End(trailers));
+        }
+        self.meter.awaits_client.store(true, Ordering::Relaxed);
+        let piece = self.pieces.recv().await;
+        self.meter.awaits_client.store(false, Ordering::Relaxed);
+        piece
     }
 
     /// A body without bytes.
@@ -80,8 +153,9 @@ impl Upload {
     async fn send(&mut self, writer: &mut WriteHalf<Stream>, stall: Duration) -> UploadEnd {
         let mut wire = Vec::new();
         loop {
-            let Some(piece) = self.pieces.recv().await else { return UploadEnd::ClientGone };
+            let Some(piece) = self.next().await else { return UploadEnd::ClientGone };
             let last = matches!(piece, Piece::End(_));
+            let size = if let Piece::Data(data) = &piece { data.len() as u64 } else { 0 };
             wire.clear();
             self.encode(piece, &mut wire);
             let written = tokio::time::timeout(stall, async {
@@ -90,7 +164,9 @@ impl Upload {
             });
             match written.await {
                 Ok(Ok(())) if last => return UploadEnd::Whole,
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => {
+                    self.meter.sent.fetch_add(size, Ordering::Relaxed);
+                }
                 Ok(Err(_)) | Err(_) => return UploadEnd::Refused,
             }
         }
@@ -115,10 +191,13 @@ impl Upload {
 pub(crate) struct Sending {
     task: JoinHandle<(WriteHalf<Stream>, UploadEnd)>,
     ended: Option<(Option<WriteHalf<Stream>>, UploadEnd)>,
+    meter: Arc<UploadMeter>,
 }
 
 impl Sending {
     pub(crate) fn start(mut writer: WriteHalf<Stream>, head: Vec<u8>, mut upload: Upload, stall: Duration) -> Self {
+        let meter = upload.meter();
+        meter.begun.store(true, Ordering::Relaxed);
         let task = tokio::spawn(async move {
             let written = tokio::time::timeout(stall, async {
                 writer.write_all(&head).await?;
@@ -130,7 +209,11 @@ impl Sending {
             };
             (writer, end)
         });
-        Self { task, ended: None }
+        Self { task, ended: None, meter }
+    }
+
+    pub(crate) fn meter(&self) -> Arc<UploadMeter> {
+        Arc::clone(&self.meter)
     }
 
     /// Waits for the end.

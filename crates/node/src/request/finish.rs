@@ -55,6 +55,12 @@ impl<'r> Said<'r> {
     }
 }
 
+/// Status in logs and metrics of a request whose client left before its response: "client closed request". No registered
+/// status says it, and none is sent.
+pub(crate) fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client {

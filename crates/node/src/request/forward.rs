@@ -17,7 +17,7 @@ use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
 use super::unchanged::{goes_alone, may_refuse_alteration};
 use super::{Answer, Engine, Request, respond, slices};
-use crate::fill::{self, Begun, Fetched, Joined, Leading};
+use crate::fill::{self, Begun, Fetched, Joined, Waiting};
 use crate::h1::request::Refusal;
 use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
@@ -162,7 +162,7 @@ async fn together(
         Joined::Follower(fill) => (fill, false),
         Joined::Stored => return Turn::Again(None),
     };
-    let _leading = leads.then(|| Leading::new(&fill));
+    let _waiting = Waiting::new(&fill, leads);
     let late = if leads { None } else { fill.begun_already() };
     // What comes before the head is for the one whose request it answers: nobody knows yet whether it may be shared.
     let none = Interims::none();
@@ -172,7 +172,10 @@ async fn together(
         Some(begun) => begun,
         None => match fill.begun_within(patience, interims).await {
             Some(begun) => begun,
-            None => return late_answer(engine, site, request, ask),
+            None => {
+                fill.want();
+                return late_answer(engine, site, request, ask);
+            }
         },
     };
     if !leads && begun.is_purged() {
@@ -334,7 +337,7 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     let plan = plan_alone(engine, site, request, key.clone());
     let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
     fill::start(engine, Arc::clone(&fill), plan);
-    let _leading = Leading::new(&fill);
+    let _waiting = Waiting::new(&fill, true);
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
     outcome.forward = Some(ask.because);
     outcome.reason = ask.detail;

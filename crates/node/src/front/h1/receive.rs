@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use super::READ_BYTES;
+use super::watch::Watch;
 use crate::front::transport::Transport;
 use crate::h1::framing::{BodyDecoder, Framing, Piece};
 use crate::pass::upload::{self, Upload};
@@ -62,23 +63,32 @@ impl Body {
         self.sender.is_some()
     }
 
-    /// Carries the body along until `work` is done.
+    /// Carries the body along until `work` is done; `None` if the client has left before.
     pub(super) async fn pump_until<F>(
         &mut self,
         work: F,
         io: &mut Transport,
         buffer: &mut BytesMut,
         stall: Duration,
-    ) -> F::Output
+        watch: &mut Watch,
+    ) -> Option<F::Output>
     where
         F: Future + Unpin,
     {
         let mut work = work;
         loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                () = self.pump(io, buffer, stall), if self.is_open() => {}
+            if self.is_open() {
+                tokio::select! {
+                    biased;
+                    done = &mut work => return Some(done),
+                    () = self.pump(io, buffer, stall) => {}
+                }
+            } else {
+                tokio::select! {
+                    biased;
+                    done = &mut work => return Some(done),
+                    () = watch.gone(io, buffer) => return None,
+                }
             }
         }
     }

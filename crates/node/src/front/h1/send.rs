@@ -9,15 +9,17 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use nearside_store::Read;
 
 use super::receive::Body;
+use super::watch::{AtEnd, Watch};
 use super::{Connection, Next};
 use crate::clock::instant;
 use crate::h1::framing::bodiless;
 use crate::h1::request::Refusal;
 use crate::h1::write;
-use crate::hop::UpgradeStream;
+use crate::hop::{UpgradeStream, is_event_stream};
 use crate::outcome::{Outcome, Verdict};
 use crate::pass::tunnel;
-use crate::request::finish::{Ending, Persistence, Record, Said, Times};
+use crate::reason::Reason;
+use crate::request::finish::{Ending, Persistence, Record, Said, Times, client_gone};
 use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 
@@ -61,6 +63,8 @@ impl Connection<'_> {
             Delimiter::Close
         };
         let persistence = if delimiter == Delimiter::Close { Persistence::Closes } else { persistence };
+        // Nobody half-closes a connection to read a stream that has no end.
+        let at_end = if is_event_stream(fields) { AtEnd::Gone } else { AtEnd::Silence };
         self.head.clear();
         self.head.reserve(HEAD_BYTES);
         let own = self.begin_head(&answer);
@@ -72,7 +76,7 @@ impl Connection<'_> {
         let mut first_byte = None;
         let sent = match answer.body {
             AnswerBody::Reader { reader, length } if request.method != Method::HEAD => {
-                let stream = Stream { reader, left: length, delimiter, first_byte: &mut first_byte };
+                let stream = Stream { reader, left: length, delimiter, at_end, first_byte: &mut first_byte };
                 self.stream(&prefix, stream, body).await
             }
             AnswerBody::Bytes(bytes) if request.method != Method::HEAD => self.at_once(&prefix, &bytes).await,
@@ -119,13 +123,10 @@ impl Connection<'_> {
 
     /// Ends a request whose client was lost before its answer: nothing more can be sent.
     pub(super) fn lost(&mut self, request: &Request, site: usize, start: Instant) -> Next {
-        /// "Client closed request": no registered status says it, and none is sent.
-        const CLIENT_GONE: u16 = 499;
         let end = instant();
         let sent = Sent { bytes: 0, cut: Some("client-gone") };
-        let outcome = Outcome::new(Verdict::Error, Some(site));
-        let status = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
-        self.finish(request, status, &sent, Times { start, first_byte: end, end }, None, &outcome);
+        let outcome = Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, Some(site)) };
+        self.finish(request, client_gone(), &sent, Times { start, first_byte: end, end }, None, &outcome);
         Next::Abort
     }
 
@@ -155,6 +156,7 @@ impl Connection<'_> {
         let stall = self.worker.engine.config.timeouts.stall;
         let mut sent = Sent { bytes: 0, cut: None };
         let mut head = Some(prefix);
+        let mut watch = Watch::new(stream.at_end);
         let mut chunks = std::mem::take(&mut self.chunks);
         loop {
             chunks.clear();
@@ -164,13 +166,22 @@ impl Connection<'_> {
                     // The client gets the head while the body is still on its way.
                     read = Read::Chunks;
                 } else {
-                    read = match body.as_deref_mut().filter(|body| body.is_open()) {
+                    let next = match body.as_deref_mut().filter(|body| body.is_open()) {
                         Some(body) => {
                             let wait = Box::pin(stream.read(&mut chunks));
-                            body.pump_until(wait, &mut self.io, &mut self.buffer, stall).await
+                            body.pump_until(wait, &mut self.io, &mut self.buffer, stall, &mut watch).await
                         }
-                        None => stream.read(&mut chunks).await,
+                        None => tokio::select! {
+                            biased;
+                            read = stream.read(&mut chunks) => Some(read),
+                            () = watch.gone(&mut self.io, &mut self.buffer) => None,
+                        },
                     };
+                    let Some(next) = next else {
+                        sent.cut = Some("client-gone");
+                        break;
+                    };
+                    read = next;
                 }
             }
             let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
@@ -308,6 +319,7 @@ struct Stream<'s> {
     /// Bytes still to be sent, where the number is known.
     left: Option<u64>,
     delimiter: Delimiter,
+    at_end: AtEnd,
     first_byte: &'s mut Option<Instant>,
 }
 

@@ -18,10 +18,11 @@ use crate::clock::instant;
 use crate::front::Worker;
 use crate::h1::framing::content_length;
 use crate::h1::request::{self, Refusal};
+use crate::outcome::{Outcome, Verdict};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
 use crate::reason::Reason;
-use crate::request::finish::{Client, Record, Said, Times};
+use crate::request::finish::{Client, Record, Said, Times, client_gone};
 use crate::request::interim::{Interim, Interims};
 use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, Request, admit, forward, respond};
@@ -55,7 +56,9 @@ impl Stream {
                         tokio::select! {
                             biased;
                             Some(interim) = receiver.recv() => inform(&mut respond, &interim),
-                            answer = &mut work => break answer,
+                            answer = &mut work => break Some(answer),
+                            // What nobody waits for is cancelled with this.
+                            _reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => break None,
                         }
                     }
                 };
@@ -64,10 +67,15 @@ impl Stream {
                 }
                 (answer, Some(request))
             }
-            Err(refusal) => (respond::refusal(refusal, None), None),
+            Err(refusal) => (Some(respond::refusal(refusal, None)), None),
         };
-        let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
-        let sent = self.send(answer, &method, start, &mut respond).await;
+        let (status, age, outcome, sent) = match answer {
+            Some(answer) => {
+                let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
+                (status, age, outcome, self.send(answer, &method, start, &mut respond).await)
+            }
+            None => self.left(request.as_ref()),
+        };
         let end = instant();
         let record = Record {
             method: method.as_str(),
@@ -86,6 +94,13 @@ impl Stream {
             said: request.as_ref().map(|request| Said::of(&self.worker.engine, &request.fields)).unwrap_or_default(),
         };
         self.worker.finish(&record, self.worker.engine.clock.now());
+    }
+
+    /// The end of a request whose client has left before its response.
+    fn left(&self, request: Option<&Request>) -> (StatusCode, Option<u64>, Outcome, Sent) {
+        let site = request.and_then(|request| admit::site_of(&self.worker.engine, request).ok());
+        let outcome = Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, site) };
+        (client_gone(), None, outcome, Sent { bytes: 0, first_byte: None, cut: Some("client-gone") })
     }
 
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
@@ -186,7 +201,14 @@ impl Stream {
         loop {
             let read = match left {
                 Some(0) => Read::End,
-                left => reader.read(left.unwrap_or(u64::MAX).min(READ_BYTES), &mut chunks).await,
+                left => tokio::select! {
+                    biased;
+                    read = reader.read(left.unwrap_or(u64::MAX).min(READ_BYTES), &mut chunks) => read,
+                    _reset = std::future::poll_fn(|cx| stream.poll_reset(cx)) => {
+                        sent.cut = Some("client-gone");
+                        return;
+                    }
+                },
             };
             match read {
                 Read::Chunks => {}
