@@ -162,7 +162,7 @@ impl Fleet {
                 if restarts > RESTARTS_MAX {
                     bail!("{obituary}\nit was started again {RESTARTS_MAX} times: the demo ends");
                 }
-                eprintln!("{obituary}\nstarting it again");
+                complain!("{obituary}\nstarting it again");
                 let child = self.spawn(&member)?;
                 let mut process = Process { member, child, restarts };
                 self.wait_until_ready(&mut process).await?;
@@ -273,7 +273,7 @@ fn send_signal(process: &Process, signal: Signal) {
 async fn end(process: &mut Process) {
     send_signal(process, Signal::TERM);
     if timeout(STOP_MAX, process.child.wait()).await.is_err() {
-        eprintln!("{} does not stop: killed", process.member.name);
+        complain!("{} does not stop: killed", process.member.name);
         let _ = process.child.kill().await;
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
             _ = terminate.recv() => Ok(ExitCode::FAILURE),
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                eprintln!("\nstopping");
+                complain!("\nstopping");
                 Ok(ExitCode::FAILURE)
             }
         };

@@ -9,6 +9,7 @@ use nearside_wan_sim::WanSim;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::node::log_to_stderr;
+use crate::verify::Given;
 
 /// Flags of `nearside wan-sim`.
 #[derive(Debug, Args)]
@@ -21,6 +22,7 @@ pub(crate) struct WanSimArgs {
 pub(crate) fn wan_sim(args: &WanSimArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr();
     let config = nearside_config::load_wan(&args.config)?;
+    Given { file: Some(args.config.clone()), flags: Vec::new() }.accept_wan(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -7,7 +7,10 @@
     reason = "tests fail by panicking; their helpers do too"
 )]
 
+mod check;
+mod command_line;
 mod dependencies;
+mod fleet;
 mod loadtest;
 mod scenarios;
 mod wrong_input;
