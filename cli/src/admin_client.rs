@@ -1,12 +1,12 @@
 //! A small HTTP client for the tools: one request, one answer, in clear.
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use http::uri::Authority;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::exit::Denied;
+use crate::nodes::Target;
 
 /// Tools ask nodes that are near; longer than this means that something is wrong.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ impl Token {
 /// # Errors
 ///
 /// It holds a problem, or is none of this API; [`Denied::Token`] where the token is not good for it.
-pub(crate) fn understood<T: DeserializeOwned>(node: &SocketAddr, reply: &Reply) -> anyhow::Result<T> {
+pub(crate) fn understood<T: DeserializeOwned>(node: &Target, reply: &Reply) -> anyhow::Result<T> {
     let other = || format!("{node} did not answer as a node does");
     if reply.status.is_success() {
         return serde_json::from_slice(&reply.body).with_context(other);
@@ -73,6 +74,10 @@ pub(crate) fn understood<T: DeserializeOwned>(node: &SocketAddr, reply: &Reply) 
     let refusal = format!("{node} refused: {detail}");
     if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&reply.status) {
         return Err(Denied::Token(refusal).into());
+    }
+    // What was asked makes no sense: a URL, a site, an expression.
+    if [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY].contains(&reply.status) {
+        return Err(usage!("{refusal}"));
     }
     anyhow::bail!(refusal)
 }
@@ -103,11 +108,8 @@ pub(crate) async fn send_patiently(
     let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
     let authority = uri.authority().with_context(|| format!("{url} names no host"))?.clone();
     anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is spoken here");
-    let host = authority.host().trim_matches(['[', ']']).to_owned();
-    // Browsers take every name below localhost for this machine; so do we.
-    let host = if host.ends_with(".localhost") { "127.0.0.1".to_owned() } else { host };
     let exchange = async {
-        let socket = TcpStream::connect((host.as_str(), authority.port_u16().unwrap_or(80))).await;
+        let socket = connect(&authority).await;
         let socket = socket.map_err(|error| Denied::Unreachable(format!("{url} cannot be reached: {error}")))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
         let connection = tokio::spawn(connection);
@@ -134,19 +136,28 @@ pub(crate) async fn send_patiently(
     }
 }
 
+/// Connects to a host; its port is 80 if none is given.
+async fn connect(authority: &Authority) -> std::io::Result<TcpStream> {
+    let host = authority.host().trim_matches(['[', ']']);
+    // Browsers take every name below localhost for this machine; so do we.
+    let host = if host.ends_with(".localhost") { "127.0.0.1" } else { host };
+    TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await
+}
+
 /// Reads a stream of server-sent events, and hands each to `take` with its kind, until `take` has enough or the stream ends.
 pub(crate) async fn follow(
-    node: &SocketAddr,
+    node: &Target,
     target: &str,
     token: Option<&Secret>,
     mut take: impl FnMut(&str, &str) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let silent = || Denied::Unreachable(format!("{node} is silent"));
-    let socket = timeout(ANSWER_MAX, TcpStream::connect(node)).await.map_err(|_elapsed| silent())?;
+    let authority: Authority = node.at.to_string().parse().with_context(|| format!("{node} is no address"))?;
+    let socket = timeout(ANSWER_MAX, connect(&authority)).await.map_err(|_elapsed| silent())?;
     let socket = socket.map_err(|error| Denied::Unreachable(format!("{node} cannot be reached: {error}")))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     tokio::spawn(connection);
-    let request = Request::get(target).header("host", node.to_string());
+    let request = Request::get(target).header("host", authority.as_str());
     let request = match token {
         Some(token) => request.header("authorization", format!("Bearer {}", token.reveal())),
         None => request,

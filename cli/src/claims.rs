@@ -12,10 +12,10 @@ impl Claims {
     /// Says whether a claim holds; if not, why not.
     pub(crate) fn check(&mut self, what: &str, result: anyhow::Result<()>) {
         match result {
-            Ok(()) => println!("ok    {what}"),
+            Ok(()) => say!("ok    {what}"),
             Err(error) => {
                 self.failed += 1;
-                println!("FAIL  {what}: {error:#}");
+                say!("FAIL  {what}: {error:#}");
             }
         }
     }
@@ -23,11 +23,11 @@ impl Claims {
     /// The last line: `all` if all of them hold, else how many do not, and where to look, if there is such a place.
     pub(crate) fn conclude(&self, all: &str, failed: &str, look: Option<&std::path::Path>) -> ExitCode {
         if self.failed == 0 {
-            println!("{all}");
+            say!("{all}");
             return ExitCode::SUCCESS;
         }
         let look = look.map_or_else(String::new, |look| format!("; logs: {}", look.display()));
-        println!("{} {failed}{look}", self.failed);
+        say!("{} {failed}{look}", self.failed);
         ExitCode::FAILURE
     }
 }

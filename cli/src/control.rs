@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 use nearside_config::{ControlConfig, ListenAddress, PurgeLog};
 use nearside_control::{Control, StartError};
@@ -11,6 +10,7 @@ use nearside_control::{Control, StartError};
 use crate::diagnostics::log_to_stderr;
 use crate::port;
 use crate::signals::Signals;
+use crate::verify::Given;
 
 /// Flags of `nearside control`.
 #[derive(Debug, Args)]
@@ -29,6 +29,9 @@ pub(crate) struct ControlArgs {
 pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
     let _log = log_to_stderr()?;
     let config = configure(args)?;
+    let flags = [("listen", args.listen.is_some()), ("purge_log", args.log.is_some())];
+    let flags = flags.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
+    Given { file: args.config.clone(), flags }.accept_control(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::of_server()?;
@@ -47,7 +50,9 @@ fn configure(args: &ControlArgs) -> anyhow::Result<ControlConfig> {
     let listen = args.listen.map(|ListenAddress(address)| address).or(file.as_ref().map(|file| file.listen));
     let log = args.log.clone().or(file.as_ref().map(|file| file.log.clone()));
     let (Some(listen), Some(log)) = (listen, log) else {
-        bail!("nearside control needs a listener and a log: --listen 127.0.0.1:7080 --log FILE, or --config FILE");
+        return Err(usage!(
+            "nearside control needs a listener and a log: --listen 127.0.0.1:7080 --log FILE, or --config FILE"
+        ));
     };
     Ok(match file {
         Some(file) => ControlConfig { listen, log, ..file },

@@ -6,6 +6,7 @@ mod nodes;
 mod order;
 mod planet;
 mod tour;
+mod what;
 
 use std::process::ExitCode;
 
@@ -36,17 +37,17 @@ pub(crate) struct DemoArgs {
 /// What a demo that runs is told.
 #[derive(Debug, Subcommand)]
 enum Order {
-    /// Break something of the demo that runs: `origin`, `control`, `shield-fra`, `edge-nrt` stop; `link fra-iad` is cut;
-    /// `slow edge-fra 80ms` makes all ways to it longer
+    /// Break something of the demo that runs: `origin`, `control`, `shield-fra`, `edge nrt` stop; `link fra iad` is cut;
+    /// `slow edge-fra 80ms` makes all links of it slower
     Fail {
-        /// What
-        #[arg(value_name = "WHAT", required = true, num_args = 1..=3)]
+        /// One or more processes; `link` and two cities; or `slow`, a process or two cities, and a time
+        #[arg(value_name = "WHAT", required = true, num_args = 1..)]
         what: Vec<String>,
     },
     /// Heal what was broken, or all
     Heal {
-        /// What; all if it is left out
-        #[arg(value_name = "WHAT", num_args = 0..=2)]
+        /// The same words as were said to `fail`; all if they are left out
+        #[arg(value_name = "WHAT", num_args = 0..)]
         what: Vec<String>,
     },
     /// Say what is broken
@@ -94,25 +95,23 @@ async fn play(check: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn print_table(fleet: &Fleet) {
-    println!("{:<12} {:<14} {:<30} shield", "node", "city", "url");
+    say!("{:<12} {:<14} {:<30} shield", "node", "city", "url");
     for node in &NODES {
-        println!("{:<12} {:<14} {:<30} {}", node.name, node.city, node.url(), shields_of(node));
+        say!("{:<12} {:<14} {:<30} {}", node.name, node.city, node.url(), shields_of(node));
     }
-    println!();
-    println!("Open http://127.0.0.1:7080/ in a browser: the planet. Or at a terminal:");
-    println!("  curl -sI http://gru.localhost:8000/        (the site as seen from São Paulo: who is nearest, and why)");
-    println!(
+    say!();
+    say!("Open http://127.0.0.1:7080/ in a browser: the planet. Or at a terminal:");
+    say!("  curl -sI http://gru.localhost:8000/        (the site as seen from São Paulo: who is nearest, and why)");
+    say!(
         "    cities: gru mex lax yyz dub mad los jnb bom sin icn akl; nrt.gru is one edge, origin.gru the origin, from there"
     );
-    println!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
-    println!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
-    println!(
-        "  nearside demo fail edge-nyc     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms"
-    );
-    println!("  nearside demo heal              nearside tour");
-    println!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
-    println!("Logs of all nodes: {}", fleet.folder().display());
-    println!("Ctrl-C stops everything.");
+    say!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
+    say!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
+    say!("  nearside demo fail edge-nyc     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms");
+    say!("  nearside demo heal              nearside tour");
+    say!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
+    say!("Logs of all nodes: {}", fleet.folder().display());
+    say!("Ctrl-C stops everything.");
 }
 
 fn shields_of(node: &Node) -> &'static str {

@@ -1,17 +1,16 @@
 //! `nearside explain`: what becomes of a request at a node, and why, for people.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::Args;
 use http::Method;
 use nearside_api::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 use nearside_node::Reason;
 
 use crate::admin_client::{ANSWER_MAX, Token, send_patiently, understood};
+use crate::nodes::{Control, NodeName};
 use crate::terminal::visible;
 
 /// So long a probe may take: a node waits for a place at its origin, and for its first byte.
@@ -32,9 +31,11 @@ pub(crate) struct ExplainArgs {
     /// Ask the next hop too, and judge its answer; nothing of it is stored here
     #[arg(long)]
     probe: bool,
-    /// The node's admin listener
-    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
-    node: SocketAddr,
+    /// The node: its admin listener, as an address or a URL, or its name
+    #[arg(long = "node", value_name = "NODE", default_value = "127.0.0.1:7080")]
+    node: NodeName,
+    #[command(flatten)]
+    control: Control,
     /// Print the explanation as JSON
     #[arg(long)]
     json: bool,
@@ -47,10 +48,10 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if args.reasons {
-        print!("{}", Reason::page());
+        crate::out::print(format_args!("{}", Reason::page()));
         return Ok(ExitCode::SUCCESS);
     }
-    let fields = args.fields.iter().map(|text| field(text).map_err(|problem| anyhow!("-H: {}", problem.detail)));
+    let fields = args.fields.iter().map(|text| field(text).map_err(|problem| usage!("-H: {}", problem.detail)));
     let question = Question {
         url: args.url.clone().unwrap_or_default(),
         method: args.method.clone(),
@@ -58,15 +59,18 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         probe: args.probe,
     };
     let token = args.token.read()?;
-    let url = format!("http://{}/v1/explain?{}", args.node, question.query());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let patience = if question.probe { PROBE_MAX } else { ANSWER_MAX };
-    let reply = runtime.block_on(send_patiently(Method::GET, &url, None, token.as_ref(), patience))?;
-    let explanation: Explanation = understood(&args.node, &reply)?;
+    let explanation: Explanation = runtime.block_on(async {
+        let node = args.control.find_one(&args.node, token.as_ref()).await?;
+        let url = node.url(&format!("/v1/explain?{}", question.query()));
+        let reply = send_patiently(Method::GET, &url, None, token.as_ref(), patience).await?;
+        understood(&node, &reply)
+    })?;
     if args.json {
-        println!("{}", serde_json::to_string(&explanation)?);
+        say!("{}", serde_json::to_string(&explanation)?);
     } else {
-        print!("{}", visible(&page(&question, &explanation)?));
+        crate::out::print(format_args!("{}", visible(&page(&question, &explanation)?)));
     }
     Ok(ExitCode::SUCCESS)
 }

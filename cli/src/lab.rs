@@ -62,7 +62,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
         let done = tokio::select! {
             done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(lab.fleet.folder()))),
             () = signals.stop() => {
-                eprintln!("\nstopping");
+                complain!("\nstopping");
                 Ok(ExitCode::FAILURE)
             }
         };

@@ -55,7 +55,7 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
         (Some(What::Lab(scenario)), _) => lab::run(scenario),
         (None, Some(load)) => plain(load, args),
         (None, None) => {
-            anyhow::bail!("say what to ask for: --url URL --rate N; or a scenario: `nearside loadtest --help`")
+            Err(usage!("say what to ask for: --url URL --rate N; or a scenario: `nearside loadtest --help`"))
         }
     }
 }
@@ -78,9 +78,9 @@ fn plain(load: &LoadArgs, args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        print!("{report}");
+        crate::out::print(format_args!("{report}"));
     }
     Ok(if report.answered == 0 || report.wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

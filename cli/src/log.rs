@@ -1,20 +1,23 @@
 //! `nearside log`: the requests that nodes answer, as they end.
 
-use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use nearside_api::Filter;
+use nearside_api::filter::LOG_FIELDS;
 use nearside_config::Secret;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::admin_client::{Token, follow};
+use crate::nodes::{Control, NodeName, Target, without_controls};
+use crate::out;
 use crate::terminal::visible;
 
 /// Flags of `nearside log`.
@@ -24,9 +27,11 @@ pub(crate) struct LogArgs {
     /// > >=, ~ for a text that holds another; and, or, not, parentheses; a field alone says that it is there
     #[arg(short = 'q', long = "query", value_name = "EXPRESSION", default_value = "")]
     query: String,
-    /// The node's admin listener; may repeat
-    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
-    nodes: Vec<SocketAddr>,
+    /// The node: its admin listener, as an address or a URL, or its name; of a control process all of its nodes; may repeat
+    #[arg(long = "node", value_name = "NODE", default_value = "127.0.0.1:7080")]
+    nodes: Vec<NodeName>,
+    #[command(flatten)]
+    control: Control,
     /// End after so many requests
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -38,27 +43,39 @@ pub(crate) struct LogArgs {
 }
 
 pub(crate) fn log(args: &LogArgs) -> anyhow::Result<ExitCode> {
-    Filter::parse(&args.query).map_err(|error| anyhow!("-q {:?}: {error}", args.query))?;
+    let filter = Filter::parse(&args.query).map_err(|error| usage!("-q {:?}: {error}", args.query))?;
+    filter.check(&LOG_FIELDS).map_err(|error| usage!("-q {:?}: {error}", args.query))?;
     let token = args.token.read()?.map(Arc::new);
     let json = args.json || !std::io::stdout().is_terminal();
     let left = Arc::new(AtomicU64::new(args.count.unwrap_or(u64::MAX)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let nodes = args.control.find(&args.nodes, token.as_deref()).await?;
+        let nodes = without_controls(nodes, token.as_deref()).await?;
         let mut following = JoinSet::new();
-        for node in &args.nodes {
-            following.spawn(one(*node, args.query.clone(), token.clone(), json, Arc::clone(&left)));
+        for node in nodes {
+            following.spawn(one(node, args.query.clone(), token.clone(), json, Arc::clone(&left)));
         }
         tokio::select! {
             ended = following.join_next() => ended.context("no node to follow")??,
+            () = abandoned() => Ok(()),
             interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
         }
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Until nobody reads any more: a filter may let no line through for hours.
+async fn abandoned() {
+    const LOOK_EVERY: Duration = Duration::from_millis(250);
+    while !out::is_abandoned() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Follows one node until enough was printed, whoever printed it.
 async fn one(
-    node: SocketAddr,
+    node: Target,
     query: String,
     token: Option<Arc<Secret>>,
     json: bool,
@@ -69,7 +86,7 @@ async fn one(
     follow(&node, &target, token.as_deref(), |kind, data| match kind {
         "requests" => print(data, json, &left),
         "missed" => {
-            eprintln!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
+            complain!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
             ControlFlow::Continue(())
         }
         _ => ControlFlow::Continue(()),
@@ -79,13 +96,16 @@ async fn one(
 
 /// Prints a batch of lines; breaks off once nobody reads them, or there were enough.
 fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
-    let mut out = std::io::stdout().lock();
     for line in lines.lines() {
         // Another node's lines may have been the last ones.
         let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let Ok(before) = one_less else { return ControlFlow::Break(()) };
-        let printed = if json { writeln!(out, "{line}") } else { writeln!(out, "{}", visible(&pretty(line))) };
-        if printed.is_err() || before == 1 {
+        if json {
+            say!("{line}");
+        } else {
+            say!("{}", visible(&pretty(line)));
+        }
+        if !out::is_open() || before == 1 {
             return ControlFlow::Break(());
         }
     }

@@ -3,20 +3,23 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 69 node unreachable, 75 not all nodes in time, 77 token refused, 78
 //! configuration invalid.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the program: it talks to people")]
+#[macro_use]
+mod out;
+#[macro_use]
+mod exit;
 
 mod admin_client;
 mod claims;
 mod control;
 mod demo;
 mod diagnostics;
-mod exit;
 mod explain;
 mod fleet;
 mod lab;
 mod loadtest;
 mod log;
 mod node;
+mod nodes;
 mod port;
 mod proc;
 mod purge;
@@ -24,6 +27,7 @@ mod signals;
 mod terminal;
 mod tools;
 mod top;
+mod verify;
 mod wan_sim;
 
 use std::process::ExitCode;
@@ -100,8 +104,8 @@ fn main() -> ExitCode {
         Command::Completions(args) => tools::completions(&args),
         Command::Man => tools::man(),
     };
-    match done {
+    out::finish(match done {
         Ok(code) => code,
         Err(error) => exit::report(&error),
-    }
+    })
 }

@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use nearside_config::{
     AccessLog, ByteSize, Cache, Config, Fallback, Follows, Limits, ListenAddress, LogFormat, LogSink, NodeId,
     OriginLimits, Public, PublicUrl, Role, Secret, Site, Span, Timeouts, TlsListener, Traces, Upstream, default_id,
 };
-use nearside_geo::City;
+use nearside_geo::{City, Place};
 use nearside_node::{Clock, Node, StartError, Stopped};
 
 use crate::diagnostics::log_to_stderr;
 use crate::port;
 use crate::signals::Signals;
+use crate::verify::Given;
 
 /// What both roles take.
 #[derive(Debug, Args)]
@@ -53,9 +54,13 @@ struct NodeArgs {
     /// The node's name in Cache-Status, Via and logs
     #[arg(long, value_name = "NAME")]
     id: Option<NodeId>,
-    /// Where the node stands, for people
+    /// The city where the node stands: one of the larger ones, by its English name or the code of its airport; for any other name
+    /// give --coordinates, too
     #[arg(long, value_name = "NAME")]
     city: Option<String>,
+    /// Where that is, in degrees: "49.45,11.08"
+    #[arg(long, value_name = "LATITUDE,LONGITUDE", value_parser = place, allow_hyphen_values = true)]
+    coordinates: Option<Place>,
     /// Access log on standard output: json, pretty, combined or off
     #[arg(long, value_name = "FORMAT")]
     access_log: Option<LogFormat>,
@@ -97,35 +102,55 @@ const SECRET_VARIABLE: &str = "NEARSIDE_SHIELD_SECRET";
 
 pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
     let secret = secret(args.secret_file.as_ref())?;
-    let file = file(&args.node, "edge")?;
+    let file = file(&args.node, "edge", !args.shield.is_empty())?;
+    let mut given = args.node.given();
+    if !args.shield.is_empty() {
+        given.flags.push("shields");
+    }
     let role = match file.as_ref().map(|config| &config.role) {
         Some(Role::Edge { shields, secret: known, fallback }) => Role::Edge {
             shields: if args.shield.is_empty() { shields.clone() } else { args.shield },
             secret: secret.or_else(|| known.clone()),
             fallback: *fallback,
         },
-        Some(Role::Shield { .. }) => bail!("this configuration is a shield's: run nearside shield with it"),
+        Some(Role::Shield { .. }) => {
+            return Err(usage!("this configuration is a shield's: run nearside shield with it"));
+        }
         None => Role::Edge { shields: args.shield, secret, fallback: Fallback::default() },
     };
     let mut config = configure(args.node, file, role)?;
     config.public.url = args.public_url.or(config.public.url);
-    serve(config, nearside_edge::start)
+    spare_origins(&mut config);
+    serve(config, &given, nearside_edge::start)
+}
+
+/// Has an edge that knows shields and no origin ask shields only.
+fn spare_origins(config: &mut Config) {
+    if let Role::Edge { shields, fallback, .. } = &mut config.role
+        && !shields.is_empty()
+        && config.sites.iter().all(|site| site.origins.is_empty())
+    {
+        *fallback = Fallback::None;
+    }
 }
 
 pub(crate) fn shield(args: ShieldArgs) -> anyhow::Result<ExitCode> {
     let secret = secret(args.secret_file.as_ref())?;
-    let file = file(&args.node, "shield")?;
+    let file = file(&args.node, "shield", false)?;
+    let given = args.node.given();
     let role = match file.as_ref().map(|config| &config.role) {
         _ if args.open => Role::Shield { secret: None },
         Some(Role::Shield { secret: known }) => Role::Shield { secret: secret.or_else(|| known.clone()) },
-        Some(Role::Edge { .. }) => bail!("this configuration is an edge's: run nearside edge with it"),
-        None if secret.is_none() => bail!(
-            "a shield must know its edges: give it --secret-file FILE or {SECRET_VARIABLE}, the same as the edges, \
-             or --open to serve anyone who can reach it"
-        ),
+        Some(Role::Edge { .. }) => return Err(usage!("this configuration is an edge's: run nearside edge with it")),
+        None if secret.is_none() => {
+            return Err(usage!(
+                "a shield must know its edges: give it --secret-file FILE or {SECRET_VARIABLE}, the same as the edges, \
+                 or --open to serve anyone who can reach it"
+            ));
+        }
         None => Role::Shield { secret },
     };
-    serve(configure(args.node, file, role)?, nearside_shield::start)
+    serve(configure(args.node, file, role)?, &given, nearside_shield::start)
 }
 
 fn secret(file: Option<&PathBuf>) -> anyhow::Result<Option<Secret>> {
@@ -137,13 +162,40 @@ fn secret(file: Option<&PathBuf>) -> anyhow::Result<Option<Secret>> {
     found.map(Some).map_err(|error| anyhow::anyhow!("the shields' secret: expected {error}"))
 }
 
-fn file(args: &NodeArgs, role: &str) -> anyhow::Result<Option<Config>> {
+impl NodeArgs {
+    /// The file, and which of its keys other flags have taken the place of.
+    fn given(&self) -> Given {
+        let flags = [
+            ("listen", !self.listen.is_empty()),
+            ("listen_tls", self.listen_tls.is_some()),
+            ("site", !self.origin.is_empty()),
+            ("admin", self.admin.is_some()),
+            ("control", !self.control.is_empty()),
+            ("cache", self.memory.is_some()),
+            ("access_log", self.access_log.is_some()),
+        ];
+        let flags = flags.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
+        Given { file: self.config.clone(), flags }
+    }
+}
+
+/// A place as it is written after a flag.
+fn place(text: &str) -> Result<Place, String> {
+    let degrees = |text: &str| text.trim().parse::<f64>().unwrap_or(f64::NAN);
+    let (latitude, longitude) = text.split_once(',').unwrap_or((text, ""));
+    Place::new(degrees(latitude), degrees(longitude)).map_err(|wrong| format!("expected {wrong}, as in 49.45,11.08"))
+}
+
+fn file(args: &NodeArgs, role: &str, has_shields: bool) -> anyhow::Result<Option<Config>> {
     let Some(path) = &args.config else {
-        if args.origin.is_empty() {
-            bail!("nearside {role} needs an origin: --origin http://127.0.0.1:9000, or --config FILE");
+        if args.origin.is_empty() && !has_shields {
+            let shields = if role == "edge" { " or shields (--shield http://127.0.0.1:8090)" } else { "" };
+            return Err(usage!(
+                "nearside {role} needs an origin: --origin http://127.0.0.1:9000{shields}, or --config FILE"
+            ));
         }
         if args.listen.is_empty() && args.listen_tls.is_none() {
-            bail!("nearside {role} needs a listener: --listen 127.0.0.1:8080, or --config FILE");
+            return Err(usage!("nearside {role} needs a listener: --listen 127.0.0.1:8080, or --config FILE"));
         }
         return Ok(None);
     };
@@ -155,7 +207,9 @@ fn origins(sites: &mut Vec<Site>, origins: Vec<Upstream>) -> anyhow::Result<()> 
     match &mut sites[..] {
         [] => sites.push(Site::new("default", vec![nearside_config::HostPattern::Any], origins)),
         [only] => only.origins = origins,
-        several => bail!("--origin: the file has {} sites; give each its origins there", several.len()),
+        several => {
+            return Err(usage!("--origin: the file has {} sites; give each its origins there", several.len()));
+        }
     }
     Ok(())
 }
@@ -188,7 +242,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
             sites: Vec::new(),
         },
     };
-    if !args.origin.is_empty() {
+    if !args.origin.is_empty() || config.sites.is_empty() {
         origins(&mut config.sites, args.origin)?;
     }
     if !args.listen.is_empty() {
@@ -199,7 +253,7 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
     }
     if let Some(ByteSize(bytes)) = args.memory {
         if bytes < 1 << 20 {
-            bail!("--memory {bytes}B is too small: give it at least 1MiB");
+            return Err(usage!("--memory {bytes}B is too small: give it at least 1MiB"));
         }
         config.cache = Cache { variants_max: config.cache.variants_max, ..Cache::of(bytes) };
     }
@@ -209,25 +263,45 @@ fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result
     config.admin = args.admin.map(|ListenAddress(address)| address).or(config.admin);
     if !args.control.is_empty() {
         if let Some(address) = args.control.iter().find(|address| address.tls) {
-            bail!("--control {address}: the control process is spoken to in clear: http://");
+            return Err(usage!("--control {address}: the control process is spoken to in clear: http://"));
         }
         let known = config.control.take();
         let secret = known.and_then(|known| known.secret);
         config.control = Some(Follows { addresses: args.control, secret, lag_max: Follows::LAG_MAX });
     }
     config.threads = args.threads.map_or(config.threads, usize::from);
-    if let Some(city) = args.city {
-        config.place = nearside_geo::city(&city).map(City::place).or(config.place);
-        config.city = Some(city);
-    }
+    locate(&mut config, args.city, args.coordinates)?;
     config.id = args.id.unwrap_or(config.id);
     config.timeouts.drain = args.drain.map_or(config.timeouts.drain, |Span(span)| span);
     Ok(config)
 }
 
+/// Says where a node stands. A city that is not known by name has to have degrees.
+fn locate(config: &mut Config, city: Option<String>, coordinates: Option<Place>) -> anyhow::Result<()> {
+    let Some(city) = city else {
+        config.place = coordinates.or(config.place);
+        return Ok(());
+    };
+    let known = nearside_geo::city(&city).map(City::place);
+    if known.is_none() && coordinates.or(config.place).is_none() {
+        let hint = nearside_geo::city_hint(&city);
+        return Err(usage!(
+            "--city: there is no known city {city:?}: {hint} For any other place add --coordinates LATITUDE,LONGITUDE"
+        ));
+    }
+    config.place = coordinates.or(known).or(config.place);
+    config.city = Some(city);
+    Ok(())
+}
+
 /// Starts a node and waits for the signal that ends it.
-fn serve(config: Config, start: fn(Config, Clock) -> Result<Node, StartError>) -> anyhow::Result<ExitCode> {
+fn serve(
+    config: Config,
+    given: &Given,
+    start: fn(Config, Clock) -> Result<Node, StartError>,
+) -> anyhow::Result<ExitCode> {
     let _log = log_to_stderr()?;
+    given.accept_node(&config)?;
     let (role, id) = (config.role.name(), config.id.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _inside = runtime.enter();
@@ -289,6 +363,8 @@ mod tests {
         sites[0].origins.clear();
         origins(&mut sites, given()).unwrap();
         assert_eq!((sites[0].canonical_host.as_deref(), &sites[0].origins), (Some("www.example.org"), &given()));
+        assert!(place("49.45, 11.08").is_ok() && place("-33.9,18.4").is_ok());
+        assert!(place("49.45").is_err() && place("north,east").is_err() && place("91,0").is_err());
         sites.push(sites[0].clone());
         let error = origins(&mut sites, given()).unwrap_err().to_string();
         assert!(error.contains("--origin") && error.contains("2 sites"), "{error}");

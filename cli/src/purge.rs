@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Token, send_with, understood};
 use crate::exit;
+use crate::nodes::{Control, NodeName, Target};
 
 /// Flags of `nearside purge`.
 #[derive(Debug, Args)]
@@ -42,18 +42,24 @@ pub(crate) struct PurgeArgs {
     /// Of this site only
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
-    /// The node's admin listener; may repeat: shields first, then edges
-    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
-    nodes: Vec<SocketAddr>,
+    /// The node: its admin listener, as an address or a URL, or its name; a control process purges from all of its nodes; may repeat:
+    /// shields first, then edges
+    #[arg(long = "node", value_name = "NODE", default_value = "127.0.0.1:7080")]
+    nodes: Vec<NodeName>,
+    #[command(flatten)]
+    control: Control,
     /// Only stale from now on: validated before it is used, or served as the stale rules allow
     #[arg(long, conflicts_with = "erase")]
     soft: bool,
     /// Gone from memory before it is acknowledged
     #[arg(long)]
     erase: bool,
-    /// Wait until all nodes have applied it; exits 75 if they have not in time
-    #[arg(long)]
+    /// Wait until all nodes have applied it, and exit 75 if they have not in time; this is the default
+    #[arg(long, overrides_with = "no_wait")]
     wait: bool,
+    /// Only have it accepted: exits 0 whatever nodes have applied it by then
+    #[arg(long, overrides_with = "wait")]
+    no_wait: bool,
     /// How long to wait
     #[arg(long, value_name = "TIME", default_value = "2s")]
     timeout: Span,
@@ -67,8 +73,17 @@ pub(crate) struct PurgeArgs {
     token: Token,
 }
 
+impl PurgeArgs {
+    /// Whether it is waited for all nodes. Of two flags the last counts.
+    fn waits(&self) -> bool {
+        self.wait || !self.no_wait
+    }
+}
+
 /// So often it is asked who has done it.
 const LOOK_AGAIN: Duration = Duration::from_millis(30);
+/// A node or control process counts for so long at most.
+const COUNT_MAX: Duration = Duration::from_secs(60);
 /// Things in one order; more are sent as several.
 const TARGETS_MAX: usize = nearside_api::order::TARGETS_MAX;
 
@@ -76,32 +91,36 @@ pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
     let orders = orders(args)?;
     let token = args.token.read()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut is_complete = true;
-    for order in orders {
-        let body = serde_json::to_string(&order)?;
-        for node in &args.nodes {
-            is_complete &= runtime.block_on(give(args, node, &body, token.as_ref()))?;
+    let is_complete = runtime.block_on(async {
+        let nodes = args.control.find(&args.nodes, token.as_ref()).await?;
+        let mut is_complete = true;
+        for order in orders {
+            let body = serde_json::to_string(&order)?;
+            for node in &nodes {
+                is_complete &= give(args, node, &body, token.as_ref()).await?;
+            }
         }
-    }
-    Ok(if is_complete || !args.wait { ExitCode::SUCCESS } else { ExitCode::from(exit::TIMED_OUT) })
+        anyhow::Ok(is_complete)
+    })?;
+    Ok(if is_complete || !args.waits() { ExitCode::SUCCESS } else { ExitCode::from(exit::TIMED_OUT) })
 }
 
 /// Gives an order to a node, or to a control process, and prints each receipt as it comes; whether all that were waited for
 /// have come.
-async fn give(args: &PurgeArgs, node: &SocketAddr, body: &str, token: Option<&Secret>) -> anyhow::Result<bool> {
+async fn give(args: &PurgeArgs, node: &Target, body: &str, token: Option<&Secret>) -> anyhow::Result<bool> {
     let begin = Instant::now();
-    let url = format!("http://{node}/v1/purge");
+    let url = node.url("/v1/purge");
     let reply = send_with(Method::POST, &url, Some(body.to_owned()), token).await?;
     let mut receipt: Receipt = understood(node, &reply)?;
     let mut printed = BTreeSet::new();
-    while args.wait && !receipt.is_complete() && begin.elapsed() < args.timeout.0 {
+    while args.waits() && !receipt.is_complete() && begin.elapsed() < args.timeout.0 {
         print_done(args, &receipt, &mut printed);
         sleep(LOOK_AGAIN).await;
         let reply = send_with(Method::GET, &format!("{url}/{}", receipt.id), None, token).await?;
         receipt = understood(node, &reply)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&receipt)?);
+        say!("{}", serde_json::to_string(&receipt)?);
     } else {
         print_done(args, &receipt, &mut printed);
         receipt.nodes.iter().filter(|node| !printed.contains(&node.id)).for_each(print);
@@ -124,7 +143,8 @@ fn orders(args: &PurgeArgs) -> anyhow::Result<Vec<Order>> {
         dry_run: args.dry_run,
         // What is waited for is asked for, so that it can be printed as it comes. A dry run is nothing else.
         wait: if args.dry_run { Wait::Applied } else { Wait::None },
-        timeout: nearside_api::order::Timeout(args.timeout.0),
+        // Longer than that a node keeps nobody waiting, for whom it counts.
+        timeout: nearside_api::order::Timeout(args.timeout.0.min(COUNT_MAX)),
         ..Order::default()
     };
     let mut orders: Vec<_> = named
@@ -193,5 +213,5 @@ fn print(node: &NodeReceipt) {
         0 => String::new(),
         fills => format!(", {fills} fenced"),
     };
-    println!("{:<12} {:<11} {} matched{fenced}, {:.1} ms", node.id, node.state.as_str(), node.matched, node.ms);
+    say!("{:<12} {:<11} {} matched{fenced}, {:.1} ms", node.id, node.state.as_str(), node.matched, node.ms);
 }

@@ -1,6 +1,5 @@
 //! The smaller subcommands.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,13 +7,15 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use http::Method;
 use nearside_api::listen;
-use nearside_config::ListenAddress;
+use nearside_config::lint::{self, Names};
+use nearside_config::{ConfigError, Flaw, ListenAddress};
 use nearside_origin_sim::OriginSim;
 
-use crate::admin_client::send_now;
+use crate::admin_client::{Token, send};
 use crate::diagnostics::log_to_stderr;
-use crate::port;
+use crate::nodes::{Control, NodeName};
 use crate::signals::Signals;
+use crate::{out, port, verify};
 
 /// Flags of `nearside origin-sim`.
 #[derive(Debug, Args)]
@@ -55,41 +56,67 @@ pub(crate) struct CheckArgs {
     /// The configuration of an edge, a shield, a control process or a simulated WAN
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Look at the text alone, not at what this machine has: files that are named, memory, names of next hops
+    #[arg(long)]
+    text_only: bool,
 }
 
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let accept = |flaws: Vec<Flaw>| {
+        if flaws.is_empty() { Ok(()) } else { Err(ConfigError::of_flaws(&args.file, flaws)) }
+    };
     if nearside_config::is_control(&args.file) {
         let config = nearside_config::load_control(&args.file)?;
-        println!("{}: ok (control, {})", args.file.display(), config.listen);
+        accept(match args.text_only {
+            true => lint::control_flaws(&config, Names::Literal),
+            false => verify::control(&config, &args.file),
+        })?;
+        say!("{}: ok (control, {})", args.file.display(), config.listen);
         return Ok(ExitCode::SUCCESS);
     }
     if nearside_config::is_wan(&args.file) {
         let config = nearside_config::load_wan(&args.file)?;
+        accept(lint::wan_flaws(&config))?;
         let (places, links) = (config.places.len(), config.links.len());
-        println!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
+        say!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
         return Ok(ExitCode::SUCCESS);
     }
     let config = nearside_config::load(&args.file)?;
-    println!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
+    accept(match args.text_only {
+        true => lint::node_flaws(&config, Names::Literal),
+        false => verify::node(&config, &args.file),
+    })?;
+    say!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Flags of `nearside status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// The node's admin listener
-    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
-    node: SocketAddr,
+    /// The node: its admin listener, as an address or a URL, or its name
+    #[arg(long = "node", value_name = "NODE", default_value = "127.0.0.1:7080")]
+    node: NodeName,
+    #[command(flatten)]
+    control: Control,
+    #[command(flatten)]
+    token: Token,
 }
 
 /// Exits 0 if the node is ready: the health check of containers.
 pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let reply = send_now(Method::GET, &format!("http://{}/readyz", args.node), None)?;
+    // Health needs no token; only the look-up of a name may.
+    let token = if matches!(args.node, NodeName::Called(_)) { args.token.read()? } else { None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (node, reply) = runtime.block_on(async {
+        let node = args.control.find_one(&args.node, token.as_ref()).await?;
+        let reply = send(Method::GET, &node.url("/readyz"), None).await?;
+        anyhow::Ok((node, reply))
+    })?;
     if !reply.status.is_success() {
-        println!("{} is not ready: {}", args.node, reply.status);
+        say!("{node} is not ready: {}", reply.status);
         return Ok(ExitCode::FAILURE);
     }
-    println!("{} is ready", args.node);
+    say!("{node} is ready");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,13 +130,16 @@ pub(crate) struct CompletionsArgs {
 
 #[expect(clippy::unnecessary_wraps, reason = "all subcommands have one shape")]
 pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut crate::Cli::command(), "nearside", &mut std::io::stdout());
+    // It would panic where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut crate::Cli::command(), "nearside", &mut script);
+    out::print(format_args!("{}", String::from_utf8_lossy(&script)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn man() -> anyhow::Result<ExitCode> {
     let mut page = Vec::new();
     clap_mangen::Man::new(crate::Cli::command()).render(&mut page)?;
-    std::io::stdout().write_all(&page)?;
+    out::print(format_args!("{}", String::from_utf8_lossy(&page)));
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,6 @@ mod screen;
 mod view;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +17,8 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Token, follow, send_with};
+use crate::admin_client::{Token, follow, send};
+use crate::nodes::{Control, NodeName, Target, about, without_controls};
 use sample::Sample;
 use view::{Seen, Table, tables};
 
@@ -28,9 +28,11 @@ const KEYS_MAX: usize = 10_000;
 /// Flags of `nearside top`.
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
-    /// The node's admin listener; may repeat
-    #[arg(long = "node", value_name = "ADDR", default_value = "127.0.0.1:7080")]
-    nodes: Vec<SocketAddr>,
+    /// The node: its admin listener, as an address or a URL, or its name; of a control process all of its nodes; may repeat
+    #[arg(long = "node", value_name = "NODE", default_value = "127.0.0.1:7080")]
+    nodes: Vec<NodeName>,
+    #[command(flatten)]
+    control: Control,
     /// How often to look
     #[arg(long, value_name = "TIME", default_value = "1s")]
     interval: Span,
@@ -46,7 +48,10 @@ pub(crate) fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let interval = args.interval.0.max(Duration::from_millis(100));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut watch = Watch::start(&args.nodes, token).await?;
+        let nodes = args.control.find(&args.nodes, token.as_deref()).await?;
+        // A control process answers no requests: what its nodes do is looked at.
+        let nodes = without_controls(nodes, token.as_deref()).await?;
+        let mut watch = Watch::start(nodes, token).await?;
         if args.once {
             sleep(interval).await;
             watch.look().await.iter().for_each(print);
@@ -68,11 +73,11 @@ fn print(table: &Table) {
         let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    println!("{}\n  {}", table.title, line(&mut table.columns.iter().copied()));
+    say!("{}\n  {}", table.title, line(&mut table.columns.iter().copied()));
     for row in &table.rows {
-        println!("  {}", line(&mut row.iter().map(String::as_str)));
+        say!("  {}", line(&mut row.iter().map(String::as_str)));
     }
-    println!();
+    say!();
 }
 
 /// What is watched, and what was counted when it was last looked at.
@@ -85,7 +90,7 @@ pub(crate) struct Watch {
 }
 
 struct Node {
-    address: SocketAddr,
+    target: Target,
     name: String,
     last: Option<Sample>,
 }
@@ -101,18 +106,16 @@ impl Drop for Following {
 
 impl Watch {
     /// Begins to count. All nodes have to answer now.
-    async fn start(addresses: &[SocketAddr], token: Option<Arc<Secret>>) -> anyhow::Result<Self> {
+    async fn start(targets: Vec<Target>, token: Option<Arc<Secret>>) -> anyhow::Result<Self> {
         let keys = Arc::new(Mutex::new(HashMap::new()));
         let mut nodes = Vec::new();
         let mut following = Vec::new();
-        for address in addresses {
-            let url = format!("http://{address}/v1/version");
-            let reply = send_with(Method::GET, &url, None, token.as_deref()).await?;
-            let about: Value = crate::admin_client::understood(address, &reply)?;
-            let name = about.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-            nodes.push(Node { address: *address, name, last: scrape(*address).await });
-            let counting = count_keys(*address, token.clone(), Arc::clone(&keys));
+        for target in targets {
+            let name = about(&target, token.as_deref()).await?.id;
+            let counting = count_keys(target.clone(), token.clone(), Arc::clone(&keys));
             following.push(Following(tokio::spawn(counting).abort_handle()));
+            let last = scrape(&target).await;
+            nodes.push(Node { target, name, last });
         }
         Ok(Self { nodes, keys, looked: Instant::now(), _following: following })
     }
@@ -121,8 +124,8 @@ impl Watch {
     pub(crate) async fn look(&mut self) -> Vec<Table> {
         let mut scraping = JoinSet::new();
         for (place, node) in self.nodes.iter().enumerate() {
-            let address = node.address;
-            scraping.spawn(async move { (place, scrape(address).await) });
+            let target = node.target.clone();
+            scraping.spawn(async move { (place, scrape(&target).await) });
         }
         let mut scraped: Vec<Option<Sample>> = self.nodes.iter().map(|_| None).collect();
         while let Some(Ok((place, sample))) = scraping.join_next().await {
@@ -152,13 +155,13 @@ impl Watch {
 }
 
 /// What a node counts now; nothing if it does not answer.
-async fn scrape(address: SocketAddr) -> Option<Sample> {
-    let reply = send_with(Method::GET, &format!("http://{address}/metrics"), None, None).await.ok()?;
+async fn scrape(target: &Target) -> Option<Sample> {
+    let reply = send(Method::GET, &target.url("/metrics"), None).await.ok()?;
     reply.status.is_success().then(|| Sample::parse(&String::from_utf8_lossy(&reply.body)))
 }
 
 /// Counts the URLs that a node is asked for. A node that was lost is tried again.
-async fn count_keys(node: SocketAddr, token: Option<Arc<Secret>>, keys: Arc<Mutex<HashMap<String, u64>>>) {
+async fn count_keys(node: Target, token: Option<Arc<Secret>>, keys: Arc<Mutex<HashMap<String, u64>>>) {
     const AGAIN: Duration = Duration::from_secs(1);
     loop {
         let count = |kind: &str, data: &str| {
@@ -174,7 +177,7 @@ async fn count_keys(node: SocketAddr, token: Option<Arc<Secret>>, keys: Arc<Mute
             }
             ControlFlow::Continue(())
         };
-        // A control process has no log, and a token may not be good for it: then there are no URLs to show.
+        // A token may not be good for it: then there are no URLs to show.
         let _ = follow(&node, "/v1/log?q=", token.as_deref(), count).await;
         sleep(AGAIN).await;
     }

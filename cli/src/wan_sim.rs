@@ -9,6 +9,7 @@ use nearside_wan_sim::WanSim;
 
 use crate::diagnostics::log_to_stderr;
 use crate::signals::Signals;
+use crate::verify::Given;
 
 /// Flags of `nearside wan-sim`.
 #[derive(Debug, Args)]
@@ -21,6 +22,7 @@ pub(crate) struct WanSimArgs {
 pub(crate) fn wan_sim(args: &WanSimArgs) -> anyhow::Result<ExitCode> {
     let _log = log_to_stderr()?;
     let config = nearside_config::load_wan(&args.config)?;
+    Given { file: Some(args.config.clone()), flags: Vec::new() }.accept_wan(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::of_server()?;

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use nearside_geo::City;
+use nearside_geo::{City, Place};
 use toml::de::DeTable;
 
 use crate::model::{
     AccessLog, Cache, Config, ConfigFile, Fallback, Limits, LogSink, OriginLimits, Public, Role, Timeouts, TlsListener,
     Traces, default_id,
 };
-use crate::problem::{ConfigError, Problem};
+use crate::problem::ConfigError;
 use crate::section::{Findings, Section};
 use crate::values::{ByteSize, ListenAddress, Secret, Span, Upstream, ValueError};
 
@@ -51,13 +51,10 @@ pub fn parse(path: &str, text: String) -> Result<Config, ConfigError> {
 fn parse_with<T>(path: &str, text: String, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, ConfigError> {
     let findings = Findings::default();
     let config = decode_with(&text, &findings, read);
-    let mut problems = findings.problems.into_inner();
+    let problems = findings.into_problems();
     match config {
         Some(config) if problems.is_empty() => Ok(config),
-        _ => {
-            problems.sort_by_key(|problem| problem.span.start);
-            Err(ConfigError::Invalid { path: path.to_owned(), text, problems })
-        }
+        _ => Err(ConfigError::Invalid { path: path.to_owned(), text, problems }),
     }
 }
 
@@ -67,7 +64,7 @@ fn decode_with<T>(text: &str, findings: &Findings, read: impl FnOnce(&Section<'_
     for error in &errors {
         let span = error.span().unwrap_or(0..text.len().min(1));
         let title = "this is not TOML".to_owned();
-        findings.problems.borrow_mut().push(Problem { span, title, label: error.message().to_owned(), help: None });
+        findings.report(span, title, error.message().to_owned(), None);
     }
     if !errors.is_empty() {
         return None;
@@ -89,39 +86,54 @@ impl FromStr for RoleName {
         match text {
             "edge" => Ok(Self::Edge),
             "shield" => Ok(Self::Shield),
-            _ => Err(ValueError("\"edge\" or \"shield\"".to_owned())),
+            "control" | "wan-sim" => {
+                Err(ValueError(format!("\"edge\" or \"shield\"; this file is for `nearside {text}`")))
+            }
+            _ => Err(ValueError("\"edge\" or \"shield\" (or \"control\" or \"wan-sim\", for these)".to_owned())),
         }
     }
 }
 
 fn config(root: &Section<'_>) -> Option<Config> {
     let name: Option<RoleName> = root.required("role", "write role = \"edge\" or role = \"shield\"");
-    let (role, shield_names) = role(root, name);
+    if name.is_none() {
+        // Which keys there are depends on the role.
+        root.ignore_unknown();
+        if root.has("role") {
+            return None;
+        }
+    }
+    let (mut role, shield_names, rule) = role(root, name);
     let id = root.get("id").unwrap_or_else(|| default_id(role.name()));
     let listen = root.list("listen").into_iter().map(|ListenAddress(address)| address).collect::<Vec<_>>();
     let listen_tls: Vec<_> = root.sections("listen_tls").iter().filter_map(tls_listener).collect();
-    if listen.is_empty() && listen_tls.is_empty() {
-        root.object(
-            "listen",
+    if root.is_void("listen") && root.is_void("listen_tls") {
+        root.all_absent(
+            &["listen", "listen_tls"],
             "there is no listener",
             "clients cannot reach it",
             "add listen = [\"127.0.0.1:8080\"] or a [[listen_tls]] table",
         );
     }
-    let sites = site::sites(root);
-    let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
-    let city: Option<String> = root.get("city");
+    let sites = site::sites(root, rule);
+    if let Role::Edge { fallback, .. } = &mut role
+        && sites.iter().all(|site| site.origins.is_empty())
+    {
+        *fallback = Fallback::None;
+    }
+    let names: Option<Vec<_>> = root.is_sound("site").then(|| sites.iter().map(|site| site.name.as_str()).collect());
+    let (city, place) = location(root);
     let config = Config {
         role,
         id,
-        place: root.get("coordinates").or_else(|| city.as_deref().and_then(nearside_geo::city).map(City::place)),
+        place,
         city,
-        public: if name == Some(RoleName::Edge) { public(root) } else { Public::default() },
+        public: if name != Some(RoleName::Shield) { public(root) } else { Public::default() },
         threads: small(root.number("threads", 1, 1..=256)),
         listen,
         listen_tls,
         admin: root.get("admin").map(|ListenAddress(address)| address),
-        tokens: token::tokens(root, Some(&names)),
+        tokens: token::tokens(root, names.as_deref()),
         control: control::follows(root),
         purge_from: root.list("purge_from"),
         shield_names,
@@ -157,7 +169,8 @@ fn shield_names(section: &Section<'_>, shields: &[Upstream]) -> Vec<String> {
     let names: Vec<String> = section.list("names");
     let has_twins =
         names.iter().enumerate().any(|(place, name)| names.iter().skip(place + 1).any(|other| other == name));
-    if !names.is_empty() && (names.len() != shields.len() || has_twins) {
+    let are_read = section.is_sound("names") && section.is_sound("addresses");
+    if !names.is_empty() && are_read && (names.len() != shields.len() || has_twins) {
         section.object(
             "names",
             "each shield needs a name of its own",
@@ -168,14 +181,37 @@ fn shield_names(section: &Section<'_>, shields: &[Upstream]) -> Vec<String> {
     names
 }
 
-fn role(root: &Section<'_>, name: Option<RoleName>) -> (Role, Vec<String>) {
+/// The city where something stands, and its degrees: those of the city, if no others are given.
+fn location(section: &Section<'_>) -> (Option<String>, Option<Place>) {
+    let city: Option<String> = section.get("city");
+    let known = city.as_deref().and_then(nearside_geo::city).map(City::place);
+    if let Some(name) = city.as_deref().filter(|_| known.is_none() && !section.has("coordinates")) {
+        let help = format!(
+            "{} Of any other place say where it is, too: coordinates = [LATITUDE, LONGITUDE]",
+            nearside_geo::city_hint(name)
+        );
+        section.object("city", &format!("there is no known city {name:?}"), "unknown", &help);
+    }
+    (city, section.get("coordinates").or(known))
+}
+
+/// Whether sites have to name origins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OriginsRule {
+    /// They are asked.
+    Needed,
+    /// Shields are asked, and what these cannot answer is an error.
+    Optional,
+}
+
+fn role(root: &Section<'_>, name: Option<RoleName>) -> (Role, Vec<String>, OriginsRule) {
     match name {
         Some(RoleName::Shield) => {
             let edges = root.section("edges");
             let secret: Option<Secret> = edges.get("secret");
             let open = edges.or("open", false);
-            if secret.is_none() && !open {
-                edges.object(
+            if !open && !edges.has("secret") && edges.is_sound("open") {
+                edges.absent(
                     "secret",
                     "a shield must know its edges",
                     "neither a secret nor open = true",
@@ -183,13 +219,19 @@ fn role(root: &Section<'_>, name: Option<RoleName>) -> (Role, Vec<String>) {
                      to serve anyone who can reach it",
                 );
             }
-            (Role::Shield { secret: secret.filter(|_| !open) }, Vec::new())
+            (Role::Shield { secret: secret.filter(|_| !open) }, Vec::new(), OriginsRule::Needed)
         }
         _ => {
             let shields = root.section("shields");
             let (addresses, secret) = (shields.list("addresses"), shields.get("secret"));
             let names = shield_names(&shields, &addresses);
-            (Role::Edge { shields: addresses, secret, fallback: shields.or("fallback", Fallback::default()) }, names)
+            let fallback: Option<Fallback> = shields.get("fallback");
+            let has_shields = !addresses.is_empty() || !shields.is_sound("addresses");
+            let rule = match fallback {
+                None | Some(Fallback::None) if has_shields => OriginsRule::Optional,
+                _ => OriginsRule::Needed,
+            };
+            (Role::Edge { shields: addresses, secret, fallback: fallback.unwrap_or_default() }, names, rule)
         }
     }
 }
@@ -205,12 +247,13 @@ fn tls_listener(section: &Section<'_>) -> Option<TlsListener> {
 fn cache(section: &Section<'_>) -> Cache {
     const SMALLEST: ByteSize = ByteSize(1 << 20);
     let ByteSize(memory) = section.or("memory", ByteSize(Cache::default().memory_bytes));
+    let is_known = section.is_sound("memory");
     if memory < SMALLEST.0 {
         section.object("memory", "the cache is too small", "less than 1MiB", "give it at least \"1MiB\"");
     }
     let defaults = Cache::of(memory);
     let ByteSize(object) = section.or("object_max", ByteSize(defaults.object_bytes_max));
-    if object > defaults.object_bytes_max {
+    if object > defaults.object_bytes_max && is_known {
         section.object(
             "object_max",
             "the largest object does not fit",
@@ -287,7 +330,7 @@ fn origins(section: &Section<'_>) -> OriginLimits {
         queue: small(section.number("queue", defaults.queue as u64, 0..=1_000_000)),
         queue_wait: section.or("queue_wait", Span(defaults.queue_wait)).0,
     };
-    if limits.shared_by > limits.concurrency {
+    if limits.shared_by > limits.concurrency && section.is_sound("concurrency") && section.is_sound("shared_by") {
         section.object(
             "shared_by",
             "there is less than one request for each node",

@@ -73,6 +73,14 @@ pub struct Config {
     pub sites: Vec<Site>,
 }
 
+impl Config {
+    /// The name of its city as it may stand in a header field: transliterated to ASCII.
+    #[must_use]
+    pub fn city_in_ascii(&self) -> Option<String> {
+        self.city.as_deref().map(nearside_geo::ascii_name)
+    }
+}
+
 /// What an edge has and a shield has not, and the other way round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {

@@ -7,6 +7,15 @@ use std::path::PathBuf;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, but not as anybody would want it: a node starts with a warning.
+    Warning,
+    /// It cannot work: nothing starts.
+    Error,
+}
+
 /// One thing that is wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -18,6 +27,8 @@ pub struct Problem {
     pub label: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// How bad it is.
+    pub severity: Severity,
 }
 
 /// A configuration that cannot be used. Nothing of it was applied.
@@ -46,23 +57,29 @@ impl ConfigError {
     #[must_use]
     pub fn render(&self, colours: bool) -> String {
         let Self::Invalid { path, text, problems } = self else { return format!("error: {self}\n") };
-        let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
-        let renderer = renderer.decor_style(DecorStyle::Ascii);
-        let mut shown = String::new();
-        for problem in problems {
-            shown.push_str(&renderer.render(&report(path, text, problem)));
-            shown.push_str("\n\n");
-        }
+        let mut shown = render(path, text, problems, colours);
         let count = problems.len();
         shown.push_str(&format!("{path}: {count} problem{}; nothing was applied\n", if count == 1 { "" } else { "s" }));
         shown
     }
 }
 
+/// Problems of a file for people, each with its line and excerpt.
+#[must_use]
+pub fn render(path: &str, text: &str, problems: &[Problem], colours: bool) -> String {
+    let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii);
+    problems.iter().map(|problem| renderer.render(&report(path, text, problem)) + "\n\n").collect()
+}
+
 fn report<'a>(path: &'a str, text: &'a str, problem: &'a Problem) -> Vec<Group<'a>> {
     let annotation = AnnotationKind::Primary.span(problem.span.clone()).label(&problem.label);
+    let level = match problem.severity {
+        Severity::Warning => Level::WARNING,
+        Severity::Error => Level::ERROR,
+    };
     let mut group =
-        Level::ERROR.primary_title(&problem.title).element(Snippet::source(text).path(path).annotation(annotation));
+        level.primary_title(&problem.title).element(Snippet::source(text).path(path).annotation(annotation));
     if let Some(help) = &problem.help {
         group = group.element(Level::HELP.message(help));
     }

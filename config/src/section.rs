@@ -3,37 +3,61 @@
 //! **Invariant:** every key that is in the file is either asked for, or reported as unknown when the section is
 //! dropped; every key that is asked for is noted, so that the reference files can be held to the code.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::problem::Problem;
+use crate::problem::{Problem, Severity};
 use crate::values::{ByteSize, Fraction, Secret, Span};
 
 /// What reading a file brings to light.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) problems: RefCell<Vec<Problem>>,
+    /// Those of them that follow from the absence of keys, each with the places of these. A misspelt key explains them.
+    absences: RefCell<Vec<(Vec<String>, Problem)>>,
     /// Every key that the code knows, with its path: `cache.memory`, `site[].hosts`.
     pub(crate) known: RefCell<Vec<String>>,
 }
 
 impl Findings {
     pub(crate) fn report(&self, span: Range<usize>, title: String, label: String, help: Option<String>) {
-        self.problems.borrow_mut().push(Problem { span, title, label, help });
+        self.problems.borrow_mut().push(Problem { span, title, label, help, severity: Severity::Error });
+    }
+
+    /// Drops the problems that follow from the absence of a key or table: it is there, but misspelt.
+    fn explain(&self, place: &str) {
+        let is_below = |other: &String| {
+            other.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let explained = |(absent, _): &mut (Vec<String>, Problem)| absent.iter().any(is_below);
+        for (_, problem) in self.absences.borrow_mut().extract_if(.., explained) {
+            self.problems.borrow_mut().retain(|other| *other != problem);
+        }
+    }
+
+    /// All problems, in the order of the file.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| problem.span.start);
+        problems
     }
 }
 
 /// One table, or the absence of it.
 pub(crate) struct Section<'d> {
     path: String,
+    /// The path with the places of tables in their arrays: `site[2].key`.
+    place: String,
     table: Option<&'d DeTable<'d>>,
     span: Range<usize>,
     findings: &'d Findings,
     asked: RefCell<Vec<&'static str>>,
+    /// Unknown keys are not reported.
+    is_ignored: Cell<bool>,
 }
 
 /// A value as it may stand in a file.
@@ -44,11 +68,25 @@ pub(crate) trait Value: Sized {
 
 impl<'d> Section<'d> {
     pub(crate) fn root(table: &'d Spanned<DeTable<'d>>, findings: &'d Findings) -> Self {
-        Self { path: String::new(), table: Some(table.get_ref()), span: 0..0, findings, asked: RefCell::default() }
+        Self::new(String::new(), String::new(), Some(table.get_ref()), 0..0, findings)
+    }
+
+    fn new(
+        path: String,
+        place: String,
+        table: Option<&'d DeTable<'d>>,
+        span: Range<usize>,
+        findings: &'d Findings,
+    ) -> Self {
+        Self { path, place, table, span, findings, asked: RefCell::default(), is_ignored: Cell::default() }
     }
 
     fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn place_of(&self, key: &str) -> String {
+        if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
     }
 
     fn find(&self, key: &'static str) -> Option<&'d Spanned<DeValue<'d>>> {
@@ -91,6 +129,44 @@ impl<'d> Section<'d> {
         text
     }
 
+    /// Reports what follows from the absence of a key; unless that turns out to be misspelt, which is reported instead.
+    pub(crate) fn absent(&self, key: &str, title: &str, label: &str, help: &str) {
+        self.all_absent(&[key], title, label, help);
+    }
+
+    /// The same where one of several keys would do; it is reported where the first one would stand.
+    pub(crate) fn all_absent(&self, keys: &[&str], title: &str, label: &str, help: &str) {
+        let (title, label, help) = (title.to_owned(), label.to_owned(), Some(help.to_owned()));
+        let span = keys.first().map_or_else(|| self.span.clone(), |key| self.span_of(key));
+        let problem = Problem { span, title, label, help, severity: Severity::Error };
+        self.findings.problems.borrow_mut().push(problem.clone());
+        let places = keys.iter().map(|key| self.place_of(key)).collect();
+        self.findings.absences.borrow_mut().push((places, problem));
+    }
+
+    /// Whether a key is absent, or an empty list. A key whose value is wrong is neither: that is reported, and is the cause of what
+    /// is missing then.
+    pub(crate) fn is_void(&self, key: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(key));
+        value.is_none_or(|value| value.get_ref().as_array().is_some_and(|members| members.is_empty()))
+    }
+
+    /// Whether no problem was found in the value of a key so far. What is compared with a value that cannot be read is wrong, too,
+    /// and is not worth a problem of its own.
+    pub(crate) fn is_sound(&self, key: &str) -> bool {
+        let Some(value) = self.table.and_then(|table| table.get(key)) else { return true };
+        let problems = self.findings.problems.borrow();
+        let is_wrong = |place: Range<usize>| {
+            problems.iter().any(|problem| place.start <= problem.span.start && problem.span.end <= place.end)
+        };
+        !has_place(value, &is_wrong)
+    }
+
+    /// Takes every key for known: nothing can be said about this table.
+    pub(crate) fn ignore_unknown(&self) {
+        self.is_ignored.set(true);
+    }
+
     /// Whether a key is there.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
@@ -101,12 +177,7 @@ impl<'d> Section<'d> {
         if !self.has(key) {
             let place =
                 if self.path.is_empty() { "at the top of the file".to_owned() } else { format!("in {}", self.path) };
-            self.findings.report(
-                self.span.clone(),
-                format!("`{key}` is missing {place}"),
-                "needed here".to_owned(),
-                Some(help.to_owned()),
-            );
+            self.absent(key, &format!("`{key}` is missing {place}"), "needed here", help);
         }
         self.get(key)
     }
@@ -134,7 +205,7 @@ impl<'d> Section<'d> {
             }
         });
         let span = value.map_or(0..0, Spanned::span);
-        Self { path: self.full(key), table, span, findings: self.findings, asked: RefCell::default() }
+        Self::new(self.full(key), self.place_of(key), table, span, self.findings)
     }
 
     /// The tables of an array (`[[site]]`).
@@ -144,21 +215,16 @@ impl<'d> Section<'d> {
             self.wrong(key, value, &format!("one or more [[{key}]] tables"));
             return Vec::new();
         };
-        let section = |member: &'d Spanned<DeValue<'d>>| {
+        let section = |(number, member): (usize, &'d Spanned<DeValue<'d>>)| {
             let table = member.get_ref().as_table();
             if table.is_none() {
                 self.wrong(key, member, "a table");
             }
             let path = format!("{}[]", self.full(key));
-            table.map(|table| Self {
-                path,
-                table: Some(table),
-                span: member.span(),
-                findings: self.findings,
-                asked: RefCell::default(),
-            })
+            let place = format!("{}[{number}]", self.place_of(key));
+            table.map(|table| Self::new(path, place, Some(table), member.span(), self.findings))
         };
-        members.iter().filter_map(section).collect()
+        members.iter().enumerate().filter_map(section).collect()
     }
 
     /// Where a key's value stands, or this section if it is absent.
@@ -184,9 +250,21 @@ impl<'d> Section<'d> {
     }
 }
 
+/// Whether `is_wrong` says so of a value, or of anything in it. The span of a table is that of its head.
+fn has_place(value: &Spanned<DeValue<'_>>, is_wrong: &impl Fn(Range<usize>) -> bool) -> bool {
+    is_wrong(value.span())
+        || match value.get_ref() {
+            DeValue::Array(members) => members.iter().any(|member| has_place(member, is_wrong)),
+            DeValue::Table(table) => {
+                table.iter().any(|(key, value)| is_wrong(key.span()) || has_place(value, is_wrong))
+            }
+            _ => false,
+        }
+}
+
 impl Drop for Section<'_> {
     fn drop(&mut self) {
-        let Some(table) = self.table else { return };
+        let Some(table) = self.table.filter(|_| !self.is_ignored.get()) else { return };
         let asked = self.asked.borrow();
         for key in table.keys() {
             let name = key.get_ref().as_ref();
@@ -199,7 +277,12 @@ impl Drop for Section<'_> {
                 .filter(|(distance, known)| *distance <= known.len().div_ceil(3))
                 .min();
             let help = match near {
-                Some((_, known)) => format!("did you mean `{known}`?"),
+                Some((_, known)) => {
+                    if !table.contains_key(*known) {
+                        self.findings.explain(&self.place_of(known));
+                    }
+                    format!("did you mean `{known}`?")
+                }
                 None => format!("known here: {}", asked.join(", ")),
             };
             let title = format!("`{}` is not a key", self.full(name));
@@ -262,8 +345,9 @@ impl Value for std::net::IpAddr {
 
 impl Value for &'static nearside_geo::City {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
-        let city = value.as_str().and_then(nearside_geo::city);
-        city.ok_or_else(|| "one of the larger cities, by its English name or the code of its airport".to_owned())
+        let name = value.as_str().unwrap_or_default();
+        let wanted = "one of the larger cities, by its English name or the code of its airport";
+        nearside_geo::city(name).ok_or_else(|| format!("{wanted}: {}", nearside_geo::city_hint(name)))
     }
 }
 

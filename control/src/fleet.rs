@@ -48,7 +48,8 @@ async fn follow(
     body: Result<Json<Hello>, JsonRejection>,
 ) -> Result<Response, Problem> {
     desk.nodes.admit(&fields, Scope::Admin)?;
-    let hello = understood(body)?;
+    let Hello { member, instance, at, last } = understood(body)?;
+    let hello = Hello { member: member.seen_from(client.ip()), instance, at, last };
     let id = hello.member.id.clone();
     let known = Arc::clone(&desk.known);
     // Before it is looked where it is: what is added after that is watched for.

@@ -89,6 +89,7 @@ impl Known {
                 id: node.member.id.clone(),
                 role: node.member.role.clone(),
                 city: node.member.city.clone(),
+                admin: node.member.admin.map(|admin| admin.to_string()),
                 version: node.member.version.clone(),
                 state: if node.is_alive(now) { "ready" } else { "unreachable" }.to_owned(),
                 sites: node.member.sites.iter().map(|site| site.name.clone()).collect(),

@@ -14,6 +14,7 @@ mod fleet;
 mod hooks;
 mod known;
 mod log;
+pub mod machine;
 mod metrics;
 #[cfg(feature = "nats")]
 mod nats;

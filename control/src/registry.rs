@@ -326,6 +326,7 @@ mod tests {
             sites: Vec::new(),
             place: None,
             reach: None,
+            admin: None,
         }
     }
 

@@ -30,8 +30,9 @@ use crate::known::{Known, host_of, instant};
 use crate::registry::Node;
 use decide::{Candidate, Decision, Ranked, decide};
 use measured::{Measurements, network_of};
+use world::Located;
+pub(crate) use world::World;
 pub use world::WorldError;
-use world::{Located, World};
 
 /// Light in vacuum.
 const LIGHT_KM_PER_MS: f64 = 299.79;

@@ -1,7 +1,6 @@
 //! Orders to a demo that runs: it listens on the loopback, and breaks and heals what it is told to.
 
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use axum::extract::rejection::JsonRejection;
@@ -12,12 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::Method;
-use nearside_config::Span;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::nodes::NODES;
+use super::what::{self, Fault, What};
 use crate::admin_client::send;
 use crate::exit::Denied;
 use crate::fleet::Change;
@@ -28,15 +27,6 @@ const ADDRESS: &str = "127.0.0.1:7090";
 const WAN: &str = "http://127.0.0.1:8001";
 /// Orders that may wait.
 const ORDERS_MAX: usize = 16;
-
-/// What is to be broken, or healed.
-#[derive(Debug, Clone, PartialEq)]
-enum What {
-    /// A process.
-    Node(&'static str),
-    /// A way, or all ways to a place: with how much longer it is; nothing: it is cut.
-    Way(String, Option<f64>),
-}
 
 /// Listens for orders; those about processes come out.
 pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<Change>> {
@@ -69,16 +59,14 @@ type Told = Result<Json<Value>, (StatusCode, Json<Value>)>;
 async fn told_fail(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<Value>, JsonRejection>) -> Told {
     // Only as application/json: what a page of a foreign origin may send without being asked is no order.
     let Json(body) = body.map_err(|error| refused(&error.body_text()))?;
-    let what = words(&body).parse::<What>().map_err(|error| refused(&format!("{error:#}")))?;
-    apply(&fleet, what, false).await
+    apply_all(&fleet, &words(&body), false).await
 }
 
 async fn told_heal(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<Value>, JsonRejection>) -> Told {
     let Json(body) = body.map_err(|error| refused(&error.body_text()))?;
     let words = words(&body);
     if !words.is_empty() {
-        let what = words.parse::<What>().map_err(|error| refused(&format!("{error:#}")))?;
-        return apply(&fleet, what, true).await;
+        return apply_all(&fleet, &words, true).await;
     }
     let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
     wan(Method::DELETE, "/v1/faults", None).await.map_err(failed)?;
@@ -94,8 +82,20 @@ async fn told_state(State(fleet): State<mpsc::Sender<Change>>) -> Told {
     Ok(Json(json!({ "nodes": nodes, "stopped": stopped, "wan": page })))
 }
 
+/// What an order is about, as it was written: a text, or a list of words.
 fn words(body: &Value) -> String {
-    body.get("what").and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+    match body.get("what").unwrap_or(body) {
+        Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        what => what.as_str().unwrap_or_default().trim().to_owned(),
+    }
+}
+
+/// Breaks or heals all of what was written; nothing of it if a part is not understood.
+async fn apply_all(fleet: &mpsc::Sender<Change>, words: &str, heals: bool) -> Told {
+    for what in what::read(words).map_err(|error| refused(&format!("{error:#}")))? {
+        apply(fleet, what, heals).await?;
+    }
+    told_state(State(fleet.clone())).await
 }
 
 fn refused(detail: &str) -> (StatusCode, Json<Value>) {
@@ -103,7 +103,7 @@ fn refused(detail: &str) -> (StatusCode, Json<Value>) {
     (status, Json(json!({ "type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": detail })))
 }
 
-async fn apply(fleet: &mpsc::Sender<Change>, what: What, heals: bool) -> Told {
+async fn apply(fleet: &mpsc::Sender<Change>, what: What, heals: bool) -> Result<(), (StatusCode, Json<Value>)> {
     let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
     match what {
         What::Node(name) => {
@@ -114,12 +114,16 @@ async fn apply(fleet: &mpsc::Sender<Change>, what: What, heals: bool) -> Told {
         What::Way(way, _) if heals => {
             wan(Method::DELETE, &format!("/v1/faults/{way}"), None).await.map_err(failed)?;
         }
-        What::Way(way, slower_ms) => {
+        What::Way(way, fault) => {
+            let slower_ms = match fault {
+                Fault::Cut => None,
+                Fault::Slower(ms) => Some(ms.unwrap_or(0.0)),
+            };
             let fault = json!({ "what": way, "cut": slower_ms.is_none(), "slower_ms": slower_ms.unwrap_or(0.0) });
             wan(Method::POST, "/v1/faults", Some(fault.to_string())).await.map_err(failed)?;
         }
     }
-    told_state(State(fleet.clone())).await
+    Ok(())
 }
 
 /// Has the fleet do something, and waits for it.
@@ -142,38 +146,23 @@ pub(crate) async fn wan(method: Method, path: &str, body: Option<String>) -> any
     Ok(page)
 }
 
-impl FromStr for What {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let words: Vec<_> = text.split_whitespace().collect();
-        match words.as_slice() {
-            [name] => {
-                let node = NODES.iter().find(|node| node.name == *name && node.name != "wan-sim");
-                let names: Vec<_> = NODES.iter().map(|node| node.name).filter(|name| *name != "wan-sim").collect();
-                let unknown = || format!("there is no {name:?}: {}, link CITY-CITY, slow PLACE TIME", names.join(", "));
-                Ok(Self::Node(node.with_context(unknown)?.name))
-            }
-            ["link", way] => Ok(Self::Way((*way).to_owned(), None)),
-            ["slow", way] => Ok(Self::Way((*way).to_owned(), Some(0.0))),
-            ["slow", way, time] => {
-                let Span(time) =
-                    time.parse().map_err(|error| anyhow::anyhow!("{time:?} is no time: expected {error}"))?;
-                Ok(Self::Way((*way).to_owned(), Some(time.as_secs_f64() * 1000.0)))
-            }
-            _ => bail!("expected a node, or `link fra-iad`, or `slow edge-fra 80ms`, not {text:?}"),
-        }
-    }
-}
-
 /// `nearside demo fail`
 pub(crate) async fn fail(what: &[String]) -> anyhow::Result<ExitCode> {
-    tell("fail", &what.join(" ")).await
+    let what = what::read(&what.join(" ")).map_err(|error| usage!("demo fail: {error:#}"))?;
+    if let Some(What::Way(way, _)) = what.iter().find(|what| matches!(what, What::Way(_, Fault::Slower(None)))) {
+        return Err(usage!("demo fail: say by how much: slow {way} 80ms"));
+    }
+    tell("fail", &what).await
 }
 
 /// `nearside demo heal`
 pub(crate) async fn heal(what: &[String]) -> anyhow::Result<ExitCode> {
-    tell("heal", &what.join(" ")).await
+    if what.is_empty() {
+        print(&order("heal", "").await?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = what::read(&what.join(" ")).map_err(|error| usage!("demo heal: {error:#}"))?;
+    tell("heal", &what).await
 }
 
 /// `nearside demo state`
@@ -183,8 +172,13 @@ pub(crate) async fn state() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tell(verb: &str, what: &str) -> anyhow::Result<ExitCode> {
-    print(&order(verb, what).await?);
+/// Gives orders one after the other, and prints how it is then.
+async fn tell(verb: &str, what: &[What]) -> anyhow::Result<ExitCode> {
+    let mut state = Value::Null;
+    for what in what {
+        state = order(verb, &what.to_string()).await?;
+    }
+    print(&state);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -217,15 +211,15 @@ fn print(page: &Value) {
     let stopped = page.get("stopped").and_then(Value::as_array).unwrap_or(&empty);
     let faults = page.pointer("/wan/faults").and_then(Value::as_array).unwrap_or(&empty);
     for name in stopped.iter().filter_map(Value::as_str) {
-        println!("{name:<14} stopped");
+        say!("{name:<14} stopped");
     }
     for fault in faults {
         let what = fault.get("what").and_then(Value::as_str).unwrap_or_default();
         let is_cut = fault.get("cut").and_then(Value::as_bool).unwrap_or_default();
         let slower = fault.get("slower_ms").and_then(Value::as_f64).unwrap_or_default();
-        if is_cut { println!("{what:<14} cut") } else { println!("{what:<14} {slower} ms slower") }
+        if is_cut { say!("{what:<14} cut") } else { say!("{what:<14} {slower} ms slower") }
     }
     if stopped.is_empty() && faults.is_empty() {
-        println!("nothing is broken");
+        say!("nothing is broken");
     }
 }

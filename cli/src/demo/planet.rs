@@ -202,7 +202,7 @@ async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
     }
     let error = (best - theory).abs() / theory;
     ensure!(error <= 0.1, "from {} it took {best:.0} ms, and by theory {theory:.0} ms", viewer.code);
-    println!("      from {} over {} ms: {best:.0} ms, by theory {theory:.0} ms", viewer.code, viewer.origin_ms);
+    say!("      from {} over {} ms: {best:.0} ms, by theory {theory:.0} ms", viewer.code, viewer.origin_ms);
     Ok(())
 }
 
@@ -215,7 +215,7 @@ async fn slowed(viewers: &[Viewer]) -> anyhow::Result<()> {
     wan(Method::DELETE, "/v1/faults/edge-fra", None).await?;
     let reports = moved?;
     let back = self::moved(&theirs, |edge| edge == "edge-fra").await?;
-    println!("      {} cities have moved after {reports} reports, and were back after {back}", theirs.len());
+    say!("      {} cities have moved after {reports} reports, and were back after {back}", theirs.len());
     Ok(())
 }
 
@@ -281,7 +281,7 @@ async fn at_rest(fleet: &Fleet) -> anyhow::Result<()> {
     tokio::time::sleep(LOOKS).await;
     let percent = (fleet.processor_time()? - before).as_secs_f64() / LOOKS.as_secs_f64() * 100.0;
     let mib = fleet.memory()? >> 20;
-    println!("      {percent:.1} % of a core, {mib} MiB");
+    say!("      {percent:.1} % of a core, {mib} MiB");
     // A build for debugging is slower, and is not what people run.
     let percent_max = if cfg!(debug_assertions) { 10.0 } else { 5.0 };
     ensure!(percent < percent_max && mib < 600, "{percent:.1} % of a core, {mib} MiB");

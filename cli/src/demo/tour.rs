@@ -68,12 +68,12 @@ pub(crate) fn tour() -> anyhow::Result<ExitCode> {
     }
     let waits = stdin().is_terminal();
     for (number, step) in STEPS.iter().enumerate() {
-        println!("\n{}. {}\n   {}", number + 1, step.title, step.why);
+        say!("\n{}. {}\n   {}", number + 1, step.title, step.why);
         for command in step.commands {
             run(command)?;
         }
         if waits && number + 1 < STEPS.len() {
-            println!("\n   (Enter goes on)");
+            say!("\n   (Enter goes on)");
             stdin().read_line(&mut String::new())?;
         }
     }
@@ -85,7 +85,7 @@ fn run(command: &[&str]) -> anyhow::Result<()> {
     let [program, arguments @ ..] = command else { return Ok(()) };
     let told: Vec<_> =
         command.iter().map(|word| if word.contains(' ') { format!("{word:?}") } else { (*word).to_owned() }).collect();
-    println!("\n   $ {}", told.join(" "));
+    say!("\n   $ {}", told.join(" "));
     let is_ours = *program == "nearside";
     let path = if is_ours { std::env::current_exe()? } else { program.into() };
     let output = Command::new(path).args(arguments).stdin(Stdio::null()).output();
@@ -93,7 +93,7 @@ fn run(command: &[&str]) -> anyhow::Result<()> {
     let text = String::from_utf8_lossy(&output.stdout);
     let lines =
         text.lines().filter(|line| is_ours || SHOWN.iter().any(|shown| line.to_ascii_lowercase().starts_with(shown)));
-    lines.for_each(|line| println!("   {}", line.trim_end()));
+    lines.for_each(|line| say!("   {}", line.trim_end()));
     if !output.status.success() {
         bail!("{} has failed: {}", told.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }

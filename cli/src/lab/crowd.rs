@@ -32,7 +32,7 @@ pub(super) async fn run(args: &CrowdArgs, lab: &mut Lab, claims: &mut Claims) ->
     let path = format!("/crowd?cc=max-age%3D3600&etag=a&seed=11&size={size}&rate={}", size.max(1));
     let crowd = Crowd::new(&lab.urls(&path), args.clients, Duration::from_millis(200), body_of(11, size))?;
     let report = crowd.run(secs(600)).await;
-    println!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
+    say!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
     claims.check("every client gets every byte right", all_right(&report));
     let seen = lab.ledger(Some(&path)).await?;
     claims.check("the origin is asked once", holds(seen.requests == 1, || format!("{} times", seen.requests)));

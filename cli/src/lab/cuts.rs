@@ -34,10 +34,10 @@ pub(super) async fn run(args: &CutsArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let path = format!("/cuts?cc=max-age%3D3600&etag=a&seed=12&size={size}&cut={}", size.div_ceil(10));
     let crowd = Crowd::new(&lab.urls(&path), args.clients, args.within.0, body_of(12, size))?;
     let report = crowd.run(secs(1800)).await;
-    println!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
+    say!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
     claims.check("every client gets every byte right", all_right(&report));
     let seen = lab.ledger(Some(&path)).await?;
-    println!("      {} requests, {} MiB from the origin", seen.requests, mib(seen.bytes));
+    say!("      {} requests, {} MiB from the origin", seen.requests, mib(seen.bytes));
     claims.check("the origin sends at most a twentieth twice", within(seen.bytes, size + size / 20));
     for edge in &lab.edges {
         let peak = lab.peak_memory(&edge.name)?;

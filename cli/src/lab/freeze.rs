@@ -61,9 +61,10 @@ pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -
     while let Some(report) = running.join_next().await {
         let report = report??;
         let (p99, slowest) = (report.latency_ms.p99, report.latency_ms.max);
-        println!(
+        say!(
             "      an edge: {} requests, p99 {p99:.1} ms, slowest {slowest:.0} ms, {:?}",
-            report.answered, report.cache
+            report.answered,
+            report.cache
         );
         claims.check("nothing that is stored fails", all_answered(&report));
         let soon = holds(p99 <= DEADLINE_MS + GRACE_MS, || format!("{p99:.1} ms"));

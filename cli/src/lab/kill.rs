@@ -53,9 +53,13 @@ pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let (hits, misses, taken_over) = tokio::join!(hits.run(false), misses.run(false), fault);
     lab.fleet.signal(&victim, Signal::KILL);
     let (hits, misses) = (hits?, misses?);
-    println!(
+    say!(
         "      {} hits, p99 {:.1} ms; {} misses, p99 {:.1} ms, slowest {:.0} ms",
-        hits.answered, hits.latency_ms.p99, misses.answered, misses.latency_ms.p99, misses.latency_ms.max
+        hits.answered,
+        hits.latency_ms.p99,
+        misses.answered,
+        misses.latency_ms.p99,
+        misses.latency_ms.max
     );
     claims.check("no request for anything stored fails", all_answered(&hits));
     claims.check("no other request fails either", all_answered(&misses));

@@ -54,7 +54,7 @@ pub(super) async fn run(args: &OddArgs, lab: &mut Lab, claims: &mut Claims) -> a
     }
     let beside = ordinary(lab, &busy, args.clients).await?;
     claims.check("the same beside as many of each odd kind", all_right(&beside));
-    println!("      {:.2} s without them, {:.2} s with them", calm.seconds, beside.seconds);
+    say!("      {:.2} s without them, {:.2} s with them", calm.seconds, beside.seconds);
     let longer = beside.seconds - calm.seconds;
     let soon = holds(longer <= args.longer.0.as_secs_f64(), || format!("{longer:.2} s more"));
     claims.check("nobody waits for them", soon);

@@ -211,7 +211,7 @@ async fn by_method(urls: &[String], version: u64) -> anyhow::Result<Outcome> {
 fn tell(report: &RaceReport, has_faults: bool, strange: usize, claims: &mut Claims) {
     let RaceReport { acknowledged, unknown, answers, old, mixed, failed, example } = report;
     let example = || example.clone().unwrap_or_else(|| "-".to_owned());
-    println!("      {acknowledged} purges acknowledged, {unknown} not; {answers} answers judged");
+    say!("      {acknowledged} purges acknowledged, {unknown} not; {answers} answers judged");
     if has_faults {
         let all = holds(strange == 0 && *acknowledged > 0, || format!("{strange} are not"));
         claims.check("purges are acknowledged but for those in the midst of it", all);

@@ -58,7 +58,7 @@ pub(super) async fn run(args: &SlowArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let check: Check = Arc::new(|at, bytes| body::differs(14, at, bytes).is_none());
     let report = Crowd::new(&[large(args.clients), large(args.clients + 1)], 2, secs(0), check)?.run(secs(3600)).await;
     let peak = lab.peak_memory(&edge.name)?;
-    println!(
+    say!(
         "      {} MiB with a full cache, at most {} MiB with {} slow clients; {} MiB passed in {:.1} s",
         mib(full),
         mib(peak),

@@ -53,9 +53,13 @@ const CLIENTS: usize = 1;
 
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     for name in &args.with {
-        ensure!(NAMES.contains(&name.as_str()), "--with: there is no {name}: {}", NAMES.join(", "));
+        if !NAMES.contains(&name.as_str()) {
+            return Err(usage!("--with: there is no {name}: {}", NAMES.join(", ")));
+        }
     }
-    ensure!(args.duration.0 >= Duration::from_secs(1), "--duration: a second at least");
+    if args.duration.0 < Duration::from_secs(1) {
+        return Err(usage!("--duration: a second at least"));
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(cores >= 2, "two cores are needed: one for the servers, one for what asks them");
     peers::are_installed(&args.with)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::{Args, FromArgMatches};
 use http::uri::Authority;
 use http::{Method, Uri};
@@ -77,7 +77,7 @@ pub(crate) struct LoadArgs {
     verify: bool,
     /// Cities that ask, in place of `{city}`: "gru,icn"; each is sent where the URL redirects it to at the beginning
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
-    cities: Vec<String>,
+    cities: Vec<CityCode>,
     /// The `nearside origin-sim` behind it all: how often it is asked meanwhile
     #[arg(long, value_name = "URL")]
     origin: Option<Uri>,
@@ -151,16 +151,18 @@ impl LoadArgs {
     async fn targets(&self) -> anyhow::Result<Vec<Target>> {
         let mut targets = Vec::new();
         for url in &self.urls {
-            ensure!(
-                url.contains("{city}") != self.cities.is_empty(),
-                "--cities and {{city}} in --url belong together, as in --url http://{{city}}.localhost:8000/ --cities gru,icn"
-            );
-            if self.cities.is_empty() {
-                targets.push(Target::parse(url)?);
+            if url.contains("{city}") == self.cities.is_empty() {
+                return Err(usage!(
+                    "--cities and {{city}} in --url belong together, as in --url http://{{city}}.localhost:8000/ --cities gru,icn"
+                ));
             }
-            for city in &self.cities {
+            let parse = |url: &str| Target::parse(url).map_err(|error| usage!("--url: {error:#}"));
+            if self.cities.is_empty() {
+                targets.push(parse(url)?);
+            }
+            for CityCode(city) in &self.cities {
                 let url = url.replace("{city}", city);
-                let target = Target::parse(&url)?;
+                let target = parse(&url)?;
                 targets.push(match sent_to(&url).await? {
                     Some(authority) => target.at(authority),
                     None => target,
@@ -181,6 +183,20 @@ async fn sent_to(url: &str) -> anyhow::Result<Option<Authority>> {
     }
     let location: Uri = reply.field("location").parse().with_context(|| format!("where {host} sends to"))?;
     Ok(location.authority().cloned())
+}
+
+/// The code of a city.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct CityCode(&'static str);
+
+impl FromStr for CityCode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let city =
+            nearside_geo::city(text).ok_or_else(|| format!("no such city: {}", nearside_geo::city_hint(text)))?;
+        Ok(Self(city.code))
+    }
 }
 
 /// Requests per second, or "max".
@@ -311,5 +327,7 @@ mod tests {
         assert!(wrong("url = \"http://a/\"\nrate = { a = 1 }").contains("`rate`"));
         let cities = table("url = \"http://{city}/\"\nrate = 1").unwrap().load().await;
         assert!(cities.err().unwrap().to_string().contains("--cities"));
+        let unknown = wrong("url = \"http://{city}/\"\nrate = 1\ncities = \"gru,atlantis\"");
+        assert!(unknown.contains("atlantis") && unknown.contains("did you mean Atlanta?"), "{unknown}");
     }
 }

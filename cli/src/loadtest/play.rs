@@ -74,14 +74,14 @@ async fn heal_all(scenario: &Scenario) {
 }
 
 async fn one(scenario: &Scenario, args: &RunArgs, claims: &mut Claims) -> anyhow::Result<()> {
-    println!("\n{}: {}", scenario.name, scenario.question);
+    say!("\n{}: {}", scenario.name, scenario.question);
     let played = play(scenario).await;
     if played.is_err() {
         heal_all(scenario).await;
     }
     let Played { figures, load } = played?;
     if let Some(load) = &load {
-        load.to_string().lines().for_each(|line| println!("      {line}"));
+        load.to_string().lines().for_each(|line| say!("      {line}"));
     }
     for (text, claim) in &scenario.claims {
         let holds = claim.holds(&Value::Object(figures.clone()));
@@ -108,7 +108,7 @@ async fn one(scenario: &Scenario, args: &RunArgs, claims: &mut Claims) -> anyhow
         }
     }
     for line in &scenario.second_opinion {
-        println!("      $ {line}");
+        say!("      $ {line}");
         if args.second_opinion {
             second_opinion(line).await?;
         }
@@ -211,7 +211,7 @@ async fn events(events: &[Event]) -> anyhow::Result<()> {
     let start = tokio::time::Instant::now();
     for event in events {
         sleep_until(start + event.at).await;
-        println!("      {:>3} s  {} {}", event.at.as_secs(), event.verb, event.what);
+        say!("      {:>3} s  {} {}", event.at.as_secs(), event.verb, event.what);
         order(event.verb, &event.what).await?;
     }
     Ok(())
@@ -252,9 +252,9 @@ async fn raced(part: &RacePart, origin: &Uri) -> anyhow::Result<RaceReport> {
     let at = At { control: part.control.trim_end_matches('/').to_owned(), host: part.host.clone() };
     let origin = origin.to_string();
     let report = race(&part.urls, &at, origin.trim_end_matches('/'), part.purges, part.clients).await?;
-    println!("      {} purges acknowledged, {} answers judged", report.acknowledged, report.answers);
+    say!("      {} purges acknowledged, {} answers judged", report.acknowledged, report.answers);
     if let Some(example) = &report.example {
-        println!("      {example}");
+        say!("      {example}");
     }
     Ok(report)
 }
@@ -263,7 +263,7 @@ async fn raced(part: &RacePart, origin: &Uri) -> anyhow::Result<RaceReport> {
 async fn second_opinion(line: &str) -> anyhow::Result<()> {
     let output = tokio::process::Command::new("sh").args(["-c", line]).kill_on_drop(true).output().await?;
     if !output.status.success() {
-        println!("        it does not run here: {}", String::from_utf8_lossy(&output.stderr).trim());
+        say!("        it does not run here: {}", String::from_utf8_lossy(&output.stderr).trim());
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -271,6 +271,6 @@ async fn second_opinion(line: &str) -> anyhow::Result<()> {
         ["Requests/sec", "50%", "50.00%", "99%", "99.00%", "Non-2xx", "Socket errors", "Success rate", " responses"];
     text.lines()
         .filter(|line| tells.iter().any(|tell| line.contains(tell)))
-        .for_each(|line| println!("        {}", line.trim()));
+        .for_each(|line| say!("        {}", line.trim()));
     Ok(())
 }

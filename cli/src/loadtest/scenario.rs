@@ -154,7 +154,10 @@ impl Scenario {
         let path = Path::new(name);
         if !path.exists() && !name.contains(['/', '.']) {
             let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
-            bail!("there is no scenario {name:?}: one of {}, all, or the path of a file", names.join(", "));
+            return Err(usage!(
+                "there is no scenario {name:?}: one of {}, all, or the path of a file",
+                names.join(", ")
+            ));
         }
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
         Self::parse(name, &text, run)

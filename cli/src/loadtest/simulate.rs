@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use clap::Args;
 use nearside_config::ByteSize;
 use nearside_loadtest::simulate::{Made, Ratio, Trace, behind, plot, simulate};
@@ -65,16 +65,20 @@ pub(crate) struct SimulateArgs {
 
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let right = |share: &f64| (0.0..=1e6).contains(share) && *share > 0.0;
-    ensure!(args.sizes.iter().all(right), "--sizes: each is a share above 0, as in 0.01 for a hundredth");
-    ensure!(
-        args.front_size > 0.0 && args.behind != Some(0),
-        "--behind: at least one cache, --front-size: a share above 0"
-    );
-    ensure!((0.0..=1.0).contains(&args.once), "--once: a share from 0 to 1");
-    ensure!(
-        (0.0..=10.0).contains(&args.skew) && (0.0..=5.0).contains(&args.spread),
-        "--skew: 0 to 10; --spread: 0 to 5"
-    );
+    let wrong = if !args.sizes.iter().all(right) {
+        Some("--sizes: each is a share above 0, as in 0.01 for a hundredth")
+    } else if args.front_size <= 0.0 || args.behind == Some(0) {
+        Some("--behind: at least one cache, --front-size: a share above 0")
+    } else if !(0.0..=1.0).contains(&args.once) {
+        Some("--once: a share from 0 to 1")
+    } else if !((0.0..=10.0).contains(&args.skew) && (0.0..=5.0).contains(&args.spread)) {
+        Some("--skew: 0 to 10; --spread: 0 to 5")
+    } else {
+        None
+    };
+    if let Some(wrong) = wrong {
+        return Err(usage!("{wrong}"));
+    }
     let trace = match &args.log {
         Some(path) => read(path)?,
         None => made(args).trace(),
@@ -89,7 +93,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         std::fs::write(path, picture).with_context(|| format!("--plot {}: cannot be written", path.display()))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&ratios)?);
+        say!("{}", serde_json::to_string(&ratios)?);
     } else {
         print(&trace, &ratios);
     }
@@ -125,14 +129,9 @@ fn made(args: &SimulateArgs) -> Made {
 }
 
 fn print(trace: &Trace, ratios: &[Ratio]) {
-    println!(
-        "{} requests for {} objects of {} bytes together",
-        trace.requests.len(),
-        trace.objects(),
-        trace.footprint()
-    );
-    println!("hits, % of requests (% of bytes)\n");
-    println!("{:>8}  {:>14}  {:>15}  {:>15}  {:>15}", "size", "bytes", "store", "lru", "optimum");
+    say!("{} requests for {} objects of {} bytes together", trace.requests.len(), trace.objects(), trace.footprint());
+    say!("hits, % of requests (% of bytes)\n");
+    say!("{:>8}  {:>14}  {:>15}  {:>15}  {:>15}", "size", "bytes", "store", "lru", "optimum");
     for size in ratios.chunk_by(|one, other| one.bytes == other.bytes) {
         let cell = |policy: &str| {
             let found = size.iter().find(|ratio| ratio.policy == policy);
@@ -142,6 +141,6 @@ fn print(trace: &Trace, ratios: &[Ratio]) {
         };
         let Some(first) = size.first() else { continue };
         let (share, bytes) = (format!("{:.2} %", 100.0 * first.share), first.bytes);
-        println!("{share:>8}  {bytes:>14}  {:>15}  {:>15}  {:>15}", cell("store"), cell("lru"), cell("optimum"));
+        say!("{share:>8}  {bytes:>14}  {:>15}  {:>15}  {:>15}", cell("store"), cell("lru"), cell("optimum"));
     }
 }

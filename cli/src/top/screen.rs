@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use anyhow::ensure;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -20,7 +19,9 @@ const KEYS_EVERY: Duration = Duration::from_millis(50);
 
 /// Shows what is watched until the person has seen enough.
 pub(crate) async fn run(watch: &mut Watch, interval: Duration) -> anyhow::Result<()> {
-    ensure!(std::io::stdout().is_terminal(), "top wants a terminal: --once prints what one interval shows");
+    if !std::io::stdout().is_terminal() {
+        return Err(usage!("top needs a terminal: --once prints what one interval shows"));
+    }
     let mut terminal = ratatui::try_init()?;
     let shown = show(&mut terminal, watch, interval).await;
     ratatui::restore();
@@ -88,12 +89,36 @@ fn draw(frame: &mut Frame<'_>, title: &str, tables: &[Table]) {
 }
 
 fn draw_table(frame: &mut Frame<'_>, table: &Table, place: Rect) {
-    // Names are longer than numbers.
-    let widths =
-        (0..table.columns.len()).map(|column| if column == 0 { Constraint::Fill(3) } else { Constraint::Fill(1) });
-    let rows = table.rows.iter().map(|row| Row::new(row.iter().map(String::as_str)));
-    let head = Row::new(table.columns.iter().copied()).style(Style::new().add_modifier(Modifier::DIM));
+    let widths = widths(table, place.width.saturating_sub(2));
+    let shown = widths.len();
+    let rows = table.rows.iter().map(|row| Row::new(row.iter().take(shown).map(String::as_str)));
+    let head = Row::new(table.columns.iter().copied().take(shown)).style(Style::new().add_modifier(Modifier::DIM));
+    let widths = widths.into_iter().enumerate().map(|(column, width)| match column {
+        // Names take what is left.
+        0 => Constraint::Fill(1),
+        _ => Constraint::Length(width),
+    });
     frame.render_widget(Widget::new(rows, widths).header(head).block(Block::bordered().title(table.title)), place);
+}
+
+/// The widths of the columns that fit beside one another, so that headings and numbers are whole: the last columns are left out where
+/// there is no room. Names, in the first column, may be cut.
+fn widths(table: &Table, room: u16) -> Vec<u16> {
+    const NAME_MIN: u16 = 12;
+    let wide = |text: &str| u16::try_from(text.chars().count()).unwrap_or(u16::MAX);
+    let mut widths = Vec::new();
+    let mut taken = 0_u16;
+    for (column, head) in table.columns.iter().enumerate() {
+        let cells = table.rows.iter().filter_map(|row| row.get(column)).map(|cell| wide(cell)).max().unwrap_or(0);
+        let width = if column == 0 { cells.min(NAME_MIN) } else { cells }.max(wide(head));
+        let gap = u16::from(column > 0);
+        taken = taken.saturating_add(gap).saturating_add(width);
+        if column > 0 && taken > room {
+            break;
+        }
+        widths.push(width);
+    }
+    widths
 }
 
 #[cfg(test)]
@@ -102,6 +127,8 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
+    use crate::top::sample::Sample;
+    use crate::top::view::{Seen, tables};
 
     #[test]
     fn all_tables_are_on_the_screen_however_small_it_is() {
@@ -124,6 +151,30 @@ mod tests {
         }
         for size in [(1, 1), (20, 5), (400, 100)] {
             drawn(size.0, size.1);
+        }
+    }
+
+    #[test]
+    fn headings_are_whole_or_left_out() {
+        let tables = tables(
+            &[Seen { name: "edge-frankfurt-1".to_owned(), counted: Some(Sample::default()) }],
+            &[("http://www.example.com/a/path/that/is/longer/than/its/column".to_owned(), 5)],
+            Duration::from_secs(1),
+        );
+        for width in [40, 60, 80, 100, 120, 200] {
+            let mut terminal = Terminal::new(TestBackend::new(width, 40)).unwrap();
+            terminal.draw(|frame| draw(frame, "nearside top", &tables)).unwrap();
+            let screen = terminal.backend().to_string();
+            for (part, whole) in
+                [("reques", "requests/s"), ("in f", "in flight"), ("obj", "objects"), ("und", "under way")]
+            {
+                assert_eq!(screen.matches(part).count(), screen.matches(whole).count(), "{width}: {part}: {screen}");
+            }
+            if width >= 80 {
+                for heading in tables[0].columns {
+                    assert!(screen.contains(heading), "{width}: {heading}: {screen}");
+                }
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// A process that ends with its test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -20,19 +20,19 @@ impl Drop for Running {
 }
 
 /// Ports that were free just now, all different.
-fn ports<const N: usize>() -> [u16; N] {
+pub(crate) fn ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-fn nearside(args: &[&str]) -> Command {
+pub(crate) fn nearside(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nearside"));
     command.args(args).env_remove("NEARSIDE_CONFIG").stdin(Stdio::null());
     command
 }
 
 /// Starts one, and waits until it answers.
-fn start(args: &[&str], port: u16) -> Running {
+pub(crate) fn start(args: &[&str], port: u16) -> Running {
     let mut running = Running(nearside(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     for _ in 0..200 {
         let ready = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {

@@ -7,8 +7,11 @@
     reason = "tests fail by panicking; their helpers do too"
 )]
 
+mod check;
+mod command_line;
 mod dependencies;
 mod diagnostics;
+mod fleet;
 mod loadtest;
 mod scenarios;
 mod signals;

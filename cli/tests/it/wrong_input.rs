@@ -23,7 +23,7 @@ fn nearside(args: &[&str]) -> Output {
 }
 
 /// Runs it, expects this exit code, and all these words in what it says.
-fn fails(args: &[&str], code: i32, words: &[&str]) {
+pub(crate) fn fails(args: &[&str], code: i32, words: &[&str]) {
     let output = nearside(args);
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
@@ -33,7 +33,7 @@ fn fails(args: &[&str], code: i32, words: &[&str]) {
     assert!(!said.contains("panicked"), "{said}");
 }
 
-fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
+pub(crate) fn file(name: &str, text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, text).unwrap();
@@ -50,20 +50,22 @@ fn flags_that_make_no_sense_are_usage_errors() {
     fails(&["edge", "--listen", "127.0.0.1:0", "--origin", origin, "--threads", "0"], 2, &["--threads", "1..=256"]);
     fails(&["edge", "--listen-tls", "127.0.0.1:0", "--origin", origin], 2, &["--tls-cert"]);
     fails(&["frobnicate"], 2, &["frobnicate"]);
-    fails(&["loadtest", "--url", "ftp://a", "--rate", "1"], 1, &["http:// or https://"]);
-    fails(&["loadtest", "--url", "http://127.0.0.1:1/", "--rate", "1", "--objects", "2"], 1, &["{object}", "as in"]);
+    fails(&["loadtest", "--url", "ftp://a", "--rate", "1"], 2, &["http:// or https://"]);
+    fails(&["loadtest", "--url", "http://127.0.0.1:1/", "--rate", "1", "--objects", "2"], 2, &["{object}", "as in"]);
     fails(&["loadtest", "--url", "http://a", "--rate", "fast"], 2, &["--rate", "max"]);
     fails(&["loadtest", "--url", "http://a", "--rate", "1", "--sizes", "large"], 2, &["log-normal:16KiB:1.5"]);
-    fails(&["loadtest", "run", "hot-hat"], 1, &["hot-hit", "path of a file"]);
-    fails(&["loadtest", "compare", "--with", "squid"], 1, &["squid", "haproxy"]);
+    fails(&["loadtest", "run", "hot-hat"], 2, &["hot-hit", "path of a file"]);
+    fails(&["loadtest", "compare", "--with", "squid"], 2, &["squid", "haproxy"]);
 }
 
 #[test]
 fn what_is_missing_is_named_with_its_remedy() {
-    fails(&["edge", "--listen", "127.0.0.1:0"], 1, &["needs an origin", "--origin http://"]);
-    fails(&["edge", "--origin", "http://127.0.0.1:1"], 1, &["needs a listener", "--listen"]);
+    fails(&["edge", "--listen", "127.0.0.1:0"], 2, &["needs an origin", "--origin http://", "--shield http://"]);
+    fails(&["edge", "--origin", "http://127.0.0.1:1"], 2, &["needs a listener", "--listen"]);
     let shield = ["shield", "--listen", "127.0.0.1:0", "--origin", "http://127.0.0.1:1"];
-    fails(&shield, 1, &["must know its edges", "--open"]);
+    fails(&shield, 2, &["must know its edges", "--open"]);
+    fails(&["control", "--listen", "127.0.0.1:0"], 2, &["needs a listener and a log", "--log FILE"]);
+    fails(&["loadtest"], 2, &["--url URL"]);
 }
 
 #[test]
@@ -75,6 +77,8 @@ fn a_configuration_with_problems_exits_78_and_tells_them_all() {
             78,
             &["edge.toml:2:", "edge.toml:3:", "did you mean `threads`?", "there is no site", "nothing was applied"],
         );
+        let said = String::from_utf8(nearside(args).stderr).unwrap();
+        assert!(!said.contains("there is no listener"), "there is one, which is wrong: {said}");
     }
     fails(&["check", "/does/not/exist.toml"], 78, &["/does/not/exist.toml", "cannot be read"]);
     let (_folder, path) = file("binary.toml", "\u{0}\u{1}");

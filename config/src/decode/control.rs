@@ -43,6 +43,9 @@ fn role_of(path: &Path) -> Option<String> {
 pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
     if root.get::<String>("role").is_none_or(|role| role != "control") {
         root.object("role", "this is no control process", "something else", "write role = \"control\"");
+        // All other keys are those of another program.
+        root.ignore_unknown();
+        return None;
     }
     let listen: Option<ListenAddress> = root.required("listen", "add listen = \"127.0.0.1:7080\"");
     let section = root.section("purge_log");
@@ -93,8 +96,8 @@ fn purge_log(section: &Section<'_>) -> Option<PurgeLog> {
 
 fn nats(section: &Section<'_>, is_used: bool) -> Option<Nats> {
     let servers: Vec<NatsUrl> = section.list("servers");
-    if is_used && !section.has("servers") {
-        section.object(
+    if is_used && section.is_void("servers") {
+        section.absent(
             "servers",
             "it is not said where NATS is",
             "no servers",
@@ -111,7 +114,8 @@ fn nats(section: &Section<'_>, is_used: bool) -> Option<Nats> {
         (None, None, None, Some(file)) => Some(NatsLogin::Credentials(file)),
         _ => None,
     };
-    if login.is_none() {
+    let are_read = ["user", "password", "token", "credentials"].into_iter().all(|key| section.is_sound(key));
+    if login.is_none() && are_read {
         let given = ["user", "password", "token", "credentials"].into_iter().find(|key| section.has(key));
         section.object(
             given.unwrap_or_default(),
@@ -166,8 +170,8 @@ pub(super) fn follows(root: &Section<'_>) -> Option<Follows> {
             "write http:// and put it into a network of its own, or behind something that speaks TLS on both sides",
         );
     }
-    if addresses.is_empty() && root.has("control") {
-        section.object(
+    if section.is_void("address") && root.has("control") {
+        section.absent(
             "address",
             "a node must know where its control process is",
             "no address",

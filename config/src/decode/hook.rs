@@ -33,9 +33,10 @@ pub(super) fn hooks(root: &Section<'_>) -> Vec<Hook> {
         let (tags, urls, prefixes): (Vec<Template>, Vec<Template>, Vec<Template>) =
             (section.list("tags"), section.list("urls"), section.list("prefixes"));
         let (signature, soft) = (section.or("signature", Signature::default()), section.or("soft", false));
-        if tags.is_empty() && urls.is_empty() && prefixes.is_empty() {
-            section.object(
-                "tags",
+        let purged = ["tags", "urls", "prefixes"];
+        if purged.iter().all(|key| section.is_void(key)) {
+            section.all_absent(
+                &purged,
                 "this hook purges nothing",
                 "neither tags nor urls nor prefixes",
                 "add tags = [\"product-{/id}\"]",

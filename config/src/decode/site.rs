@@ -1,14 +1,14 @@
 //! The sites of a file.
 
-use super::timeout;
+use super::{OriginsRule, timeout};
 use crate::model::{Key, Normalise, Site, SiteTimeouts};
 use crate::section::Section;
 use crate::values::{FieldName, Fraction, HostPattern, Span, Upstream};
 
-pub(super) fn sites(root: &Section<'_>) -> Vec<Site> {
+pub(super) fn sites(root: &Section<'_>, rule: OriginsRule) -> Vec<Site> {
     let sections = root.sections("site");
-    if sections.is_empty() {
-        root.object(
+    if root.is_void("site") {
+        root.absent(
             "site",
             "there is no site",
             "nothing to serve",
@@ -18,7 +18,7 @@ pub(super) fn sites(root: &Section<'_>) -> Vec<Site> {
     let mut seen: Vec<(HostPattern, String)> = Vec::new();
     let mut sites: Vec<Site> = Vec::new();
     for section in &sections {
-        let site = site(section);
+        let site = site(section, rule);
         for host in &site.hosts {
             match seen.iter().find(|(other, _)| other == host) {
                 Some((_, owner)) => section.object(
@@ -30,7 +30,8 @@ pub(super) fn sites(root: &Section<'_>) -> Vec<Site> {
                 None => seen.push((host.clone(), site.name.clone())),
             }
         }
-        if sites.iter().any(|other| other.name == site.name) {
+        // A name that is missing or wrong is reported as that.
+        if !site.name.is_empty() && sites.iter().any(|other| other.name == site.name) {
             section.object("name", "two sites have one name", "used before", "names tell sites apart: choose another");
         }
         sites.push(site);
@@ -38,21 +39,23 @@ pub(super) fn sites(root: &Section<'_>) -> Vec<Site> {
     sites
 }
 
-fn site(section: &Section<'_>) -> Site {
+fn site(section: &Section<'_>, rule: OriginsRule) -> Site {
     let name: String =
         section.required("name", "add name = \"www\"; it stands in logs and metrics").unwrap_or_default();
     let hosts = section.list("hosts");
     let origins: Vec<Upstream> = section.list("origins");
-    if hosts.is_empty() {
-        section.object(
+    if section.is_void("hosts") {
+        section.absent(
             "hosts",
             "a site needs hosts",
             "no host",
             "add hosts = [\"www.example.com\"], or [\"*\"] for all",
         );
     }
-    if origins.is_empty() {
-        section.object("origins", "a site needs an origin", "no origin", "add origins = [\"https://www.example.com\"]");
+    if section.is_void("origins") && rule == OriginsRule::Needed {
+        let help = "add origins = [\"https://origin.example.com\"]; only an edge with [shields] and without fallback = \"origin\" \
+                    needs none";
+        section.absent("origins", "a site needs an origin", "no origin", help);
     }
     let defaults = Site::new(&name, hosts, origins);
     let targeted: Vec<FieldName> = section.list("targeted_fields");

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use nearside_geo::City;
-
+use super::location;
 use crate::model::{Answer, Console, Dns, Policy, Steering};
 use crate::section::Section;
 use crate::values::{HostPattern, ListenAddress, Span};
@@ -12,8 +11,7 @@ use crate::values::{HostPattern, ListenAddress, Span};
 pub(super) fn steering(root: &Section<'_>) -> Option<Steering> {
     let section = root.section("steering");
     let listen: Option<ListenAddress> = section.get("listen");
-    let city: Option<String> = section.get("city");
-    let place = section.get("coordinates").or_else(|| city.as_deref().and_then(nearside_geo::city).map(City::place));
+    let (_, place) = location(&section);
     let path = |key| section.get::<String>(key).map(PathBuf::from);
     let steering = Steering {
         listen: listen.map(|ListenAddress(address)| address),
@@ -25,9 +23,9 @@ pub(super) fn steering(root: &Section<'_>) -> Option<Steering> {
         trusted_proxies: section.list("trusted_proxies"),
         place,
     };
-    if steering.listen.is_none() && steering.dns.is_none() && root.has("steering") {
-        section.object(
-            "listen",
+    if !section.has("listen") && !section.has("dns") && root.has("steering") {
+        section.all_absent(
+            &["listen", "dns"],
             "nobody can ask where to go",
             "neither listen nor [steering.dns]",
             "add listen = \":7070\" for the router, or [steering.dns] with listen = \":53\"",
@@ -49,9 +47,9 @@ fn dns(section: &Section<'_>) -> Option<Dns> {
     let zones: Vec<HostPattern> = dns.list("zones");
     let name_server: Option<HostPattern> = dns.get("name_server");
     let ttl = dns.or("ttl", Span(Dns::TTL)).0;
-    if is_there && zones.is_empty() {
+    if is_there && dns.is_void("zones") {
         let help = "add zones = [\"cdn.example.com\"]: the domains that are delegated to it";
-        dns.object("zones", "a name server without a zone answers nobody", "no zones", help);
+        dns.absent("zones", "a name server without a zone answers nobody", "no zones", help);
     }
     if zones.iter().any(|zone| zone.to_string().contains('*')) {
         dns.object(
@@ -65,9 +63,9 @@ fn dns(section: &Section<'_>) -> Option<Dns> {
     let name_server = name_server.map(|name| name.to_string()).or_else(below)?;
     let addresses: Vec<IpAddr> = dns.list("addresses");
     let is_inside = |zone: &HostPattern| name_server == zone.to_string() || name_server.ends_with(&format!(".{zone}"));
-    if addresses.is_empty() && zones.iter().any(is_inside) {
+    if dns.is_void("addresses") && zones.iter().any(is_inside) {
         let help = "add addresses = [\"192.0.2.53\"], or a name_server that is in no zone of this server";
-        dns.object("addresses", "the name server's own name has no address", "it is in one of its own zones", help);
+        dns.absent("addresses", "the name server's own name has no address", "it is in one of its own zones", help);
     }
     Some(Dns { listen: listen?.0, zones, name_server, addresses, ttl })
 }

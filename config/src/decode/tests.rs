@@ -312,3 +312,193 @@ fn a_file_that_has_changed_since_it_was_read_is_noticed() {
     std::fs::remove_file(&path).unwrap();
     assert!(file.has_changed());
 }
+
+/// The titles of all problems, in their order.
+fn titles(text: &str) -> Vec<String> {
+    match parse("test.toml", text.to_owned()) {
+        Err(ConfigError::Invalid { problems, .. }) => problems.into_iter().map(|problem| problem.title).collect(),
+        Err(error) => panic!("{error}"),
+        Ok(_) => Vec::new(),
+    }
+}
+
+const SITE: &str = "[[site]]\nname = \"a\"\nhosts = [\"*\"]\norigins = [\"http://o\"]\n";
+
+#[test]
+fn what_follows_from_a_problem_is_no_problem_of_its_own() {
+    let edge = |keys: &str, rest: &str| format!("role = \"edge\"\n{keys}\n{SITE}{rest}");
+    let listening = |rest: &str| edge("listen = [\":8080\"]", rest);
+    for (text, only) in [
+        (edge("listen = [\"nowhere\"]", ""), "`listen` cannot be \"nowhere\""),
+        (edge("listen = 8080", ""), "`listen` cannot be 8080"),
+        (edge("lisen = [\":8080\"]", ""), "`lisen` is not a key"),
+        (edge("[[listen_tsl]]\naddress = \":1\"", ""), "`listen_tsl` is not a key"),
+        (edge("[[listen_tls]]\naddress = \":1\"\ncert = \"c\"", ""), "`key` is missing in listen_tls[]"),
+        (edge("listen = []", ""), "there is no listener"),
+        ("role = \"edge\"\nlisten = [\":1\"]\n[[sites]]\nname = \"a\"".to_owned(), "`sites` is not a key"),
+        (
+            "role = \"edge\"\nlisten = [\":1\"]\n[site]\nname = \"a\"".to_owned(),
+            "`site` cannot be a value of type table",
+        ),
+        (
+            "role = \"edge\"\nlisten = [\":1\"]\n[[site]]\nname = \"a\"\nhosts = [\"a b\"]\norigins = [\"http://o\"]"
+                .to_owned(),
+            "`site[].hosts` cannot be \"a b\"",
+        ),
+        (
+            "role = \"edge\"\nlisten = [\":1\"]\n[[site]]\nname = \"a\"\nhosts = [\"*\"]\norigin = [\"http://o\"]"
+                .to_owned(),
+            "`site[].origin` is not a key",
+        ),
+        ("role = \"sheild\"\nlisten = [\":1\"]\n[edges]\nopen = true".to_owned(), "`role` cannot be \"sheild\""),
+        ("role = \"control\"\n[purge_log]\nfile = \"f\"".to_owned(), "`role` cannot be \"control\""),
+        (
+            format!("role = \"shield\"\nlisten = [\":1\"]\n{SITE}[edges]\nsecret = \"plain text in the file\"\n"),
+            "`edges.secret` cannot be \"plain text in the file\"",
+        ),
+        (
+            format!("role = \"shield\"\nlisten = [\":1\"]\n{SITE}[edges]\nopen = \"yes\"\n"),
+            "`edges.open` cannot be \"yes\"",
+        ),
+        (format!("role = \"shield\"\nlisten = [\":1\"]\n{SITE}[edge]\nopen = true\n"), "`edge` is not a key"),
+        (
+            listening("[shields]\naddresses = [\"http://s\", \"t\"]\nnames = [\"s\", \"t\"]"),
+            "`shields.addresses` cannot be \"t\"",
+        ),
+        (listening("[control]\naddress = \"c\""), "`control.address` cannot be \"c\""),
+        (listening("[cache]\nmemory = \"lots\"\nobject_max = \"1GiB\""), "`cache.memory` cannot be \"lots\""),
+        (listening("[origins]\nconcurrency = \"many\"\nshared_by = 600"), "`origins.concurrency` cannot be \"many\""),
+    ] {
+        assert_eq!(titles(&text), [only], "{text}");
+    }
+    // A key that is misspelt beside the right one is not the cause of anything.
+    assert_eq!(titles(&edge("listen = []\nlisen = [\":1\"]", "")), ["there is no listener", "`lisen` is not a key"]);
+    // Each site for itself.
+    let two =
+        "[[site]]\nname = \"b\"\nhosts = [\"b\"]\norigin = [\"http://o\"]\n[[site]]\nname = \"c\"\nhosts = [\"c\"]\n";
+    assert_eq!(titles(&listening(two)), ["`site[].origin` is not a key", "a site needs an origin"]);
+}
+
+#[test]
+fn what_follows_from_a_problem_is_no_problem_of_its_own_in_the_files_of_others() {
+    let of_control = |text: &str| {
+        let findings = Findings::default();
+        let text = format!("role = \"control\"\nlisten = \":7080\"\n{text}");
+        decode_with(&text, &findings, control::control);
+        findings.into_problems().into_iter().map(|problem| problem.title).collect::<Vec<_>>()
+    };
+    let file = "[purge_log]\nfile = \"f\"\n";
+    for (text, only) in [
+        ("[purge_lgo]\nfile = \"f\"\n".to_owned(), "`purge_lgo` is not a key"),
+        (
+            "[purge_log]\nkind = \"nats\"\nservers = [\"nats://n\"]\nuser = \"u\"\npassword = \"plain\"\n".to_owned(),
+            "`purge_log.password` cannot be \"plain\"",
+        ),
+        (format!("{file}[steering]\nlisten = \"nowhere\"\n"), "`steering.listen` cannot be \"nowhere\""),
+        (
+            format!("{file}[steering.dns]\nlisten = \":53\"\nzones = [\"a b\"]\nname_server = \"ns.elsewhere\"\n"),
+            "`steering.dns.zones` cannot be \"a b\"",
+        ),
+        (
+            format!("{file}[steering.dns]\nlisten = \":53\"\nzones = [\"cdn.example\"]\naddresses = [\"nowhere\"]\n"),
+            "`steering.dns.addresses` cannot be \"nowhere\"",
+        ),
+    ] {
+        assert_eq!(of_control(&text), [only], "{text}");
+    }
+    let wan = |text: &str| match parse_wan("wan.toml", format!("role = \"wan-sim\"\n{text}")) {
+        Err(ConfigError::Invalid { problems, .. }) => {
+            problems.into_iter().map(|problem| problem.title).collect::<Vec<_>>()
+        }
+        _ => Vec::new(),
+    };
+    let link = "[[link]]\nfrom = \"a\"\nto = \"a\"\nlisten = \":1\"\n";
+    let place = "[[place]]\nname = \"a\"\ncity = \"Atlantis\"\naddress = \"127.0.0.1:1\"\n";
+    assert_eq!(wan(&format!("{place}{link}")), ["`place[].city` cannot be \"Atlantis\""]);
+    assert_eq!(
+        wan("[[round_trip]]\nbetween = [\"Tokyo\", \"Atlantis\"]\ntime = \"1ms\"\n"),
+        ["`round_trip[].between` cannot be \"Atlantis\""]
+    );
+}
+
+#[test]
+fn cities_are_known_or_have_degrees() {
+    let with = |keys: &str| format!("role = \"edge\"\nlisten = [\":8080\"]\n{keys}\n{SITE}");
+    assert_eq!(problems_of(&with("city = \"sao paulo\"")), "");
+    assert_eq!(problems_of(&with("city = \"Nürnberg\"\ncoordinates = [49.45, 11.08]")), "");
+    let shown = problems_of(&with("city = \"Atlantis\""));
+    for part in
+        ["test.toml:3:", "there is no known city \"Atlantis\"", "did you mean Atlanta?", "coordinates = [LATITUDE"]
+    {
+        assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+    }
+    assert_eq!(titles(&with("city = \"Atlantis\"\ncoordinates = 5")), ["`coordinates` cannot be 5"]);
+    let config = parse("test.toml", with("city = \"São Paulo\"")).unwrap();
+    assert_eq!((config.city.as_deref(), config.city_in_ascii().as_deref()), (Some("São Paulo"), Some("Sao Paulo")));
+}
+
+#[test]
+fn an_edge_with_shields_needs_no_origin_and_then_falls_back_on_nobody() {
+    let with = |shields: &str| {
+        format!("role = \"edge\"\nlisten = [\":8080\"]\n[[site]]\nname = \"a\"\nhosts = [\"*\"]\n{shields}")
+    };
+    let fallback = |text: &str| match parse("test.toml", text.to_owned()).unwrap().role {
+        Role::Edge { fallback, .. } => fallback,
+        Role::Shield { .. } => panic!("it is an edge"),
+    };
+    let shields = "[shields]\naddresses = [\"http://s\"]\n";
+    assert_eq!(fallback(&with(shields)), Fallback::None);
+    assert_eq!(fallback(&with(&format!("{shields}fallback = \"none\"\n"))), Fallback::None);
+    let with_origin = format!("role = \"edge\"\nlisten = [\":8080\"]\n{SITE}{shields}");
+    assert_eq!(fallback(&with_origin), Fallback::Origin);
+    for needed in ["", "[shields]\naddresses = []\n", &format!("{shields}fallback = \"origin\"\n")] {
+        assert_eq!(titles(&with(needed)), ["a site needs an origin"], "{needed}");
+    }
+}
+
+#[test]
+fn listeners_and_next_hops_go_together() {
+    use crate::lint::{Names, control_flaws, node_flaws, wan_flaws};
+    let flaws = |keys: &str, rest: &str| {
+        let text = format!("role = \"edge\"\n{keys}\n{SITE}{rest}");
+        let config = parse("test.toml", text).unwrap();
+        node_flaws(&config, Names::Literal).into_iter().map(|flaw| flaw.at).collect::<Vec<_>>()
+    };
+    let tls = "[[listen_tls]]\naddress = \"127.0.0.1:8080\"\ncert = \"c\"\nkey = \"k\"\n";
+    assert_eq!(flaws("listen = [\"127.0.0.1:8080\"]\nadmin = \"127.0.0.1:7080\"", ""), Vec::<String>::new());
+    assert_eq!(flaws("listen = [\"127.0.0.1:8080\", \"127.0.0.1:8080\"]", ""), ["listen[1]"]);
+    assert_eq!(flaws("listen = [\":8080\"]\nadmin = \"127.0.0.1:8080\"", ""), ["admin"]);
+    assert_eq!(flaws("listen = [\"0.0.0.0:8080\"]", tls), ["listen_tls[0].address"]);
+    let listen = "listen = [\"127.0.0.1:80\"]";
+    assert_eq!(
+        flaws(listen, "[shields]\naddresses = [\"http://s\", \"http://localhost\"]\n"),
+        ["shields.addresses[1]"]
+    );
+    assert_eq!(flaws(listen, "[control]\naddress = \"http://127.0.0.1\"\n"), ["control.address[0]"]);
+    assert_eq!(flaws(listen, "[traces]\notlp = \"http://127.0.0.1:80\"\n"), ["traces.otlp"]);
+    let site = "[[site]]\nname = \"b\"\nhosts = [\"b\"]\norigins = [\"http://o\", \"http://127.0.0.1\"]\n";
+    assert_eq!(flaws(listen, site), ["site[1].origins[1]"]);
+
+    let of_control = |text: &str| {
+        let text = format!("role = \"control\"\n{text}\n[purge_log]\nfile = \"f\"\n");
+        let config = parse_with("test.toml", text, control::control).unwrap();
+        control_flaws(&config, Names::Literal).into_iter().map(|flaw| flaw.at + ": " + &flaw.title).collect::<Vec<_>>()
+    };
+    assert_eq!(of_control("listen = \"127.0.0.1:7080\""), Vec::<String>::new());
+    let open = of_control("listen = \"0.0.0.0:7080\"");
+    assert!(open.len() == 2 && open[0].contains("no secret for nodes") && open[1].contains("no token"), "{open:?}");
+    let listens = "listen = \"127.0.0.1:7080\"\n[steering]\nlisten = \":7080\"\n[steering.dns]\nlisten = \"127.0.0.1:7080\"\nzones = \
+                   [\"a.b\"]\naddresses = [\"192.0.2.1\"]";
+    let twice = of_control(listens);
+    assert!(
+        twice.len() == 2 && twice[0].starts_with("steering.listen:") && twice[1].starts_with("steering.dns.listen:"),
+        "{twice:?}"
+    );
+    let console = of_control("listen = \"127.0.0.1:7080\"\n[console]\ndemo = \"http://127.0.0.1:7080\"");
+    assert!(console.len() == 1 && console[0].starts_with("console.demo:"), "{console:?}");
+
+    let wan = "role = \"wan-sim\"\napi = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\n[[place]]\nname = \"a\"\ncity = \"Rome\"\naddress = \
+               \"127.0.0.1:9\"\n[[link]]\nfrom = \"a\"\nto = \"a\"\nlisten = \"0.0.0.0:1\"\n";
+    let wan = wan_flaws(&parse_wan("wan.toml", wan.to_owned()).unwrap());
+    assert_eq!(wan.iter().map(|flaw| flaw.at.as_str()).collect::<Vec<_>>(), ["listen", "link[0].listen"]);
+}

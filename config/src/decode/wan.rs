@@ -33,6 +33,9 @@ pub fn parse_wan(path: &str, text: String) -> Result<Wan, ConfigError> {
 pub(crate) fn wan(root: &Section<'_>) -> Option<Wan> {
     if root.get::<String>("role").is_none_or(|role| role != "wan-sim") {
         root.object("role", "this is no simulated WAN", "something else", "write role = \"wan-sim\"");
+        // All other keys are those of another program.
+        root.ignore_unknown();
+        return None;
     }
     let address = |key| root.get(key).map(|ListenAddress(address)| address);
     let defaults = Quality::default();
@@ -42,7 +45,8 @@ pub(crate) fn wan(root: &Section<'_>) -> Option<Wan> {
         loss_per_million: root.number("loss_per_million", defaults.loss_per_million, 0..=500_000),
     };
     let places: Vec<_> = root.sections("place").iter().filter_map(place).collect();
-    let links = root.sections("link").iter().filter_map(|section| link(section, &places)).collect();
+    let known = root.is_sound("place").then_some(places.as_slice());
+    let links = root.sections("link").iter().filter_map(|section| link(section, known)).collect();
     Some(Wan {
         api: address("api"),
         listen: address("listen"),
@@ -63,12 +67,13 @@ fn place(section: &Section<'_>) -> Option<WanPlace> {
     Some(WanPlace { name: name?, city: city?, address: address?, door })
 }
 
-fn link(section: &Section<'_>, places: &[WanPlace]) -> Option<WanLink> {
+/// A way between two of the places, where these are known.
+fn link(section: &Section<'_>, places: Option<&[WanPlace]>) -> Option<WanLink> {
     let from: Option<NodeId> = section.required("from", "add from = \"edge-nrt\"");
     let to: Option<NodeId> = section.required("to", "add to = \"shield-fra\"");
     let listen: Option<ListenAddress> = section.required("listen", "add listen = \"127.0.0.1:8211\"");
     for (key, name) in [("from", &from), ("to", &to)] {
-        let is_there = |name: &NodeId| places.iter().any(|place| place.name == *name);
+        let is_there = |name: &NodeId| places.is_none_or(|places| places.iter().any(|place| place.name == *name));
         if name.as_ref().is_some_and(|name| !is_there(name)) {
             section.object(key, "there is no such place", "unknown", "add a [[place]] of this name");
         }
@@ -80,12 +85,14 @@ fn round_trip(section: &Section<'_>) -> Option<RoundTrip> {
     let between: Vec<&'static City> = section.list("between");
     let time: Option<Span> = section.required("time", "add time = \"82ms\"");
     let [from, to] = between.as_slice() else {
-        section.object(
-            "between",
-            "a round trip is between two cities",
-            "not two",
-            "write between = [\"Tokyo\", \"Sydney\"]",
-        );
+        if section.is_sound("between") {
+            section.object(
+                "between",
+                "a round trip is between two cities",
+                "not two",
+                "write between = [\"Tokyo\", \"Sydney\"]",
+            );
+        }
         return None;
     };
     Some(RoundTrip { between: [from, to], time: time?.0 })

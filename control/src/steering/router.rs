@@ -194,9 +194,7 @@ fn told(choice: &Choice) -> String {
         }
     }
     if let Some(city) = choice.located.as_ref().and_then(|located| located.city.as_deref()) {
-        // Only what may stand in a field.
-        let city: String = city.chars().filter(|c| (' '..='~').contains(c) && *c != '"' && *c != '\\').collect();
-        told += &format!("; from=\"{city}\"");
+        told += &format!("; from=\"{}\"", nearside_geo::ascii_name(city));
     }
     told
 }

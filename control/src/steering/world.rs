@@ -137,8 +137,12 @@ fn entry(line: &str) -> Result<(IpNet, Place, Option<String>), String> {
     let network = network.ok_or_else(|| format!("{prefix:?} is no prefix such as 192.0.2.0/24"))?.trunc();
     match rest.as_slice() {
         [name] => {
-            let known =
-                city(name).ok_or_else(|| format!("{name:?} is no city that is known by name: write its degrees"))?;
+            let known = city(name).ok_or_else(|| {
+                format!(
+                    "{name:?} is no city that is known by name: {} Or write its degrees",
+                    nearside_geo::city_hint(name)
+                )
+            })?;
             Ok((network, known.place(), Some(known.name.to_owned())))
         }
         [latitude, longitude] => {

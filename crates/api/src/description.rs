@@ -188,7 +188,7 @@ fn objects() {}
         (status = 200, description = "The stream", content_type = "text/event-stream", body = String),
         (status = 400, description = "No query", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "A control process: no requests come there", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "No expression", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No expression, or one over a field that no line has", body = Problem, content_type = "application/problem+json"),
         Kept,
     )
 )]

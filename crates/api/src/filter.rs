@@ -30,6 +30,109 @@ pub enum Filter {
     Is(String, Operator, Value),
 }
 
+/// What the values of a field are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Texts.
+    Text,
+    /// Numbers.
+    Number,
+    /// `true`, or the field is absent.
+    Flag,
+}
+
+/// A field that expressions may be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+}
+
+const fn text(name: &'static str) -> Field {
+    Field { name, kind: Kind::Text }
+}
+
+const fn number(name: &'static str) -> Field {
+    Field { name, kind: Kind::Number }
+}
+
+/// The fields of the access log. A test of the node holds its lines to them.
+pub static LOG_FIELDS: [Field; 25] = [
+    number("ts"),
+    text("node"),
+    text("site"),
+    text("client_ip"),
+    text("method"),
+    text("scheme"),
+    text("host"),
+    text("path"),
+    Field { name: "query", kind: Kind::Flag },
+    text("proto"),
+    number("status"),
+    number("bytes"),
+    number("duration"),
+    number("ttfb"),
+    text("cache"),
+    text("reason"),
+    number("age"),
+    number("ttl"),
+    text("upstream"),
+    number("upstream_status"),
+    number("upstream_duration"),
+    text("trace_id"),
+    text("error"),
+    text("ua"),
+    text("referer"),
+];
+
+/// Why an expression can hold for no line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldError {
+    /// No line has such a field.
+    Unknown {
+        /// As it is written in the expression.
+        name: String,
+        /// The field that is spelt most like it, if one is.
+        near: Option<&'static str>,
+        /// All that there are.
+        known: String,
+    },
+    /// It is compared with a value of another kind.
+    Kind {
+        /// The field.
+        field: Field,
+        /// What it is compared with.
+        value: Value,
+    },
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { name, near, known } => {
+                write!(f, "there is no field {name:?}")?;
+                match near {
+                    Some(near) => write!(f, ", did you mean {near:?}?")?,
+                    None => f.write_str(".")?,
+                }
+                write!(f, " Known are: {known}")
+            }
+            Self::Kind { field: Field { name, kind }, value } => {
+                let (is, as_in) = match kind {
+                    Kind::Text => ("a text", format!("{name}==\"…\"")),
+                    Kind::Number => ("a number", format!("{name}==5")),
+                    Kind::Flag => ("true or absent", format!("{name}==true")),
+                };
+                write!(f, "the field {name:?} is {is} and never equal to {value}: compare it as in {as_in}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FieldError {}
+
 /// How a field is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operator {
@@ -85,6 +188,30 @@ impl Filter {
         if reader.rest().is_empty() { Ok(filter) } else { Err(reader.wrong("\"and\", \"or\" or the end")) }
     }
 
+    /// Checks that it is about these fields only, and compares each with values of its kind. Any other expression waits for lines
+    /// that never come.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is unknown, or compared with what it cannot be.
+    pub fn check(&self, fields: &[Field]) -> Result<(), FieldError> {
+        match self {
+            Self::All => Ok(()),
+            Self::And(one, other) | Self::Or(one, other) => one.check(fields).and_then(|()| other.check(fields)),
+            Self::Not(inner) => inner.check(fields),
+            Self::Has(name) => known(fields, name).map(|_| ()),
+            Self::Is(name, _, value) => {
+                let field = known(fields, name)?;
+                let is_of_kind = match field.kind {
+                    Kind::Text => value.is_string(),
+                    Kind::Number => value.is_number(),
+                    Kind::Flag => value.is_boolean(),
+                };
+                if is_of_kind { Ok(()) } else { Err(FieldError::Kind { field, value: value.clone() }) }
+            }
+        }
+    }
+
     /// Whether it holds for a line.
     #[must_use]
     pub fn holds(&self, line: &Value) -> bool {
@@ -97,6 +224,17 @@ impl Filter {
             Self::Is(field, operator, value) => operator.holds(line.get(field), value),
         }
     }
+}
+
+/// The field of a name.
+fn known(fields: &[Field], name: &str) -> Result<Field, FieldError> {
+    let found = fields.iter().find(|field| field.name == name).copied();
+    found.ok_or_else(|| {
+        let distance = |field: &Field| (strsim::damerau_levenshtein(name, field.name), field.name);
+        let near = fields.iter().map(distance).filter(|(distance, name)| *distance <= name.len().div_ceil(3)).min();
+        let known = fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ");
+        FieldError::Unknown { name: name.to_owned(), near: near.map(|(_, name)| name), known }
+    })
 }
 
 impl Operator {
@@ -305,6 +443,29 @@ mod tests {
         ] {
             let filter = Filter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(filter.holds(&line), holds, "{text}");
+        }
+    }
+
+    #[test]
+    fn expressions_that_could_never_hold_are_refused() {
+        let check = |text: &str| Filter::parse(text).unwrap().check(&LOG_FIELDS).map_err(|error| error.to_string());
+        for right in
+            ["", "cache==\"miss\" and ttfb>0.2", "not error", "query==true", "status!=200 or path~'x'", "ua~'bot'"]
+        {
+            assert_eq!(check(right), Ok(()), "{right}");
+        }
+        for (wrong, says) in [
+            ("chache==\"miss\"", "no field \"chache\", did you mean \"cache\"? Known are: ts, node, site,"),
+            ("not (cache=='hit' or stauts==404)", "did you mean \"status\"?"),
+            ("frobnicate", "no field \"frobnicate\". Known are: ts"),
+            ("Status==404", "did you mean \"status\"?"),
+            ("status==\"404\"", "\"status\" is a number and never equal to \"404\": compare it as in status==5"),
+            ("cache==200", "\"cache\" is a text"),
+            ("method>5", "\"method\" is a text"),
+            ("query=='a=b'", "\"query\" is true or absent"),
+        ] {
+            let said = check(wrong).unwrap_err();
+            assert!(said.contains(says), "{wrong}: {said}");
         }
     }
 

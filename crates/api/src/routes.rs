@@ -109,6 +109,10 @@ pub struct NodeState {
     /// Where it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub city: Option<String>,
+    /// Where its admin listener is, as far as that is known: an address with a port. On the loopback it is reached on its own
+    /// machine only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<String>,
     /// The version of the program.
     pub version: String,
     /// `ready`, `stopping` or `unreachable`.

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::filter::LOG_FIELDS;
 use crate::look::unread;
 use crate::{Backend, Filter, Problem};
 
@@ -102,6 +103,7 @@ pub(crate) async fn log<B: Backend>(
     let Query(Watched { q }) = watched.map_err(|rejection| unread(&rejection))?;
     let filter = Filter::parse(q.as_deref().unwrap_or_default())
         .map_err(|error| Problem::unprocessable("expression", format!("q: {error}")))?;
+    filter.check(&LOG_FIELDS).map_err(|error| Problem::unprocessable("field", format!("q: {error}")))?;
     let nothing = || Problem::new(StatusCode::NOT_FOUND, "no-log", "no requests come here: ask an edge or a shield");
     let listener = backend.tap().ok_or_else(nothing)?.listen();
     let stream = unfold((listener, filter), |(mut listener, filter)| async {

@@ -1,5 +1,8 @@
 //! Cities, by the code of an airport and by name. Coordinates of their centres, to a hundredth of a degree.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use crate::Place;
 
 /// A city.
@@ -26,25 +29,56 @@ impl City {
     }
 }
 
-/// The city of a name or a code, however it is written.
+/// The city of a name or a code, whatever its case and accents: "São Paulo", "sao paulo", "GRU".
 #[must_use]
 pub fn city(text: &str) -> Option<&'static City> {
-    let wanted = plain(text);
-    CITIES.iter().find(|city| plain(city.name) == wanted || city.code == wanted)
+    static BY_NAME: LazyLock<HashMap<String, &'static City>> = LazyLock::new(|| {
+        let names = CITIES.iter().map(|city| (plain(city.name), city));
+        names.chain(CITIES.iter().map(|city| (city.code.to_owned(), city))).collect()
+    });
+    BY_NAME.get(&plain(text)).copied()
 }
 
-/// Small letters without accents.
-fn plain(text: &str) -> String {
-    let letter = |c: char| match c {
-        'á' | 'ã' | 'â' | 'à' | 'ä' => 'a',
-        'é' | 'ê' | 'è' => 'e',
-        'í' => 'i',
-        'ó' | 'ô' | 'õ' | 'ö' => 'o',
-        'ú' | 'ü' => 'u',
-        'ç' => 'c',
-        c => c,
+/// Names of known cities that are spelt nearly like `text`, the nearest first; at most three.
+#[must_use]
+pub fn similar_cities(text: &str) -> Vec<&'static str> {
+    const NAMES_MAX: usize = 3;
+    let wanted = plain(text);
+    let distance = |city: &City| {
+        let name = plain(city.name);
+        let distance = strsim::damerau_levenshtein(&wanted, &name);
+        // A third of the letters may differ. A part of a name is near it, too: "san", "Frankfurt am Main".
+        let is_near = distance <= name.len().div_ceil(3);
+        let is_part = wanted.len() >= 3 && (name.starts_with(&wanted) || wanted.starts_with(&name));
+        (is_near || is_part).then_some(distance)
     };
-    text.trim().chars().flat_map(char::to_lowercase).map(letter).collect()
+    let mut near: Vec<_> = CITIES.iter().filter_map(|city| Some((distance(city)?, city.name))).collect();
+    near.sort_unstable();
+    near.into_iter().take(NAMES_MAX).map(|(_, name)| name).collect()
+}
+
+/// What to write in place of a name that is no known city: similar names, or how cities are named.
+#[must_use]
+pub fn city_hint(text: &str) -> String {
+    let similar = similar_cities(text);
+    if similar.is_empty() {
+        return "write a larger city by its English name, or the code of its airport: Tokyo, nrt".to_owned();
+    }
+    format!("did you mean {}?", similar.join(" or "))
+}
+
+/// A name in printable ASCII without quotation marks and backslashes, as it may stand quoted in a header field: other letters are
+/// transliterated, "São Paulo" becomes "Sao Paulo".
+#[must_use]
+pub fn ascii_name(name: &str) -> String {
+    let ascii = deunicode::deunicode_with_tofu(name, "");
+    let quotable = |c: &char| (' '..='~').contains(c) && !matches!(c, '"' | '\\');
+    ascii.chars().filter(quotable).collect::<String>().trim().to_owned()
+}
+
+/// A name in small ASCII letters, for comparison.
+fn plain(text: &str) -> String {
+    ascii_name(text).to_ascii_lowercase()
 }
 
 const fn at(code: &'static str, name: &'static str, country: &'static str, latitude: f64, longitude: f64) -> City {

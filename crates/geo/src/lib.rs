@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use cities::{CITIES, City, city};
+pub use cities::{CITIES, City, ascii_name, city, city_hint, similar_cities};
 
 /// Kilometres that light goes in a millisecond in glass: two thirds of its speed in vacuum.
 const KM_PER_MS: f64 = 199.86;
@@ -145,6 +145,40 @@ mod tests {
             let others = CITIES.iter().skip(place + 1);
             assert!(others.into_iter().all(|other| other.code != one.code && other.name != one.name), "{}", one.name);
         }
+    }
+
+    #[test]
+    fn names_are_transliterated_to_ascii_and_not_stripped() {
+        for (name, ascii) in [
+            ("São Paulo", "Sao Paulo"),
+            ("Sa\u{303}o Paulo", "Sao Paulo"),
+            ("Bogotá", "Bogota"),
+            ("Zürich", "Zurich"),
+            ("København", "Kobenhavn"),
+            ("Łódź", "Lodz"),
+            ("Málaga", "Malaga"),
+            ("Reykjavík", "Reykjavik"),
+            ("Москва", "Moskva"),
+            ("東京", "Dong Jing"),
+            ("T\"oky\\o\r\n", "Tokyo"),
+            ("“Rome”", "Rome"),
+        ] {
+            assert_eq!(ascii_name(name), ascii, "{name}");
+        }
+        for one in &CITIES {
+            assert_eq!(ascii_name(one.name).chars().count(), one.name.chars().count(), "{}", one.name);
+            assert_eq!(city(&ascii_name(one.name)), Some(one));
+        }
+    }
+
+    #[test]
+    fn cities_that_do_not_exist_get_suggestions() {
+        assert_eq!(similar_cities("Atlantis"), ["Atlanta"]);
+        assert_eq!(similar_cities("Tokio"), ["Tokyo"]);
+        assert_eq!(similar_cities("Frankfurt am Main"), ["Frankfurt"]);
+        assert_eq!(similar_cities("san"), ["Santiago", "San Francisco"]);
+        assert!(city_hint("Atlantis").contains("did you mean Atlanta?"));
+        assert!(city_hint("").contains("English name"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod fill;
 mod front;
 mod h1;
 mod hop;
+pub mod machine;
 mod metrics;
 mod node;
 pub mod outcome;

@@ -92,6 +92,8 @@ impl Node {
             )?));
         }
         let admin_listener = config.admin.map(|address| Listener::bind_or_ipv4(address, None, 1)).transpose()?;
+        // With its port, where that was left to the system: a control process tells it to those who name this node.
+        let config = Config { admin: admin_listener.as_ref().map(|listener| listener.address), ..config };
         let names = config.sites.iter().map(|site| site.name.clone());
         let expiry = |listener: &TlsListener| Some((listener.address.to_string(), tls::expiry(listener)?));
         let certificates = config.listen_tls.iter().filter_map(expiry).collect();

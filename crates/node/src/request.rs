@@ -201,7 +201,7 @@ impl Engine {
             clock,
             via: format!("{} (nearside)", config.id),
             received_by: ReceivedBy::new(config.id.as_str()),
-            place: crate::server_timing::place(tier.name(), config.id.as_str(), config.city.as_deref()),
+            place: crate::server_timing::place(tier.name(), config.id.as_str(), config.city_in_ascii().as_deref()),
             tier,
             config,
         }

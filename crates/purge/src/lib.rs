@@ -11,7 +11,7 @@ mod follow;
 mod give;
 mod position;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use nearside_api::Order;
 use nearside_geo::Place;
@@ -70,6 +70,26 @@ pub struct Member {
     /// How clients reach it; nothing of a shield.
     #[serde(default)]
     pub reach: Option<Reach>,
+    /// Where its admin listener is.
+    #[serde(default)]
+    pub admin: Option<SocketAddr>,
+}
+
+impl Member {
+    /// The node as it is seen by who hears of it from the address `from`: an admin listener on all addresses is at that one, and one on
+    /// the loopback of another machine is not reached from here.
+    #[must_use]
+    pub fn seen_from(mut self, from: IpAddr) -> Self {
+        let from = from.to_canonical();
+        let reached = |admin: SocketAddr| {
+            if admin.ip().is_unspecified() {
+                return Some(SocketAddr::new(from, admin.port()));
+            }
+            (from.is_loopback() || !admin.ip().to_canonical().is_loopback()).then_some(admin)
+        };
+        self.admin = self.admin.and_then(reached);
+        self
+    }
 }
 
 /// How clients reach an edge.
@@ -193,4 +213,37 @@ pub struct Done {
     pub matched: u64,
     /// Fills that store nothing because of it.
     pub fenced_fills: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_listener_is_told_as_others_can_reach_it() {
+        let seen = |admin: &str, from: &str| {
+            let member = Member {
+                id: "a".to_owned(),
+                role: "edge".to_owned(),
+                city: None,
+                version: String::new(),
+                sites: Vec::new(),
+                place: None,
+                reach: None,
+                admin: Some(admin.parse().unwrap()),
+            };
+            member.seen_from(from.parse().unwrap()).admin.map(|admin| admin.to_string())
+        };
+        for (admin, from, told) in [
+            ("127.0.0.1:7081", "127.0.0.1", Some("127.0.0.1:7081")),
+            ("127.0.0.1:7081", "::ffff:127.0.0.1", Some("127.0.0.1:7081")),
+            ("127.0.0.1:7081", "192.0.2.7", None),
+            ("[::1]:7081", "192.0.2.7", None),
+            ("0.0.0.0:7081", "192.0.2.7", Some("192.0.2.7:7081")),
+            ("[::]:7081", "::ffff:192.0.2.7", Some("192.0.2.7:7081")),
+            ("10.0.0.1:7081", "192.0.2.7", Some("10.0.0.1:7081")),
+        ] {
+            assert_eq!(seen(admin, from).as_deref(), told, "{admin} {from}");
+        }
+    }
 }

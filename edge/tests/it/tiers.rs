@@ -140,7 +140,10 @@ async fn server_timing_tells_where_the_time_went_and_is_not_stored() {
     let mut tiers = Tiers::before(OriginSim::start(loopback()).await.unwrap(), origin);
     let silent = tiers.bed.get("/").await;
     assert_eq!(timings(&silent), [[("db", Some(53.0))]], "an edge whose site does not want it");
-    tiers.bed = tiers.bed.again(|config| config.sites[0].server_timing = true);
+    tiers.bed = tiers.bed.again(|config| {
+        config.sites[0].server_timing = true;
+        config.city = Some("São Paulo".to_owned());
+    });
     for (path, behind) in [("/other", &["edge", "shield", "origin"][..]), ("/", &["edge", "shield"])] {
         let forwarded = tiers.bed.get(path).await;
         let [of_origin, own] = &timings(&forwarded)[..] else { panic!("{:?}", forwarded.fields) };
@@ -152,6 +155,8 @@ async fn server_timing_tells_where_the_time_went_and_is_not_stored() {
         let hit = tiers.bed.get(path).await;
         let [of_origin, own] = &timings(&hit)[..] else { panic!("{:?}", hit.fields) };
         assert_eq!((of_origin.len(), own.len(), own[1].0), (1, 2, "edge"), "a hit waits for nobody");
+        let lines = hit.fields.get_all("server-timing").iter().map(|line| line.to_str().unwrap());
+        assert!(lines.last().unwrap().contains("(Sao Paulo)"), "transliterated to ASCII: {:?}", hit.fields);
     }
     tiers.bed.advance(61);
     let validated = tiers.bed.get("/other").await;

@@ -123,7 +123,7 @@ impl Bench<'_> {
     ) -> anyhow::Result<Figures> {
         let mut seen: BTreeMap<String, BTreeMap<&'static str, Vec<f64>>> = BTreeMap::new();
         for round in 1..=self.rounds {
-            eprintln!("{what}: round {round} of {}", self.rounds);
+            complain!("{what}: round {round} of {}", self.rounds);
             for server in &self.peers.servers {
                 let figures = one(server, round).await.with_context(|| format!("{}: {what}", server.name))?;
                 let all = seen.entry(server.name.clone()).or_default();
@@ -220,7 +220,7 @@ impl Bench<'_> {
     async fn memory(&self, objects: u32) -> anyhow::Result<Figures> {
         let mut figures = Figures::new();
         for server in &self.peers.servers {
-            eprintln!("memory: {objects} objects at {}", server.name);
+            complain!("memory: {objects} objects at {}", server.name);
             let path = "/memory/{object}?cc=max-age%3D86400&etag=a&size={size}&seed={object}";
             let mut load = Load::new(vec![Target::parse(&server.url(path))?]);
             load.rate = Rate::PerSecond(10);

@@ -157,7 +157,7 @@ impl Peers {
             };
             let pid = self.spawn(name, super::SERVERS, words, port).await?;
             let (name, version) = (name.to_owned(), version(name, &program).await?);
-            eprintln!("{name} {version} listens on port {port}");
+            complain!("{name} {version} listens on port {port}");
             self.servers.push(Server { name, version, port, pid, cache });
         }
         Ok(())

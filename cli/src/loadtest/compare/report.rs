@@ -68,8 +68,8 @@ pub(super) fn write(folder: &Path, results: &Results, setting: &Setting) -> anyh
         put(name, &bars.svg().map_err(|error| anyhow::anyhow!("{name}: {error}"))?)?;
     }
     put("compare.md", &text)?;
-    println!("{}", report.ratios());
-    println!("{}", folder.join("compare.md").display());
+    say!("{}", report.ratios());
+    say!("{}", folder.join("compare.md").display());
     Ok(())
 }
 

@@ -247,6 +247,24 @@ mod tests {
     use crate::request::finish::{Client, Times};
     use crate::trace::Trace;
 
+    /// A line with everything that one can have has just the fields that expressions may be about.
+    fn fields_are_known(line: &[u8]) {
+        use nearside_api::filter::{Kind, LOG_FIELDS};
+        use serde_json::Value;
+        let line: serde_json::Map<String, Value> = serde_json::from_slice(line).unwrap();
+        let kind = |value: &Value| match value {
+            Value::String(_) => Kind::Text,
+            Value::Bool(_) => Kind::Flag,
+            _ => Kind::Number,
+        };
+        let mut found: Vec<_> =
+            line.iter().map(|(name, value)| (name.as_str(), format!("{:?}", kind(value)))).collect();
+        let mut known: Vec<_> = LOG_FIELDS.iter().map(|field| (field.name, format!("{:?}", field.kind))).collect();
+        found.sort();
+        known.sort();
+        assert_eq!(found, known);
+    }
+
     #[test]
     fn a_line_is_valid_json_whatever_the_client_sends() {
         let mut outcome = Outcome::new(Verdict::Miss, Some(0));
@@ -297,6 +315,14 @@ mod tests {
         );
         assert!(parsed["trace_id"].as_str().is_some_and(|id| id.len() == 32));
         assert!(!String::from_utf8_lossy(&line).contains("secret"), "queries carry tokens");
+        let mut line = Vec::new();
+        json(
+            &prefix("edge", "w"),
+            &Record { cut: Some("client-gone"), ..record },
+            stamp.at(Timestamp::from_millis(0)),
+            &mut line,
+        );
+        fields_are_known(&line);
         let mut line = Vec::new();
         combined(&record, Timestamp::from_millis(1_790_000_000_042), &mut line);
         let head = r#"192.0.2.1 - - [21/Sep/2026:14:13:20 +0000] "GET /a\x5C\x01\xFF?… HTTP/1.1" 200 5"#;

@@ -42,6 +42,16 @@ pub enum TlsError {
     },
 }
 
+impl TlsError {
+    /// The cause alone, without the files.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::Unreadable { cause, .. } => cause.clone(),
+            Self::Unusable { cause, .. } => cause.to_string(),
+        }
+    }
+}
+
 /// The TLS settings of a listener.
 pub(crate) fn settings(listener: &TlsListener) -> Result<Arc<ServerConfig>, TlsError> {
     let unusable = |cause| TlsError::Unusable { cert: listener.cert.clone(), key: listener.key.clone(), cause };

@@ -124,5 +124,6 @@ fn member(config: &Config) -> Member {
             addresses: config.public.addresses.clone(),
             capacity: config.public.capacity,
         }),
+        admin: config.admin,
     }
 }

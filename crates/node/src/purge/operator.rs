@@ -248,6 +248,8 @@ impl Backend for Operator {
             id: config.id.to_string(),
             role: config.role.name().to_owned(),
             city: config.city.clone(),
+            // Whoever asks knows by which address, where it listens on all.
+            admin: config.admin.filter(|admin| !admin.ip().is_unspecified()).map(|admin| admin.to_string()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state: if self.draining.load(Ordering::Acquire) { "stopping" } else { "ready" }.to_owned(),
             sites: config.sites.iter().map(|site| site.name.clone()).collect(),

@@ -1,0 +1,216 @@
+//! What of a demo is to be broken or healed, in the words of people: `edge-nyc`, `link fra iad`, `slow edge-fra by 80ms`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, bail, ensure};
+use nearside_config::Span;
+use serde_json::Value;
+
+use super::nodes::{NODES, Node};
+use crate::nodes::nearest;
+
+/// What is to be broken, or healed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum What {
+    /// A process.
+    Node(&'static str),
+    /// A link between two cities, or all links of a place.
+    Way(String, Fault),
+}
+
+/// What happens to a link.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fault {
+    /// Nothing passes.
+    Cut,
+    /// It takes so many milliseconds more; `None` where it is only said which link is meant.
+    Slower(Option<f64>),
+}
+
+/// Words that say nothing here.
+const FILLERS: [&str; 9] = ["the", "node", "between", "from", "to", "and", "by", "at", "with"];
+const EXAMPLES: &str = "edge-nyc, or link fra iad, or slow edge-fra 80ms";
+
+/// As it is sent to a demo.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => f.write_str(name),
+            Self::Way(way, Fault::Cut) => write!(f, "link {way}"),
+            Self::Way(way, Fault::Slower(None)) => write!(f, "slow {way}"),
+            Self::Way(way, Fault::Slower(Some(ms))) => write!(f, "slow {way} {ms:.0}ms"),
+        }
+    }
+}
+
+/// Reads what people have written: words, or a JSON string, list of strings, or object with `what`. There may be several processes.
+pub(super) fn read(text: &str) -> anyhow::Result<Vec<What>> {
+    let plain = of_json(text).unwrap_or_else(|| text.to_owned()).to_lowercase();
+    let words = plain.split(|c: char| c.is_whitespace() || c == ',');
+    let words: Vec<_> = words.filter(|word| !word.is_empty() && !FILLERS.contains(word)).collect();
+    match words.as_slice() {
+        [] => bail!("say what: {EXAMPLES}"),
+        ["link" | "cut", rest @ ..] => {
+            let rest = if let ["link", rest @ ..] = rest { rest } else { rest };
+            Ok(vec![What::Way(way(rest)?, Fault::Cut)])
+        }
+        ["slow" | "slower" | "delay", rest @ ..] => {
+            let rest = if let ["link", rest @ ..] = rest { rest } else { rest };
+            let (ways, time) = match rest.split_last() {
+                Some((last, ways)) if last.starts_with(|c: char| c.is_ascii_digit()) => {
+                    (ways, Some(milliseconds(last)?))
+                }
+                _ => (rest, None),
+            };
+            Ok(vec![What::Way(way(ways)?, Fault::Slower(time))])
+        }
+        ["stop" | "kill", rest @ ..] if !rest.is_empty() => processes(rest),
+        [word] if node(word).is_err() && way(&words).is_ok() => Ok(vec![What::Way(way(&words)?, Fault::Cut)]),
+        words => processes(words),
+    }
+}
+
+fn of_json(text: &str) -> Option<String> {
+    let words = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(words) => words.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|words| words.join(" ")),
+        _ => None,
+    };
+    let value: Value = serde_json::from_str(text).ok()?;
+    words(value.get("what").unwrap_or(&value))
+}
+
+/// Processes by their names: `edge-nyc`, `edge nyc`, `nyc`.
+fn processes(words: &[&str]) -> anyhow::Result<Vec<What>> {
+    let mut found = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let name = match (*word, rest.as_slice().first()) {
+            ("edge" | "shield", Some(code)) => {
+                rest.next();
+                format!("{word}-{code}")
+            }
+            _ => (*word).to_owned(),
+        };
+        found.push(What::Node(node(&name)?.name));
+    }
+    Ok(found)
+}
+
+/// A process that can be stopped, by its name, its code or its city.
+fn node(text: &str) -> anyhow::Result<&'static Node> {
+    let all = || NODES.iter().filter(|node| node.name != "wan-sim");
+    if let Some(node) = all().find(|node| node.name == text) {
+        return Ok(node);
+    }
+    let code = |node: &Node| node.name.split_once('-').map(|(_, code)| code);
+    let is_there = |node: &&Node| code(node) == Some(text) || node.city.to_lowercase() == text;
+    match all().filter(is_there).collect::<Vec<_>>().as_slice() {
+        [node] => Ok(node),
+        [] => {
+            let hint = nearest(text, all().map(|node| node.name))
+                .map(|near| format!(" did you mean {near}?"))
+                .unwrap_or_default();
+            let names = all().map(|node| node.name).collect::<Vec<_>>().join(", ");
+            bail!("there is no {text:?}:{hint} processes are {names}; or write link CITY CITY, or slow PLACE TIME")
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|node| node.name).collect();
+            bail!("{text:?} may be {}: say which", names.join(" or "))
+        }
+    }
+}
+
+/// A link, as the simulated WAN calls it: the codes of two cities, or a place, of which all links are meant.
+fn way(words: &[&str]) -> anyhow::Result<String> {
+    let (from, to) = match words {
+        [place] if is_place(place) => return Ok((*place).to_owned()),
+        [both] => both
+            .split_once('-')
+            .with_context(|| format!("{both:?} is no link: write two cities, as in link fra iad"))?,
+        [from, to] => (*from, *to),
+        _ => bail!("expected two cities or a place, as in link fra iad or slow edge-fra 80ms"),
+    };
+    let (from, to) = (code(from)?, code(to)?);
+    ensure!(from != to, "a link is between two cities, and {from} is one");
+    Ok(format!("{from}-{to}"))
+}
+
+/// Whether the simulated WAN knows a place of this name: all processes but itself, and the control process as nodes reach it.
+fn is_place(name: &str) -> bool {
+    name == "control-api" || NODES.iter().any(|node| node.name == name && node.name != "wan-sim")
+}
+
+/// The code of a city, or of the city of a process.
+fn code(text: &str) -> anyhow::Result<&'static str> {
+    let city = NODES.iter().find(|node| node.name == text).map_or(text, |node| node.city);
+    let known = nearside_geo::city(city)
+        .with_context(|| format!("there is no city {text:?}: {}", nearside_geo::city_hint(text)))?;
+    Ok(known.code)
+}
+
+/// A time; without a unit in milliseconds.
+fn milliseconds(text: &str) -> anyhow::Result<f64> {
+    if let Ok(number) = text.parse::<u32>() {
+        return Ok(f64::from(number));
+    }
+    let Span(time) = Span::from_str(text).map_err(|error| anyhow::anyhow!("{text:?} is no time: expected {error}"))?;
+    Ok(time.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_people_are_understood() {
+        let said = |text: &str| {
+            let read = read(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+            read.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        for (text, meant) in [
+            ("edge-nyc", "edge-nyc"),
+            ("edge nyc", "edge-nyc"),
+            ("nyc", "edge-nyc"),
+            ("Tokyo", "edge-nrt"),
+            ("kill the node edge-nyc", "edge-nyc"),
+            ("edge-nyc edge-nrt", "edge-nyc; edge-nrt"),
+            ("edge-nyc, shield fra and origin", "edge-nyc; shield-fra; origin"),
+            ("link fra-iad", "link fra-iad"),
+            ("link fra iad", "link fra-iad"),
+            ("cut fra-iad", "link fra-iad"),
+            ("fra-iad", "link fra-iad"),
+            ("link between Frankfurt and Washington", "link fra-iad"),
+            ("link edge-fra shield-iad", "link fra-iad"),
+            ("link edge-fra", "link edge-fra"),
+            ("slow edge-fra 80ms", "slow edge-fra 80ms"),
+            ("slow edge-fra by 80", "slow edge-fra 80ms"),
+            ("slow link fra iad 1s", "slow fra-iad 1000ms"),
+            ("slow edge-fra", "slow edge-fra"),
+            ("\"edge-nyc\"", "edge-nyc"),
+            ("{\"what\": \"slow edge-fra 80ms\"}", "slow edge-fra 80ms"),
+            ("[\"link\", \"fra-iad\"]", "link fra-iad"),
+        ] {
+            assert_eq!(said(text), meant, "{text}");
+            assert_eq!(said(meant.split("; ").next().unwrap()), meant.split("; ").next().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_gets_a_suggestion() {
+        for (text, says) in [
+            ("", "say what: edge-nyc"),
+            ("edge-ncy", "did you mean edge-nyc?"),
+            ("fra", "shield-fra or edge-fra"),
+            ("link fra atlantis", "did you mean Atlanta?"),
+            ("link fra", "two cities"),
+            ("link fra fra", "between two cities"),
+            ("slow edge-fra 80parsecs", "is no time"),
+            ("wan-sim", "there is no"),
+        ] {
+            let said = format!("{:#}", read(text).unwrap_err());
+            assert!(said.contains(says), "{text}: {said}");
+        }
+    }
+}
