@@ -278,7 +278,7 @@ impl Drop for Section<'_> {
                 .min();
             let help = match near {
                 Some((_, known)) => {
-                    if !table.contains_key(*known) {
+                    if !table.contains_key(known) {
                         self.findings.explain(&self.place_of(known));
                     }
                     format!("did you mean `{known}`?")
