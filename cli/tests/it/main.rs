@@ -7,6 +7,7 @@
     reason = "tests fail by panicking; their helpers do too"
 )]
 
+mod bootstrap;
 mod dependencies;
 mod loadtest;
 mod scenarios;
