@@ -9,6 +9,7 @@
 
 mod bootstrap;
 mod dependencies;
+mod documents;
 mod loadtest;
 mod scenarios;
 mod wrong_input;
