@@ -7,6 +7,7 @@
     reason = "tests fail by panicking; their helpers do too"
 )]
 
+mod authorities;
 mod bootstrap;
 mod dependencies;
 mod documents;

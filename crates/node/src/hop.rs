@@ -8,6 +8,7 @@
 
 mod ask;
 mod asked;
+pub(crate) mod authorities;
 mod budget;
 mod connect;
 mod gate;
