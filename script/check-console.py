@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,8 +33,8 @@ class Eyes:
     """A browser that notes whatever goes wrong in a page."""
 
     def __init__(self, playwright):
-        program = shutil.which("chromium")
-        self.browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        programs = filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"]))
+        self.browser = playwright.chromium.launch(executable_path=next(programs), args=["--no-sandbox"])
         self.wrong = []
 
     def page(self, address, **options):
@@ -59,6 +60,28 @@ def shows_all_nodes(page):
     expect(page.locator("#summary")).to_contain_text("8 of 8 nodes reached")
 
 
+def overlapping(page, selector):
+    """Labels of which one hides another."""
+    return page.evaluate(
+        """(selector) => {
+          const labels = [...document.querySelectorAll(selector)].filter((label) => label.textContent);
+          const boxes = labels.map((label) => [label.textContent, label.getBoundingClientRect()]);
+          const meet = ([, a], [, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2;
+          return boxes.flatMap((a, place) => boxes.slice(place + 1).filter((b) => meet(a, b)).map((b) => `${a[0]} and ${b[0]}`));
+        }""",
+        selector,
+    )
+
+
+def labels_can_be_read(page):
+    assert not (found := overlapping(page, "#map text")), found
+
+
+def begins_where_an_edge_is_near(page):
+    expect(page.locator("#city")).to_have_value("icn")
+    expect(page.locator("#chosen-edge")).to_have_text("edge-nrt", timeout=20_000)
+
+
 def cities_have_their_edges(page):
     for code, edge in [("icn", "edge-nrt"), ("akl", "edge-syd"), ("gru", "edge-nyc")]:
         choose(page, code, edge)
@@ -82,6 +105,119 @@ def figures_are_those_of_this_browser(page):
         assert abs(told - measured) <= max(15, 0.1 * measured), f"{shown} is shown, and {spans} was measured"
     assert shown[2] < shown[0], f"the edge is no faster than the origin: {shown}"
     expect(page.locator("#requests li").first).to_contain_text("edge-nyc: a copy was there")
+    expect(page.locator("#verdict")).to_have_text(f"origin: {shown[0]:.0f} ms, nyc: {rows.last.inner_text()}")
+
+
+def requests_share_a_scale(page):
+    """Every bar is as long as its time on the one axis above, and its labels are apart."""
+    rows = page.evaluate(
+        """() => [...document.querySelectorAll('#requests li:not(.words)')].map((row) => ({
+          ms: parseFloat(row.querySelector('.number').textContent),
+          part: row.querySelector('.fall').getBoundingClientRect().width / row.querySelector('.track').getBoundingClientRect().width,
+        }))"""
+    )
+    marks = page.locator("#requests .marks span")
+    tick, left = float(marks.last.inner_text().removesuffix(" ms")), float(marks.last.evaluate("mark => parseFloat(mark.style.left)"))
+    longest = 100 * tick / left
+    assert len(rows) == 15 and marks.count() >= 2, rows
+    for row in rows:
+        # Two pixels are the least that is drawn.
+        assert abs(row["part"] * longest - row["ms"]) <= 0.02 * longest + 1, f"{row} on a scale of {longest} ms"
+    assert not (found := overlapping(page, "#requests .marks span")), found
+
+
+def purges_sent(page, act):
+    """How many orders `act` sends."""
+    sent = []
+    note = lambda request: sent.append(request.post_data) if request.method == "POST" and request.url.endswith("/v1/purge") else None
+    page.on("request", note)
+    act()
+    page.wait_for_timeout(300)
+    page.remove_listener("request", note)
+    return len(sent)
+
+
+def an_empty_field_is_no_purge(page):
+    for kind in ["urls", "tags", "prefixes", "hosts"]:
+        page.select_option("#kind", kind)
+        for blank in ["", "   "]:
+            page.fill("#target", blank)
+            for button in ["#count", "#order button[type=submit]"]:
+                assert purges_sent(page, lambda: page.click(button)) == 0, f"{kind}: {button} with {blank!r} sends an order"
+                expect(page.locator("#receipt .error")).to_contain_text("Enter a ")
+    page.screenshot(path=f"{SHOTS}/blank.png", full_page=True)
+
+
+def wide_purges_are_confirmed(page):
+    for kind, target in [("all", None), ("hosts", "demo.localhost"), ("prefixes", "http://demo.localhost/")]:
+        page.select_option("#kind", kind)
+        if target:
+            page.fill("#target", target)
+        assert purges_sent(page, lambda: page.click("#order button[type=submit]")) == 0, f"{kind}: not asked before"
+        expect(page.locator("#confirm")).to_be_visible()
+        if kind == "all":
+            page.screenshot(path=f"{SHOTS}/confirm.png")
+        assert purges_sent(page, lambda: page.click("#confirm button[value=no]")) == 0, f"{kind}: purged after Cancel"
+        expect(page.locator("#receipt")).to_contain_text("nothing was purged")
+        page.click("#order button[type=submit]")
+        assert purges_sent(page, lambda: page.keyboard.press("Escape")) == 0, f"{kind}: purged after Escape"
+    # One URL is not asked about.
+    page.select_option("#kind", "urls")
+    page.fill("#target", "http://demo.localhost/no-such-page")
+    page.click("#order button[type=submit]")
+    expect(page.locator("#receipt .applied")).to_have_count(8)
+    expect(page.locator("#confirm")).to_be_hidden()
+
+
+def a_dead_origin_is_no_error_of_the_browser(page):
+    """The picture that a CDN is for: the origin is dead, and the edge serves on."""
+    choose(page, "icn", "edge-nrt")
+    page.click("#load")
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^origin: \d+ ms, nrt: [\d.]+ ms$"), timeout=30_000)
+    page.screenshot(path=f"{SHOTS}/alive.png", full_page=True)
+    page.click("#breakable button:text-is('origin')")
+    expect(page.locator("#broken")).to_contain_text("origin is stopped")
+    page.click("#load")
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^origin: no answer, nrt: [\d.]+ ms$"), timeout=30_000)
+    expect(page.locator("#requests [data-load=origin] li:not(.words)")).to_have_count(1)
+    expect(page.locator("#requests [data-load=origin] li:not(.words)")).to_contain_text("no answer")
+    page.screenshot(path=f"{SHOTS}/dead-origin.png", full_page=True)
+    # Without a copy the edge has an error to show, and no silence.
+    page.select_option("#kind", "all")
+    page.click("#order button[type=submit]")
+    page.click("#confirm-yes")
+    expect(page.locator("#receipt .applied")).to_have_count(8)
+    page.click("#load")
+    expect(page.locator("#verdict")).to_have_text("origin: no answer, nrt: error", timeout=30_000)
+    page.screenshot(path=f"{SHOTS}/dead-origin-no-copy.png", full_page=True)
+    page.click("#heal-all")
+    expect(page.locator("#broken li")).to_have_count(0)
+    # Over a way that is cut nothing comes, ever.
+    page.select_option("#which", "origin")
+    page.click("#way button[name=cut]")
+    page.click("#load")
+    expect(page.locator("#verdict")).to_contain_text("origin: no answer", timeout=60_000)
+    page.click("#heal-all")
+    expect(page.locator("#broken li")).to_have_count(0)
+    assert "Failed to fetch" not in page.inner_text("body")
+
+
+def a_dead_control_process_is_named(page):
+    subprocess.run([NEARSIDE, "demo", "fail", "control"], check=True, stdout=subprocess.DEVNULL)
+    expect(page.locator("#alert")).to_contain_text("The control process does not answer")
+    page.click("#again")
+    expect(page.locator("#chosen")).to_contain_text("The control process does not answer")
+    page.select_option("#kind", "tags")
+    page.fill("#target", "product-42")
+    page.click("#order button[type=submit]")
+    expect(page.locator("#receipt .error")).to_contain_text("The control process does not answer")
+    page.click("#heal-all")
+    expect(page.locator("#fault-error")).to_contain_text("The control process does not answer")
+    assert "Failed to fetch" not in page.inner_text("body")
+    page.screenshot(path=f"{SHOTS}/no-control.png", full_page=True)
+    subprocess.run([NEARSIDE, "demo", "heal"], check=True, stdout=subprocess.DEVNULL)
+    expect(page.locator("#alert")).to_be_hidden(timeout=20_000)
+    shows_all_nodes(page)
 
 
 def a_purge_rings_on_every_edge(page):
@@ -96,6 +232,7 @@ def a_purge_rings_on_every_edge(page):
     page.click("#count")
     expect(page.locator("#receipt .counted")).to_have_count(8)
     page.click("#order button[type=submit]")
+    page.click("#confirm-yes")
     expect(page.locator("#receipt .applied")).to_have_count(8)
     page.wait_for_function("edges => edges.every((edge) => window.rings.has(edge))", arg=EDGES)
 
@@ -159,13 +296,20 @@ def demo(eyes):
         until("http://127.0.0.1:7086/readyz", process)
         page = eyes.page(CONSOLE, viewport={"width": 1280, "height": 1000})
         check("the map shows all nodes", shows_all_nodes, page)
+        check("its labels can be read", labels_can_be_read, page)
+        check("it begins in a city where an edge is near and the origin is far", begins_where_an_edge_is_near, page)
         check("choosing a city moves the chosen edge", cities_have_their_edges, page)
         check("the figures of a page load are those of this browser", figures_are_those_of_this_browser, page)
+        check("all requests are drawn on one scale", requests_share_a_scale, page)
+        check("an empty field is no purge, and its example is not purged", an_empty_field_is_no_purge, page)
+        check("a purge of everything, of a host, of all its paths is confirmed", wide_purges_are_confirmed, page)
         check("a purge rings on every edge", a_purge_rings_on_every_edge, page)
         page.screenshot(path=f"{SHOTS}/light.png", full_page=True)
         assert not eyes.wrong, eyes.wrong
         print("ok    nothing goes wrong in the page")
         check("breaking an edge moves its users, and healing brings them back", a_broken_edge_loses_its_users, page)
+        check("a dead origin is told as no answer, beside the time of the edge", a_dead_origin_is_no_error_of_the_browser, page)
+        check("a dead control process is named as such", a_dead_control_process_is_named, page)
         check("a page anywhere measures for its visitors, and reports", a_page_measures_and_reports, page)
         check("at a terminal things are broken and healed, and the tour is gone through", at_a_terminal, page)
         # Requests to an edge that is gone fail: that is told as an error.
@@ -185,34 +329,54 @@ def demo(eyes):
         process.wait(30)
 
 
+def start(*words):
+    return subprocess.Popen([NEARSIDE, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
 def alone(eyes):
-    """Without any node, and with one."""
+    """Without any node, with two of which nobody knows where they are, and with one on the map."""
     with tempfile.TemporaryDirectory() as folder:
-        control = subprocess.Popen(
-            [NEARSIDE, "control", "--listen", "127.0.0.1:7080", "--log", f"{folder}/purges.log"], stderr=subprocess.DEVNULL
-        )
-        edge = None
+        follow = ["--origin", "http://127.0.0.1:9", "--control", "http://127.0.0.1:7080"]
+        processes = [start("control", "--listen", "127.0.0.1:7080", "--log", f"{folder}/purges.log")]
         try:
-            until("http://127.0.0.1:7080/readyz", control)
+            until("http://127.0.0.1:7080/readyz", processes[0])
             page = eyes.page(CONSOLE, viewport={"width": 1280, "height": 800})
             expect(page.locator("#summary")).to_contain_text("no node follows")
+            expect(page.locator("#list")).to_contain_text("--control http://127.0.0.1:7080")
             expect(page.locator("#no-viewer")).to_be_visible()
+            page.select_option("#kind", "tags")
+            page.fill("#target", "product-42")
+            page.click("#order button[type=submit]")
+            expect(page.locator("#receipt .error")).to_contain_text("no node has said what it serves")
             page.screenshot(path=f"{SHOTS}/empty.png", full_page=True)
-            edge = subprocess.Popen(
-                [NEARSIDE, "edge", "--listen", "127.0.0.1:0", "--origin", "http://127.0.0.1:9", "--city", "Lagos"]
-                + ["--control", "http://127.0.0.1:7080"],
-                stderr=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+            processes.append(start("shield", "--id", "shield-1", "--listen", "127.0.0.1:9081", "--open", *follow))
+            processes.append(start("edge", "--id", "edge-1", "--listen", "127.0.0.1:9080", "--shield", "http://127.0.0.1:9081", *follow))
+            two_nodes_without_places(page)
+            print("ok    nodes without coordinates are listed, and show that they have purged")
+            processes.append(start("edge", "--id", "edge-los", "--listen", "127.0.0.1:0", "--city", "Lagos", *follow))
             expect(page.locator("#map .node")).to_have_count(1)
-            expect(page.locator("#summary")).to_contain_text("1 of 1 nodes")
+            expect(page.locator("#map")).to_be_visible()
+            expect(page.locator("#list tbody tr")).to_have_count(2)
+            expect(page.locator("#summary")).to_contain_text("3 of 3 nodes")
             page.screenshot(path=f"{SHOTS}/single.png", full_page=True)
             print("ok    it says so when there is no node, and shows a single one")
         finally:
-            for process in [edge, control]:
-                if process:
-                    process.terminate()
-                    process.wait(30)
+            for process in reversed(processes):
+                process.terminate()
+                process.wait(30)
+
+
+def two_nodes_without_places(page):
+    expect(page.locator("#list tbody tr")).to_have_count(2)
+    expect(page.locator("#list tr[data-node=edge-1]")).to_contain_text("reached")
+    expect(page.locator("#list tr[data-node=shield-1]")).to_contain_text("shield")
+    expect(page.locator("#summary")).to_contain_text("2 of 2 nodes")
+    # A map without a single node says nothing.
+    expect(page.locator("#map")).to_be_hidden()
+    page.screenshot(path=f"{SHOTS}/two-nodes.png", full_page=True)
+    page.click("#order button[type=submit]")
+    expect(page.locator("#list tr.rung")).to_have_count(2)
+    expect(page.locator("#receipt .applied")).to_have_count(2)
 
 
 def main():

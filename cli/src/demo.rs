@@ -101,13 +101,15 @@ fn print_table(fleet: &Fleet) {
     }
     say!();
     say!("Open http://127.0.0.1:7080/ in a browser: the planet. Or at a terminal:");
-    say!("  curl -sI http://gru.localhost:8000/        (the site as seen from São Paulo: who is nearest, and why)");
+    say!("  curl -sI http://icn.localhost:8000/        (the site as seen from Seoul: who is nearest, and why)");
     say!(
-        "    cities: gru mex lax yyz dub mad los jnb bom sin icn akl; nrt.gru is one edge, origin.gru the origin, from there"
+        "    cities: gru mex lax yyz dub mad los jnb bom sin icn akl; nrt.icn is one edge, origin.icn the origin, from Seoul"
     );
     say!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
     say!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
-    say!("  nearside demo fail edge-nyc     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms");
+    say!(
+        "  nearside demo fail edge-nrt     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms"
+    );
     say!("  nearside demo heal              nearside tour");
     say!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
     say!("Logs of all nodes: {}", fleet.folder().display());

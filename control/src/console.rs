@@ -41,12 +41,14 @@ const DEMO_BYTES_MAX: usize = 1 << 20;
 const POLICY: &str = "default-src 'self'; connect-src *; img-src 'self' data:; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The files of the page.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("index.html", "text/html; charset=utf-8", include_str!("console/index.html")),
     ("style.css", "text/css; charset=utf-8", include_str!("console/style.css")),
     ("main.js", JS, include_str!("console/main.js")),
     ("map.js", JS, include_str!("console/map.js")),
+    ("list.js", JS, include_str!("console/list.js")),
     ("viewer.js", JS, include_str!("console/viewer.js")),
+    ("load.js", JS, include_str!("console/load.js")),
     ("plots.js", JS, include_str!("console/plots.js")),
     ("orders.js", JS, include_str!("console/orders.js")),
     ("dom.js", JS, include_str!("console/dom.js")),
@@ -111,6 +113,7 @@ impl Shared {
         drop(registry);
         json!({
             "nodes": nodes, "seq": head.seq, "live": known.recent.is_live(), "place": self.desk.place(), "guarded": self.desk.access().is_guarded(),
+            "steers": self.desk.is_steering(),
         })
     }
 

@@ -48,6 +48,11 @@ impl Desk {
         Self { access, nodes, book: Book::default(), known, engine, steering, tickets }
     }
 
+    /// Whether clients are sent to edges by this process.
+    pub(crate) fn is_steering(&self) -> bool {
+        self.steering.is_some()
+    }
+
     /// Where this process stands, if it was told.
     pub(crate) fn place(&self) -> Option<Place> {
         self.steering.as_ref()?.place()

@@ -7,10 +7,13 @@
     reason = "tests fail by panicking; their helpers do too"
 )]
 
+mod authorities;
+mod bootstrap;
 mod check;
 mod command_line;
 mod dependencies;
 mod diagnostics;
+mod documents;
 mod fleet;
 mod loadtest;
 mod scenarios;

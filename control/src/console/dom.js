@@ -29,13 +29,15 @@ export function short(value) {
 
 export const percent = (part, whole) => (whole > 0 ? `${Math.round((100 * part) / whole)} %` : "–");
 
-/** Asks for JSON; the detail of a problem is the error. */
+/** Sends a request to the control process and reads JSON. Errors are sentences for people, with the `code` of a problem where there is one. */
 export async function ask(path, { method = "GET", body } = {}) {
   const token = sessionStorage.getItem("token");
   const headers = { ...(token && { authorization: `Bearer ${token}` }), ...(body && { "content-type": "application/json" }) };
-  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
-  const page = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(page.detail ?? `status ${answer.status}`);
+  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" })
+    .catch(() => { throw new Error("The control process does not answer."); });
+  const page = await answer.json().catch(() => null);
+  if (!answer.ok) throw Object.assign(new Error(page?.detail ?? `The control process answered with status ${answer.status}.`), { code: page?.code });
+  if (!page) throw new Error("The response of the control process was cut off.");
   return page;
 }
 

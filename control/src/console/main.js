@@ -1,5 +1,6 @@
 // The console: a stream tells how things are; everything else is drawn from that.
 import { $, ask, events, short } from "./dom.js";
+import * as list from "./list.js";
 import * as map from "./map.js";
 import * as orders from "./orders.js";
 import * as plots from "./plots.js";
@@ -27,6 +28,7 @@ function draw() {
   const { viewer: from, edge } = viewer.now();
   map.look(from, edge, demo?.wan?.places.find((place) => place.name === "origin"));
   map.draw(state.nodes, edge);
+  list.draw(state.nodes);
   map.look(from, edge, demo?.wan?.places.find((place) => place.name === "origin"));
 }
 
@@ -34,14 +36,15 @@ function told(next) {
   state = next;
   heard = performance.now();
   $("who").hidden = !state.guarded && !sessionStorage.getItem("token");
+  orders.count(state.nodes.length);
   const { requests } = plots.add(state.nodes);
   const dead = state.nodes.filter((node) => !node.alive);
   const alive = state.nodes.length - dead.length;
   $("summary").textContent = state.nodes.length
-    ? `${alive} of ${state.nodes.length} nodes reached, ${short(requests)} requests/s, purge ${state.seq}`
-    : "no node follows this control process yet: start one with --control";
+    ? `${alive} of ${state.nodes.length} nodes reached, ${short(requests)} requests/s, ${state.seq ? `purge ${state.seq}` : "no purge yet"}`
+    : "no node follows this control process yet";
   const lost = dead.map((node) => node.id).join(", ");
-  warn(!state.live ? "The purge log cannot be read: nothing can be purged." : lost && `Not reached: ${lost}. Its users are sent elsewhere; a purge waits for it.`);
+  warn(!state.live ? "The purge log cannot be read: nothing can be purged." : lost && `Not reached: ${lost}. ${state.steers ? "Users of an edge are sent elsewhere; a" : "A"} purge waits for ${dead.length === 1 ? "it" : "them"}.`);
   draw();
 }
 
@@ -53,11 +56,13 @@ function warn(text) {
 async function look() {
   try {
     demo = await ask("api/demo");
-  } catch {
+  } catch (error) {
     demo = null;
+    if (error.code !== "no-demo") $("no-viewer").textContent = error.message;
     return;
   }
   orders.state(demo);
+  if (!demo.wan) $("no-viewer").textContent = "The simulated network does not answer.";
   if (demo.wan && !viewer.now().viewer) viewer.begin(demo.wan, draw);
   const late = demo.wan?.late;
   $("honest").textContent = "What is simulated: the network between cities (round trips by a table, slow start, bandwidth), and where this browser sits. "
@@ -65,7 +70,10 @@ async function look() {
 }
 
 function happened({ type, data }) {
-  if (type === "receipt" && data.node.state === "applied") map.ring(data.node.id);
+  if (type === "receipt" && data.node.state === "applied") {
+    map.ring(data.node.id);
+    list.ring(data.node.id);
+  }
   if (type === "node-up" || type === "node-down") viewer.decide();
 }
 

@@ -4,6 +4,8 @@ import land from "./land.js";
 
 const layers = Object.fromEntries(["arcs", "ways", "rings", "nodes", "people"].map((name) => [name, h("g", { class: name })]));
 const nodes = new Map(); // by name: the element and where it is
+const WIDTH = 360; // of the map, in degrees
+const LETTER = 0.62; // width of a letter, in heights of the font
 let selected = null;
 let latest = [];
 
@@ -38,6 +40,38 @@ function places(list) {
   });
 }
 
+/** Puts labels beside their marks so that none covers another label or a mark; the first place that is free, else the first. */
+function label(texts, marks) {
+  const taken = marks.map(([x, y, size]) => [x - size, y - size, x + size, y + size]);
+  const meet = ([a, b, c, d], [e, f, g, i]) => a < g && e < c && b < i && f < d;
+  // Asked for once: to ask again after a label has moved would have the page laid out anew.
+  const height = texts.length ? parseFloat(getComputedStyle(texts[0][0]).fontSize) : 0;
+  for (const [text, x, y, size] of texts) {
+    const width = text.textContent.length * height * LETTER;
+    const [right, left, middle] = [x + size + 1, x - size - 1, x];
+    const [up, down, level] = [y - size + 1, y + size + height - 1, y + height / 3];
+    const places = [[right, up], [right, down], [left, up], [left, down], [right, level], [left, level], [middle, y - size - 1], [middle, y + size + height]];
+    const box = ([at, base]) => {
+      const start = at === right ? at : at === left ? at - width : at - width / 2;
+      return [start, base - height * 0.8, start + width, base + height * 0.2];
+    };
+    const isFree = (place) => box(place)[0] >= 0 && box(place)[2] <= WIDTH && !taken.some((other) => meet(box(place), other));
+    const place = places.find(isFree) ?? places[0];
+    taken.push(box(place));
+    text.setAttribute("x", place[0]);
+    text.setAttribute("y", place[1]);
+    text.setAttribute("text-anchor", place[0] === right ? "start" : place[0] === left ? "end" : "middle");
+  }
+}
+
+/** Labels of nodes and of people, after all marks are where they belong. */
+function labels() {
+  const people = [...layers.people.children].map((group) => group.mark);
+  const shown = [...nodes.values()];
+  label([...shown.map(({ label: text, x, y, size }) => [text, x, y, size]), ...people.map(({ text, at: [x, y], size }) => [text, x, y, size])],
+    [...shown.map(({ x, y, size }) => [x, y, size]), ...people.map(({ at: [x, y], size }) => [x, y, size])]);
+}
+
 export function draw(list, chosen) {
   latest = list.filter((node) => node.coordinates);
   const placed = places(latest);
@@ -61,15 +95,13 @@ export function draw(list, chosen) {
       entry = { element, mark, label };
       nodes.set(node.id, entry);
     }
-    Object.assign(entry, { x, y });
     const size = Math.min(2 + Math.sqrt(node.rates.requests) * 0.35, 7);
+    Object.assign(entry, { x, y, size });
     if (node.role === "shield") {
       for (const [name, value] of [["x", x - size], ["y", y - size], ["width", 2 * size], ["height", 2 * size], ["rx", 0.6]]) entry.mark.setAttribute(name, value);
     } else {
       for (const [name, value] of [["cx", x], ["cy", y], ["r", size]]) entry.mark.setAttribute(name, value);
     }
-    entry.label.setAttribute("x", x + size + 1);
-    entry.label.setAttribute("y", node.role === "shield" ? y + size + 3.5 : y - size + 1);
     entry.element.setAttribute("class", `node ${kind(node)}${node.id === chosen ? " chosen" : ""}`);
     const told = tell(node);
     entry.element.setAttribute("aria-label", told);
@@ -81,7 +113,7 @@ export function draw(list, chosen) {
 
 function flows(placed) {
   const shields = placed.filter(([node]) => node.role === "shield" && node.alive);
-  const origin = layers.people.querySelector(".origin")?.at;
+  const origin = layers.people.querySelector(".origin")?.mark.at;
   const lines = [];
   const flow = (from, to, rate) => rate > 0 && lines.push(h("path", { class: "arc", d: arc(from, to), "stroke-width": Math.min(0.3 + Math.log10(1 + rate) * 0.6, 2.5) }));
   for (const [node, at] of placed) {
@@ -116,19 +148,24 @@ export function ring(id) {
 /** Where the person looks from, and to which node it is sent. */
 export function look(viewer, edge, origin) {
   const marks = [];
+  const add = (kind, at, size, title, shape, name) => {
+    const text = h("text", {}, name);
+    const group = h("g", { class: kind }, h("title", {}, title), shape, text);
+    group.mark = { text, at, size };
+    marks.push(group);
+  };
   if (origin) {
     const [x, y] = point(origin.coordinates);
-    const mark = h("g", { class: "origin" }, h("title", {}, `the origin, ${origin.city}`), h("path", { d: `M${x - 2.4} ${y + 2}h4.8l-2.4-4.6z` }), h("text", { x: x + 3, y: y + 2 }, "origin"));
-    mark.at = [x, y];
-    marks.push(mark);
+    add("origin", [x, y], 2.4, `the origin, ${origin.city}`, h("path", { d: `M${x - 2.4} ${y + 2}h4.8l-2.4-4.6z` }), "origin");
   }
   let way = [];
   if (viewer) {
     const at = point(viewer.coordinates);
-    marks.push(h("g", { class: "viewer" }, h("title", {}, viewer.name), h("circle", { cx: at[0], cy: at[1], r: 1.8 }), h("text", { x: at[0] + (at[0] > 300 ? -3 : 3), y: at[1] + 5, "text-anchor": at[0] > 300 ? "end" : "start" }, viewer.name)));
+    add("viewer", at, 1.8, viewer.name, h("circle", { cx: at[0], cy: at[1], r: 1.8 }), viewer.name);
     const node = nodes.get(edge);
     if (node) way = [h("path", { class: "way", d: arc(at, [node.x, node.y]), "data-to": edge })];
   }
   layers.people.replaceChildren(...marks);
   layers.ways.replaceChildren(...way);
+  labels();
 }

@@ -1,31 +1,93 @@
 // Purges, and what is broken and healed: what needs a token where there are tokens.
 import { $, ask, h, ms } from "./dom.js";
 
+/** What can be purged: its noun, and an example of it. */
+const kinds = {
+  urls: ["URL", (host) => `http://${host}/`], tags: ["tag", () => "product-42"], prefixes: ["prefix", (host) => `${host}/static/`],
+  hosts: ["host", (host) => host], all: ["", () => ""],
+};
+
 let after = () => {};
 let busy = false;
+let ordering = false;
+let host = "www.example.com";
+let followers = 0;
 
 export function begin(onChange) {
   after = onChange;
   $("order").addEventListener("submit", (event) => { event.preventDefault(); purge(false); });
   $("count").addEventListener("click", () => purge(true));
-  $("kind").addEventListener("change", () => { $("target").disabled = $("kind").value === "all"; });
+  $("kind").addEventListener("change", describe);
+  $("target").addEventListener("input", () => $("target").removeAttribute("aria-invalid"));
   $("way").addEventListener("submit", (event) => {
     event.preventDefault();
     const what = $("which").value;
     tell("fail", event.submitter.name === "cut" ? `link ${what}` : `slow ${what} 80ms`);
   });
   $("heal-all").addEventListener("click", () => tell("heal", ""));
+  describe();
+}
+
+/** How many nodes a purge reaches. */
+export function count(nodes) {
+  followers = nodes;
+}
+
+function example() {
+  return kinds[$("kind").value][1](host);
+}
+
+/** The field says what it wants: an example is no value, and never sent. */
+function describe() {
+  $("target").disabled = $("kind").value === "all";
+  $("target").placeholder = example();
+  $("target").removeAttribute("aria-invalid");
+}
+
+function refuse(text) {
+  $("receipt").replaceChildren(h("p", { class: "error" }, text));
+}
+
+/** Everything, a host, or a prefix that is no more than a host: what empties the cache of a whole site. */
+function isWide(kind, target) {
+  return kind === "all" || kind === "hosts" || (kind === "prefixes" && !target.replace(/^https?:\/\//, "").replace(/\/+$/, "").includes("/"));
+}
+
+/** Asks before a purge that empties a whole site. */
+function confirmed(what, soft) {
+  const nodes = followers === 1 ? "the node" : `all ${followers} nodes`;
+  const then = soft ? "Every stored response becomes stale and is validated at the origin before it is used again."
+    : "All stored responses are removed, so that the next request for each goes to the origin.";
+  $("confirm-text").textContent = `Purge ${what} on ${nodes}? ${then}`;
+  const dialog = $("confirm");
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
 }
 
 async function purge(dry) {
+  if (ordering) return;
   const kind = $("kind").value;
-  const target = $("target").value.trim() || $("target").placeholder;
-  const order = kind === "all" ? { all: true } : { [kind]: [target] };
+  const target = $("target").value.trim();
+  if (kind !== "all" && !target) {
+    refuse(`Enter a ${kinds[kind][0]}, for example ${example()}. Nothing was ${dry ? "counted" : "purged"}.`);
+    $("target").setAttribute("aria-invalid", "true");
+    $("target").focus();
+    return;
+  }
+  const soft = $("soft").checked;
+  ordering = true;
   try {
-    const receipt = await ask("/v1/purge", { method: "POST", body: { ...order, soft: $("soft").checked, dry_run: dry, timeout: "5s" } });
-    show(receipt, dry);
+    if (!dry && isWide(kind, target) && !(await confirmed(kind === "all" ? "everything" : `all of ${target}`, soft))) {
+      $("receipt").replaceChildren(h("p", { class: "empty" }, "Cancelled: nothing was purged."));
+      return;
+    }
+    const order = kind === "all" ? { all: true } : { [kind]: [target] };
+    show(await ask("/v1/purge", { method: "POST", body: { ...order, soft, dry_run: dry, timeout: "5s" } }), dry);
   } catch (error) {
-    $("receipt").replaceChildren(h("p", { class: "error" }, error.message));
+    refuse(error.message);
+  } finally {
+    ordering = false;
   }
 }
 
@@ -33,16 +95,18 @@ function show(receipt, dry) {
   const row = (node) => h("tr", {}, h("th", { scope: "row" }, node.id), h("td", { class: node.state }, node.state), h("td", { class: "number" }, `${node.matched} matched`),
     h("td", { class: "number" }, dry ? "" : `${node.fenced_fills} fills fenced`), h("td", { class: "number" }, ms(node.ms)));
   const title = dry ? `${receipt.matched} would be purged` : `${receipt.matched} purged, order ${receipt.seq}`;
-  $("receipt").replaceChildren(h("table", {}, h("caption", {}, title), h("tbody", {}, receipt.nodes.map(row))));
+  const none = receipt.nodes.length ? null : h("p", { class: "empty" }, "No node follows this control process: there is nothing to purge.");
+  $("receipt").replaceChildren(h("table", {}, h("caption", {}, title), h("tbody", {}, receipt.nodes.map(row))), ...(none ? [none] : []));
 }
 
 async function tell(verb, what) {
   if (busy) return;
   busy = true;
+  $("fault-error").textContent = "";
   try {
     state(await ask(`api/demo/${verb}`, { method: "POST", body: { what } }));
   } catch (error) {
-    $("broken").replaceChildren(h("li", { class: "error" }, error.message));
+    $("fault-error").textContent = error.message;
   }
   busy = false;
   after();
@@ -51,6 +115,10 @@ async function tell(verb, what) {
 /** What is broken. */
 export function state(demo) {
   $("faults").hidden = false;
+  if (demo.nodes.length && host !== "demo.localhost") {
+    host = "demo.localhost";
+    describe();
+  }
   const stopped = new Set(demo.stopped);
   const nodes = demo.nodes.filter((name) => name !== "wan-sim" && name !== "control");
   $("breakable").replaceChildren(...nodes.map((name) => h("button", { type: "button", "aria-pressed": String(stopped.has(name)), click: () => tell(stopped.has(name) ? "heal" : "fail", name) }, name)));

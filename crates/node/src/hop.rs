@@ -9,6 +9,7 @@
 
 mod ask;
 mod asked;
+pub(crate) mod authorities;
 mod breaker;
 mod budget;
 mod connect;

@@ -19,7 +19,7 @@ use crate::front::Worker;
 use crate::front::accept::{self, Accepting, ListenError, Listener};
 use crate::front::places::Places;
 use crate::front::tls::{self, TlsError};
-use crate::hop::watch_shields;
+use crate::hop::{authorities, watch_shields};
 use crate::metrics::{self, Metrics};
 use crate::purge::fleet;
 use crate::purge::operator::Operator;
@@ -80,6 +80,7 @@ impl Node {
     pub fn start(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Result<Self, StartError> {
         // pingora's connector takes the process's provider; the one that is installed first stays.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        authorities::check()?;
         let mut listeners = Vec::new();
         for address in &config.listen {
             listeners.push(Arc::new(Listener::bind_or_ipv4(*address, None, config.threads)?));
