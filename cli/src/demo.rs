@@ -107,9 +107,7 @@ fn print_table(fleet: &Fleet) {
     );
     say!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
     say!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
-    say!(
-        "  nearside demo fail edge-nrt     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms"
-    );
+    say!("  nearside demo fail edge-nrt     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms");
     say!("  nearside demo heal              nearside tour");
     say!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
     say!("Logs of all nodes: {}", fleet.folder().display());

@@ -34,11 +34,11 @@ use nearside_purge::Position;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use ask::Tell;
-pub(crate) use asked::{Asked, Hold, UpgradeStream, is_event_stream};
+pub(crate) use asked::{Asked, Hold, UpgradeStream};
 pub(crate) use gate::{Counts, Urgency};
 pub(crate) use local_error::Lack;
 pub(crate) use pace::{LOOK_EVERY, Pace};
-pub(crate) use patience::Patience;
+pub(crate) use patience::{Patience, is_event_stream};
 pub(crate) use probe::watch_shields;
 
 use breaker::Failure;

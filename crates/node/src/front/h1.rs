@@ -170,7 +170,7 @@ impl Connection<'_> {
             Ok(framing) => framing,
             Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad(Reason::Framing), &request).await,
             Err(FramingError::UnknownCoding) => {
-                let status = http::StatusCode::NOT_IMPLEMENTED;
+                let status = StatusCode::NOT_IMPLEMENTED;
                 return self.refuse_request(Refusal { status, reason: Reason::TransferCoding }, &request).await;
             }
         };
@@ -272,7 +272,7 @@ impl Connection<'_> {
     ) -> Next {
         let limit = self.worker.engine.config.limits.body_bytes;
         if matches!(framing, Framing::Length(length) if length > limit) {
-            let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
+            let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
             return self.refuse_request(refusal, request).await;
         }
         let engine = Arc::clone(&self.worker.engine);
@@ -311,7 +311,7 @@ impl Connection<'_> {
         match passed {
             Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,
             Passed::Answer(_) if body.too_large() => {
-                let refusal = Refusal { status: http::StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
+                let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
                 self.refuse_request(refusal, request).await
             }
             Passed::Answer(answer) => {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderValue, Version};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::date;
@@ -18,6 +18,7 @@ use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
 use super::gate::Place;
+use super::patience::is_event_stream;
 use super::{Hop, Patience};
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
@@ -67,13 +68,6 @@ impl Hold {
     pub(crate) fn awaits_client(&self) -> Option<u64> {
         self.upload.as_ref().and_then(|upload| upload.awaits_client())
     }
-}
-
-/// Whether a response is an event stream, which has no end: its place at the origin is free from its head on.
-pub(crate) fn is_event_stream(fields: &HeaderMap) -> bool {
-    let value = fields.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let media_type = value.split(|b| *b == b';').next().unwrap_or_default();
-    media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// What an answer is read from.

@@ -103,7 +103,7 @@ impl Hops {
             origin_host,
             fields,
             urgency: Urgency::Client,
-            patience: Patience::new(&engine.config.timeouts, &SiteTimeouts::default()),
+            patience: Patience::new(&self.timeouts, &SiteTimeouts::default()),
         };
         // A new connection: that it takes some is part of the question.
         let connection = self.connect(hop, false, &mut None).await?;

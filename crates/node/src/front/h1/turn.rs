@@ -18,8 +18,8 @@ use super::batch::{Backlog, Batch, Closing, SLICES, Scratch, Whose};
 use super::hit::find;
 use super::{Connection, READ_BYTES, Wakes, opening};
 use crate::clock::instant;
-use crate::front::FIRST_REQUEST;
 use crate::front::transport::Transport;
+use crate::front::{FIRST_REQUEST, Worker};
 use crate::h1::request::{Refusal, head_end};
 use crate::reason::Reason;
 use crate::request::finish::Times;
@@ -46,9 +46,9 @@ enum Rest {
     End(Turn),
 }
 
-impl Connection<'_> {
+impl<'w> Connection<'w> {
     /// Serves hits until something else is to be done.
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> Poll<Turn> {
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, 'w>) -> Poll<Turn> {
         let mut scratch = self.worker.scratch.lock();
         loop {
             self.skip_empty_lines();
@@ -115,7 +115,7 @@ impl Connection<'_> {
     }
 
     /// Receives more behind what is in the buffer.
-    fn poll_more(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> Poll<Option<Turn>> {
+    fn poll_more(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, 'w>) -> Poll<Option<Turn>> {
         // The first half of an empty line is no beginning of a head.
         if self.head_deadline.is_none() && *self.buffer != *b"\r" {
             self.head_deadline = Some(instant() + self.worker.engine.config.timeouts.head);
@@ -132,7 +132,7 @@ impl Connection<'_> {
 
     /// Waits for bytes. Idling ends when the node drains; a head that has begun has a deadline of its own, from its
     /// first byte, however slowly it drips.
-    fn poll_silence(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> Poll<Turn> {
+    fn poll_silence(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, 'w>) -> Poll<Turn> {
         let Some(deadline) = self.head_deadline else {
             self.forget_buffers();
             // The task stays the same: once told, the drain knows whom to wake, and so does who sheds connections.
@@ -156,8 +156,9 @@ impl Connection<'_> {
     }
 
     /// Whether this idle connection is to make place for another one. If not, it can be woken for that.
-    fn is_shed(&self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, '_>) -> bool {
-        let places = &self.worker.places;
+    fn is_shed(&self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, 'w>) -> bool {
+        let worker: &'w Worker = self.worker;
+        let places = &worker.places;
         while wakes.shed.as_mut().poll(cx).is_ready() {
             if self.requests > 0 && places.are_short() {
                 return true;
