@@ -123,12 +123,14 @@ impl<R: AsyncRead + Unpin> ResponseReader<R> {
     pub(crate) async fn head(&mut self, method: &Method) -> Result<ResponseHead, ResponseError> {
         let mut searched = 0;
         let end = loop {
-            if let Some(end) = head_end(&self.buffer, searched) {
-                break end;
-            }
+            let end = head_end(&self.buffer, searched);
             searched = self.buffer.len();
-            if searched > HEAD_BYTES_MAX {
+            // However much of it came at once.
+            if end.unwrap_or(searched) > HEAD_BYTES_MAX {
                 return Err(ResponseError::TooLarge);
+            }
+            if let Some(end) = end {
+                break end;
             }
             if self.fill().await? == 0 {
                 return Err(ResponseError::ClosedInHead { received: self.buffer.len() });
@@ -298,6 +300,7 @@ mod tests {
     #[tokio::test]
     async fn each_fault_has_its_reason_and_says_what_it_found() {
         let long = format!("HTTP/1.1 200 OK\r\nx-long: {}", "x".repeat(HEAD_BYTES_MAX));
+        let whole = format!("{long}\r\n\r\n");
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(FIELDS_MAX + 1));
         let both = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n";
         let table: &[(&[u8], Reason, &str)] = &[
@@ -313,6 +316,7 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\na: b\r\n secret\r\n\r\n", Reason::UpstreamField, "folded"),
             (b"HTTP/1.1 200 OK\r\na: secret\x00\r\n\r\n", Reason::UpstreamField, "\"a\": its value"),
             (long.as_bytes(), Reason::UpstreamHeadTooLarge, "64 KiB"),
+            (whole.as_bytes(), Reason::UpstreamHeadTooLarge, "64 KiB"),
             (many.as_bytes(), Reason::UpstreamHeadTooLarge, "256 fields"),
             (both, Reason::UpstreamFraming, "content-length: 5, transfer-encoding: chunked"),
             (

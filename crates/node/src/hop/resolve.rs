@@ -196,7 +196,7 @@ impl Name {
             }
             Glance::Nothing(wait) => {
                 let _ = timeout(wait, ended.changed()).await;
-                let late = || format!("the resolver did not answer within {} s", wait.as_secs()).into();
+                let late = || format!("the resolver did not answer within {} s", FIRST_WAIT.as_secs()).into();
                 self.last().ok_or_else(|| self.state.lock().error.clone().unwrap_or_else(late))
             }
         }
@@ -288,8 +288,12 @@ impl State {
             }
             (Some((addresses, _)), _, _) => Glance::Known(Arc::clone(addresses)),
             (None, Some(error), None) => Glance::Failed(Arc::clone(error)),
-            (None, Some(_), Some(_)) => Glance::Nothing(RETRY_WAIT),
-            (None, None, _) => Glance::Nothing(FIRST_WAIT),
+            // Counted from its begin, so that a resolver that hangs is waited for once and not by every request.
+            (None, error, begun) => {
+                let wait = if error.is_some() { RETRY_WAIT } else { FIRST_WAIT };
+                let begun = begun.unwrap_or(now);
+                Glance::Nothing(wait.saturating_sub(now.saturating_duration_since(begun)))
+            }
         }
     }
 }
@@ -420,6 +424,19 @@ mod tests {
         };
         assert!(!is_due_after(Duration::ZERO), "it has just been looked up");
         assert!(is_due_after(PAUSE));
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_is_waited_for_once() {
+        let (name, answers, _) = scripted();
+        let now = instant();
+        assert!(matches!(name.glance(now), Glance::Nothing(FIRST_WAIT)));
+        assert!(matches!(name.glance(now + FIRST_WAIT), Glance::Nothing(Duration::ZERO)));
+        name.state.lock().begun = now.checked_sub(FIRST_WAIT);
+        assert_eq!(&*name.addresses().await.unwrap_err(), "the resolver did not answer within 5 s");
+        answers.send(Ok(vec![address("192.0.2.1")])).unwrap();
+        until_ended(&name, 1).await;
+        assert_eq!(*name.addresses().await.unwrap(), [address("192.0.2.1")]);
     }
 
     #[test]
