@@ -178,7 +178,7 @@ reasons! {
         TlsOnCleartext "tls-on-cleartext" "listen" "A TLS handshake arrived on a listener for HTTP in clear." "Use http:// with this port, or add a [[listen_tls]] for https://."
         HttpOnTls "http-on-tls" "[[listen_tls]]" "A request in clear arrived on a listener for TLS." "Use https:// with this port."
         ProxyProtocol "proxy-protocol" "listen" "The connection begins with a PROXY protocol header, which is not supported." "Switch the PROXY protocol off at the load balancer."
-        Http2WithoutAlpn "http2-without-alpn" "RFC 9113 §3.2" "The client began HTTP/2 without negotiating it by ALPN." "Use HTTP/1.1 in clear; HTTP/2 is available over TLS."
+        Http2WithoutAlpn "prior-knowledge" "RFC 9113 §3.2" "The client began HTTP/2 without negotiating it by ALPN." "Use HTTP/1.1 in clear; HTTP/2 is available over TLS."
     }
     Cause {
         MalformedLifetime "malformed-lifetime" "RFC 9111 §4.2.1" "A lifetime is no whole number of seconds: the answer counts as stale already." "Write max-age=3600: digits, no unit, no quotes, no fraction."

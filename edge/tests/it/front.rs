@@ -167,8 +167,8 @@ async fn other_protocols_are_refused_as_soon_as_they_are_recognised() {
     for (pieces, status, reason) in [
         (&[CLIENT_HELLO][..], "400", "tls-on-cleartext"),
         (&[b"\x16", b"\x03\x01"], "400", "tls-on-cleartext"),
-        (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], "505", "http2-without-alpn"),
-        (&[b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n\0\0\0\x04"], "505", "http2-without-alpn"),
+        (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], "505", "prior-knowledge"),
+        (&[b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n\0\0\0\x04"], "505", "prior-knowledge"),
         (&[b"SSH-2.0-OpenSSH_9.6\r\n"], "400", "malformed"),
         (&[b"PROXY TCP4 192.0.2.1 192.0.2.2 50000 80\r\n"], "400", "proxy-protocol"),
         (&[b"PROXY TCP6 ::1 ::1 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"], "400", "proxy-protocol"),

@@ -253,10 +253,12 @@ impl Connection<'_> {
         self.io.write_all(&mut [IoSlice::new(&head)], self.worker.engine.config.timeouts.stall).await
     }
 
-    /// Those that came together with the final answer.
+    /// Those that came together with the final answer, beside which a 100 says nothing more.
     async fn interims_left(&mut self, interims: &mut mpsc::Receiver<Arc<Interim>>) -> io::Result<()> {
         while let Ok(interim) = interims.try_recv() {
-            self.interim(&interim).await?;
+            if interim.status != StatusCode::CONTINUE {
+                self.interim(&interim).await?;
+            }
         }
         Ok(())
     }

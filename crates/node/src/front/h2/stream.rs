@@ -62,8 +62,11 @@ impl Stream {
                         }
                     }
                 };
+                // Beside the final answer a 100 says nothing more.
                 while let Ok(interim) = receiver.try_recv() {
-                    inform(&mut respond, &interim);
+                    if interim.status != StatusCode::CONTINUE {
+                        inform(&mut respond, &interim);
+                    }
                 }
                 (answer, Some(request))
             }
