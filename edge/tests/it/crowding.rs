@@ -8,8 +8,8 @@ use http::Request;
 use nearside_config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::bed::{Bed, HOST, answer, served, upstream};
 
@@ -68,6 +68,8 @@ fn crowded(origin: SocketAddr) -> impl FnOnce(&mut Config) {
     move |config| {
         config.sites[0].origins = vec![upstream(origin)];
         config.origins.concurrency = SLOW;
+        // Whatever else the machine does meanwhile.
+        config.origins.queue_wait = Duration::from_secs(60);
     }
 }
 
@@ -77,16 +79,14 @@ async fn begun(bed: &Bed, path: &str) -> TcpStream {
     socket
 }
 
-/// Sends a byte every now and then, and then what is left.
-fn drip(mut socket: TcpStream, drops: usize, rest: usize) -> JoinHandle<String> {
+/// Sends a byte every now and then until `ends`, and then what is left of `left`; the status line of the reply.
+fn drip(mut socket: TcpStream, mut left: usize, ends: watch::Receiver<bool>) -> JoinHandle<String> {
     tokio::spawn(async move {
-        for _ in 0..drops {
-            if socket.write_all(b"x").await.is_err() {
-                break;
-            }
+        while !*ends.borrow() && left > 1 && socket.write_all(b"x").await.is_ok() {
+            left -= 1;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let _ = socket.write_all(&vec![b'x'; rest]).await;
+        let _ = socket.write_all(&vec![b'x'; left]).await;
         let mut reply = vec![0; 12];
         let _ = socket.read_exact(&mut reply).await;
         String::from_utf8_lossy(&reply).into_owned()
@@ -101,45 +101,40 @@ async fn pages_are_served(bed: &Bed) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn small_uploads_that_drip_take_no_place_before_they_are_whole() {
+/// Begins uploads of `length` bytes with the first `begun` of them, asks for pages while the rest drips, and then has it come
+/// at once; the status lines of the uploads.
+async fn uploads(length: usize, begun: usize) -> Vec<String> {
     let bed = Bed::with(crowded(varied().await)).await;
+    let (end, ends) = watch::channel(false);
     let mut uploads = Vec::new();
     for n in 0..SLOW {
         let mut socket = TcpStream::connect(bed.address()).await.unwrap();
-        let head = format!("POST /upload{n} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1000\r\n\r\n");
+        let head = format!("POST /upload{n} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {length}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
-        uploads.push(drip(socket, 30, 970));
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let begin = Instant::now();
-    pages_are_served(&bed).await;
-    assert!(begin.elapsed() < Duration::from_secs(2), "none of them waits for a place");
-    for upload in uploads {
-        assert_eq!(upload.await.unwrap(), "HTTP/1.1 200");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn large_uploads_that_drip_give_way_when_others_wait() {
-    let bed = Bed::with(crowded(varied().await)).await;
-    let mut uploads = Vec::new();
-    for n in 0..SLOW {
-        let mut socket = TcpStream::connect(bed.address()).await.unwrap();
-        let head = format!("POST /upload{n} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 100000\r\n\r\n");
-        socket.write_all(head.as_bytes()).await.unwrap();
-        socket.write_all(&[b'x'; 90_000]).await.unwrap();
-        uploads.push(drip(socket, 80, 9_920));
+        socket.write_all(&vec![b'x'; begun]).await.unwrap();
+        uploads.push(drip(socket, length - begun, ends.clone()));
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     pages_are_served(&bed).await;
+    end.send(true).unwrap();
     let mut replies = Vec::new();
     for upload in uploads {
         replies.push(upload.await.unwrap());
     }
+    replies
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_uploads_that_drip_take_no_place_before_they_are_whole() {
+    assert_eq!(uploads(1000, 0).await, ["HTTP/1.1 200"; SLOW], "with a place they would have lost it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_uploads_that_drip_give_way_when_others_wait() {
+    let replies = uploads(100_000, 90_000).await;
     let cut = replies.iter().filter(|reply| *reply == "HTTP/1.1 408").count();
     let whole = replies.iter().filter(|reply| *reply == "HTTP/1.1 200").count();
-    assert!((1..=4).contains(&cut) && cut + whole == SLOW, "only as many as others waited: {replies:?}");
+    assert!((1..=5).contains(&cut) && cut + whole == SLOW, "only as many as others waited: {replies:?}");
 }
 
 /// Opens responses that have no end, asks for pages, and looks whether the responses go on.
@@ -150,7 +145,7 @@ async fn endless(path: &str) {
     for n in 0..SLOW {
         let mut socket = begun(&bed, &format!("{path}{n}")).await;
         let mut beginning = vec![0; 12];
-        let read = tokio::time::timeout(Duration::from_secs(8), socket.read_exact(&mut beginning));
+        let read = tokio::time::timeout(Duration::from_secs(60), socket.read_exact(&mut beginning));
         assert!(read.await.is_ok(), "stream {n} begins");
         assert_eq!(beginning, b"HTTP/1.1 200");
         streams.push(socket);
@@ -160,20 +155,19 @@ async fn endless(path: &str) {
         let mut pieces = vec![0; 4096];
         // What came until now, and more.
         for _ in 0..3 {
-            let read = tokio::time::timeout(Duration::from_secs(5), socket.read(&mut pieces));
+            let read = tokio::time::timeout(Duration::from_secs(60), socket.read(&mut pieces));
             assert!(matches!(read.await, Ok(Ok(1..))), "it goes on");
         }
     }
     if path == "/events" {
         bed.until_metric(&format!("nearside_upstream_in_flight{{peer=\"{}\"}} 0", upstream(origin))).await;
+        bed.until_metric(&format!("nearside_upstream_gave_way_total{{peer=\"{}\"}} 0", upstream(origin))).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn event_streams_hold_no_places() {
-    let begin = Instant::now();
     endless("/events").await;
-    assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -146,7 +146,6 @@ impl Paces {
                 return room;
             }
             let (now, taken) = (instant(), writer.taken());
-            self.reader.resume(taken, now);
             if self.reader.is_slow(taken, now) && held.give_way() {
                 tracing::info!("a response was cut: its client was slow while others waited for the origin");
                 return false;
@@ -171,12 +170,10 @@ impl Paces {
             let now = instant();
             self.look_at = now + LOOK_EVERY;
             if let Some(sent) = held.awaits_client() {
-                self.upload.resume(sent, now);
                 if self.upload.is_slow(sent, now) && held.give_way() {
                     return Err(End::Unwanted);
                 }
             }
-            self.origin.resume(self.received, now);
             if self.is_endless && self.origin.is_slow(self.received, now) {
                 held.give_way();
             }

@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 /// More slices than these the system refuses (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 /// How often a full socket is looked at behind epoll's back, so that a slow client is seen to take what it does.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The bytes of one client.
 #[derive(Debug)]

@@ -334,9 +334,7 @@ async fn sent_while_wanted(sending: &mut Sending, place: &mut Option<Place>) -> 
             return Some(end);
         }
         let Some(sent) = meter.awaits_client() else { continue };
-        let now = instant();
-        pace.resume(sent, now);
-        if pace.is_slow(sent, now)
+        if pace.is_slow(sent, instant())
             && let Some(held) = place.take()
         {
             *place = held.give_way();
