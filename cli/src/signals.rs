@@ -117,7 +117,7 @@ fn note(text: &str) {
     if tracing::dispatcher::has_been_set() {
         tracing::warn!("{text}");
     } else {
-        eprintln!("{text}");
+        complain!("{text}");
     }
 }
 

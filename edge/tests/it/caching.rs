@@ -135,10 +135,10 @@ async fn variants_live_side_by_side_and_are_never_mixed_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_clients_of_other_variants_split_off_when_the_head_arrives() {
-    let bed = std::sync::Arc::new(Bed::new().await);
+    let bed = Arc::new(Bed::new().await);
     let path = "/split?cc=max-age%3D60&vary=X-Lang&size=1000&ttfb=200";
     let ask = |n: usize| {
-        let bed = std::sync::Arc::clone(&bed);
+        let bed = Arc::clone(&bed);
         tokio::spawn(async move { (n % 3, bed.get_with(path, &[("x-lang", ["a", "b", "c"][n % 3])]).await.body) })
     };
     let mut seen = vec![None; 3];
@@ -207,11 +207,11 @@ async fn what_may_not_be_stored_is_not_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_wait_for_what_cannot_be_shared_go_forward_at_once() {
-    let bed = std::sync::Arc::new(Bed::new().await);
+    let bed = Arc::new(Bed::new().await);
     let path = "/alone?cc=no-store&ttfb=300";
     let begin = tokio::time::Instant::now();
     let ask = |_| {
-        let bed = std::sync::Arc::clone(&bed);
+        let bed = Arc::clone(&bed);
         tokio::spawn(async move { bed.get(path).await.status })
     };
     for task in (0..20).map(ask).collect::<Vec<_>>() {
@@ -274,7 +274,7 @@ async fn fields_of_the_connection_do_not_travel_and_all_others_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_removes_all_variants_and_fences_what_is_on_its_way() {
-    let bed = std::sync::Arc::new(Bed::new().await);
+    let bed = Arc::new(Bed::new().await);
     let path = "/purged?cc=max-age%3D60&version&vary=X-Lang";
     for lang in ["a", "b"] {
         bed.get_with(path, &[("x-lang", lang)]).await;
@@ -286,7 +286,7 @@ async fn a_purge_removes_all_variants_and_fences_what_is_on_its_way() {
     // A fill that was sent before a purge serves its client, but is not there afterwards.
     let slow = "/fenced?cc=max-age%3D60&size=1000&ttfb=400";
     let waiting = tokio::spawn({
-        let bed = std::sync::Arc::clone(&bed);
+        let bed = Arc::clone(&bed);
         async move { bed.get(slow).await }
     });
     eventually("the fill is under way", || bed.asked(slow) == 1).await;

@@ -315,13 +315,9 @@ mod tests {
         );
         assert!(parsed["trace_id"].as_str().is_some_and(|id| id.len() == 32));
         assert!(!String::from_utf8_lossy(&line).contains("secret"), "queries carry tokens");
-        let mut line = Vec::new();
-        json(
-            &prefix("edge", "w"),
-            &Record { cut: Some("client-gone"), ..record },
-            stamp.at(Timestamp::from_millis(0)),
-            &mut line,
-        );
+        line.clear();
+        let cut = Record { cut: Some("client-gone"), ..record };
+        json(&prefix("edge", "w"), &cut, stamp.at(Timestamp::from_millis(0)), &mut line);
         fields_are_known(&line);
         let mut line = Vec::new();
         combined(&record, Timestamp::from_millis(1_790_000_000_042), &mut line);

@@ -169,10 +169,11 @@ impl Paces {
             }
             let now = instant();
             self.look_at = now + LOOK_EVERY;
-            if let Some(sent) = held.awaits_client() {
-                if self.upload.is_slow(sent, now) && held.give_way() {
-                    return Err(End::Unwanted);
-                }
+            if let Some(sent) = held.awaits_client()
+                && self.upload.is_slow(sent, now)
+                && held.give_way()
+            {
+                return Err(End::Unwanted);
             }
             if self.is_endless && self.origin.is_slow(self.received, now) {
                 held.give_way();

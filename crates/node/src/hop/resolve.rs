@@ -316,8 +316,11 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Where a test puts the answers of its resolver.
+    type Answers = mpsc::Sender<Result<Vec<IpAddr>, String>>;
+
     /// A resolver that answers what it is told, one lookup after the other, and counts them.
-    fn scripted() -> (Arc<Name>, mpsc::Sender<Result<Vec<IpAddr>, String>>, Arc<AtomicUsize>) {
+    fn scripted() -> (Arc<Name>, Answers, Arc<AtomicUsize>) {
         let (answers, script) = mpsc::channel::<Result<Vec<IpAddr>, String>>();
         let (script, lookups) = (Mutex::new(script), Arc::new(AtomicUsize::new(0)));
         let count = Arc::clone(&lookups);

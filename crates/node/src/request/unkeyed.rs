@@ -100,13 +100,15 @@ mod tests {
 
     #[test]
     fn unkeyed_fields_go_and_others_stay() {
-        let strip = |names: &[&'static str], method: Method| {
+        let left = |names: &[&'static str], method: Method| {
             let mut fields = HeaderMap::new();
-            names.iter().for_each(|name| drop(fields.append(*name, "1".parse().unwrap())));
-            super::strip(&mut fields, &method, |name| name == "x-original-host");
-            let mut left: Vec<_> = fields.keys().map(|name| name.as_str().to_owned()).collect();
-            left.sort_unstable();
-            left
+            for name in names {
+                fields.append(*name, "1".parse().unwrap());
+            }
+            strip(&mut fields, &method, |name| name == "x-original-host");
+            let mut names: Vec<_> = fields.keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort_unstable();
+            names
         };
         let sent = [
             "x-forwarded-port",
@@ -128,7 +130,7 @@ mod tests {
             "accept",
         ];
         let kept = ["accept", "x-forwarded-for", "x-original-host", "x-requested-with"];
-        assert_eq!(strip(&sent, Method::GET), kept);
-        assert_eq!(strip(&["x-http-method-override", "x-host"], Method::POST), ["x-http-method-override"]);
+        assert_eq!(left(&sent, Method::GET), kept);
+        assert_eq!(left(&["x-http-method-override", "x-host"], Method::POST), ["x-http-method-override"]);
     }
 }
