@@ -190,12 +190,15 @@ async fn a_body_that_is_stored_is_fetched_to_its_end_and_one_that_is_not_is_canc
                 "/events" => "content-type: text/event-stream\r\ntransfer-encoding: chunked",
                 _ => "cache-control: no-store\r\ncontent-length: 20000",
             };
-            let _ = socket.write_all(format!("HTTP/1.1 200 X\r\n{fields}\r\n\r\n").as_bytes()).await;
+            // Else the next request would come on the connection of the last.
+            let head = format!("HTTP/1.1 200 X\r\nconnection: close\r\n{fields}\r\n\r\n");
+            let _ = socket.write_all(head.as_bytes()).await;
             noted.begun.fetch_add(1, Ordering::SeqCst);
             if path == "/stored" {
                 let _ = socket.write_all(&[b'x'; 10_000]).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let _ = socket.write_all(&[b'x'; 10_000]).await;
+                return;
             }
             while socket.read(&mut [0; 1024]).await.unwrap_or(0) > 0 {}
             noted.closed.fetch_add(1, Ordering::SeqCst);
