@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, HOST, Reply, SPEECHES, Speech, answer, get, get_with};
 
+/// Fields of a request.
+type Fields<'f> = &'f [(&'f str, &'f str)];
+
 const SECRET: &str = "the-secret-of-operator";
 
 /// An edge that obeys purges from this machine, for two sites.
@@ -54,7 +57,7 @@ async fn what_a_plugin_means_is_done() {
     let bed = Bed::with(trusting).await;
     let blog = PAGES[1].1;
     // Method, path, fields; how much is matched, and what is still a hit.
-    let table: &[(&str, &str, &[(&str, &str)], u64, [u8; 5])] = &[
+    let table: &[(&str, &str, Fields<'_>, u64, [u8; 5])] = &[
         ("PURGE", "/.*", &[("x-purge-method", "regex")], 3, [0, 0, 0, 1, 1]),
         ("PURGE", "/.*", &[], 3, [0, 0, 0, 1, 1]),
         ("PURGE", "/*", &[], 3, [0, 0, 0, 1, 1]),
@@ -97,7 +100,7 @@ async fn what_a_plugin_means_is_done() {
 }
 
 /// Requests that no order is equivalent to, and the code of the problem.
-const NOT_UNDERSTOOD: &[(&str, &str, &[(&str, &str)], u16, &str)] = &[
+const NOT_UNDERSTOOD: &[(&str, &str, Fields<'static>, u16, &str)] = &[
     ("REFRESH", "/blog/a", &[], 501, "method"),
     ("FULLBAN", "/", &[], 501, "method"),
     ("URIBAN", "/", &[], 501, "method"),
@@ -305,7 +308,7 @@ async fn every_answer_says_how_much_was_matched() {
     // A name that is not this machine's needs a token.
     let of_host = [("host", HOST), ("fastly-key", SECRET)];
     let token = [("fastly-key", SECRET)];
-    let table: [(&str, &str, String, &[(&str, &str)], &str); 9] = [
+    let table: [(&str, &str, String, Fields<'_>, &str); 9] = [
         ("PURGE", page, String::new(), &of_host, "/matched"),
         ("BAN", "/blog/", String::new(), &of_host, "/matched"),
         ("PURGE", "/*", String::new(), &of_host, "/matched"),
