@@ -182,6 +182,9 @@ fn refused_pattern(text: &str) -> Problem {
 mod tests {
     use super::*;
 
+    /// Fields of a request.
+    type Sent = &'static [(&'static str, &'static str)];
+
     fn order_of(method: &str, target: &str, lines: &[(&'static str, &str)]) -> Result<String, (u16, &'static str)> {
         let fields: HeaderMap =
             lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
@@ -198,7 +201,7 @@ mod tests {
         let url = r#"{"urls":["http://a.org/a","https://a.org/a"]}"#;
         let all_of_host = r#"{"hosts":["a.org"]}"#;
         let blog = r#"{"prefixes":["a.org/blog/"]}"#;
-        let table: &[(&str, &str, &[(&'static str, &str)], &str)] = &[
+        let table: &[(&str, &str, Sent, &str)] = &[
             ("PURGE", "/a", &[], url),
             ("purge", "/a", &[], url),
             ("URLPURGE", "/a", &[], url),
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_has_no_meaning_is_refused() {
-        let table: &[(&str, &str, &[(&'static str, &str)], u16, &str)] = &[
+        let table: &[(&str, &str, Sent, u16, &str)] = &[
             ("REFRESH", "/a", &[], 501, "method"),
             ("FULLBAN", "/a", &[], 501, "method"),
             ("PURGE", "/a/*/b", &[], 501, "pattern"),
