@@ -168,7 +168,7 @@ async fn those_who_stay_get_the_answer_that_the_first_has_asked_for() {
     let leader = sent(&bed, "GET /shared HTTP/1.1").await;
     eventually("it is asked", || gate.arrived() == 1).await;
     let follower = tokio::spawn(async move { get_from(address, "/shared").await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    bed.until_metric("nearside_requests_in_flight 2").await;
     drop(leader);
     bed.until_metric("nearside_requests_total{site=\"site\",cache=\"error\",code=\"499\",proto=\"http/1.1\"} 1").await;
     gate.open();

@@ -335,7 +335,7 @@ async fn a_long_answer_that_is_still_running_does_not_keep_an_origin_out_that_is
     down.store(false, Ordering::SeqCst);
     let begin = Instant::now();
     while bed.get("/well").await.body != "well" {
-        assert!(begin.elapsed() < Duration::from_secs(4), "it is back");
+        assert!(begin.elapsed() < Duration::from_secs(30), "it is back");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(long);
