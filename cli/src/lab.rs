@@ -152,7 +152,7 @@ impl Lab {
     /// Waits until all nodes follow the purge log, if there is one.
     async fn until_all_follow(&self) -> anyhow::Result<()> {
         let Some(control) = self.controls.first() else { return Ok(()) };
-        for _ in 0..100 {
+        for _ in 0..600 {
             let reply = send(Method::GET, &format!("http://127.0.0.1:{control}/v1/nodes"), None).await?;
             let page: Value = serde_json::from_slice(&reply.body)?;
             let nodes = page.get("nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);

@@ -70,7 +70,7 @@ async fn all_ready() -> anyhow::Result<()> {
         ensure!(reply.status == StatusCode::OK, "{} answered {}", node.name, reply.status);
     }
     // Nodes reach the control process over the WAN.
-    for _ in 0..100 {
+    for _ in 0..600 {
         let page = send(Method::GET, &format!("http://127.0.0.1:{CONTROL}/v1/nodes"), None).await?;
         let page: serde_json::Value = serde_json::from_slice(&page.body).context("the page is no JSON")?;
         let nodes = page.get("nodes").and_then(|nodes| nodes.as_array()).map_or(&[][..], Vec::as_slice);

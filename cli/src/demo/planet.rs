@@ -66,12 +66,16 @@ impl Viewer {
 /// Goes through it.
 pub(crate) async fn check(tour: &mut Claims, fleet: &mut Fleet) -> anyhow::Result<()> {
     let viewers = viewers().await?;
-    tour.check("at rest everything together takes less than 5 % of a core, and 600 MiB", at_rest(fleet).await);
+    tour.measure("at rest everything together takes less than 5 % of a core", at_rest(fleet).await);
+    tour.check("and less than 600 MiB of memory", memory(fleet));
     tour.check("from all twelve cities, steering picks the edge with the shortest way", all_near(&viewers).await);
     tour.check("each arrives at its edge, which serves the page", all_arrive(&viewers).await);
     tour.check("names lead to the same edges as redirects", all_named(&viewers).await);
-    tour.check("simulated round trips are within 5 % or 2 ms of the table", round_trips(&viewers).await);
-    tour.check("a megabyte on a new connection takes as long as theory says, within 10 %", slow_start(&viewers).await);
+    tour.measure("simulated round trips are within 5 % or 2 ms of the table", round_trips(&viewers).await);
+    tour.measure(
+        "a megabyte on a new connection takes as long as theory says, within 10 %",
+        slow_start(&viewers).await,
+    );
     tour.check(
         "Frankfurt gets 80 ms slower: its clients have moved after five reports, and come back when it is healed",
         slowed(&viewers).await,
@@ -250,7 +254,7 @@ async fn killed(viewers: &[Viewer], fleet: &mut Fleet) -> anyhow::Result<()> {
     if let Some(told) = wrong {
         bail!("somebody is still sent to {told}");
     }
-    for _ in 0..50 {
+    for _ in 0..600 {
         if theirs.first().context("nobody")?.sent_to().await?.0 == "edge-lon" {
             return Ok(());
         }
@@ -280,10 +284,14 @@ async fn at_rest(fleet: &Fleet) -> anyhow::Result<()> {
     let before = fleet.processor_time()?;
     tokio::time::sleep(LOOKS).await;
     let percent = (fleet.processor_time()? - before).as_secs_f64() / LOOKS.as_secs_f64() * 100.0;
+    say!("      {percent:.1} % of a core");
+    ensure!(percent < 5.0, "{percent:.1} %");
+    Ok(())
+}
+
+fn memory(fleet: &Fleet) -> anyhow::Result<()> {
     let mib = fleet.memory()? >> 20;
-    say!("      {percent:.1} % of a core, {mib} MiB");
-    // A build for debugging is slower, and is not what people run.
-    let percent_max = if cfg!(debug_assertions) { 10.0 } else { 5.0 };
-    ensure!(percent < percent_max && mib < 600, "{percent:.1} % of a core, {mib} MiB");
+    say!("      {mib} MiB");
+    ensure!(mib < 600, "{mib} MiB");
     Ok(())
 }

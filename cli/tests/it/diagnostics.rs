@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::pipe::fcntl_setpipe_size;
 
 /// Far longer than a request takes, far shorter than for ever.
-const IN_TIME: Duration = Duration::from_secs(20);
+const IN_TIME: Duration = Duration::from_secs(60);
 
 /// An edge in front of an origin, as a process; ended when this is dropped.
 struct Edge {

@@ -47,7 +47,7 @@ impl Fleet {
         let edge = start(&[&edge[..], &["--memory", "16MiB", "--control", &follows]].concat(), admin);
         let fleet =
             Self { control: at(control), admin: admin_at, clear, edge: Some(edge), _others: others, _folder: folder };
-        for _ in 0..200 {
+        for _ in 0..1200 {
             if get(control, "/v1/nodes").contains("\"edge-one\"") {
                 return fleet;
             }
@@ -96,7 +96,7 @@ fn a_control_process_is_no_node_and_its_nodes_are_shown() {
     // The log of all of its nodes, too.
     let mut log = nearside(&["log", "-n", "1", "--json", "--node", &fleet.control, "-q", "path==\"/watched\""]);
     let mut log = Running(log.stdout(Stdio::piped()).spawn().unwrap());
-    for _ in 0..100 {
+    for _ in 0..1200 {
         get(fleet.clear, "/watched");
         if log.0.try_wait().unwrap().is_some() {
             break;
@@ -114,7 +114,7 @@ fn a_log_that_nobody_reads_any_more_ends_though_nothing_comes() {
     let mut log = nearside(&["log", "--node", &fleet.admin, "-q", "status==599"]);
     let mut log = Running(log.stdout(Stdio::piped()).spawn().unwrap());
     drop(log.0.stdout.take());
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if let Some(status) = log.0.try_wait().unwrap() {
             assert!(status.success(), "{status}");
             return;

@@ -1,9 +1,15 @@
-//! The scenarios of `nearside loadtest`, small: fleets of real processes, killed and frozen, with their claims.
+//! The scenarios of `nearside loadtest`, small: fleets of real processes, killed and frozen, with their claims. How fast the
+//! fleet is, is not the question here: claims about time get limits that any machine keeps.
 
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// One fleet at a time: probes of two that share a small machine come so late that nodes are taken for dead.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs a scenario to its end, and expects all of its claims to hold.
 fn holds(args: &[&str], claims: usize) {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let output = Command::new(env!("CARGO_BIN_EXE_nearside"))
         .arg("loadtest")
         .args(args)
@@ -24,22 +30,22 @@ fn a_crowd_gets_right_bytes_and_the_origin_one_request() {
 
 #[test]
 fn an_origin_that_breaks_off_again_and_again_is_asked_for_the_rest_only() {
-    holds(&["cuts", "--clients", "20", "--size", "100MiB", "--within", "1s"], 5);
+    holds(&["cuts", "--clients", "20", "--size", "20MiB", "--within", "1s"], 5);
 }
 
 #[test]
 fn a_shield_that_is_killed_is_not_noticed() {
-    holds(&["kill", "--duration", "6s", "--rate", "50"], 4);
+    holds(&["kill", "--duration", "6s", "--rate", "50", "--within", "60s"], 4);
 }
 
 #[test]
 fn a_shield_that_freezes_is_left() {
-    holds(&["kill", "--freeze", "--duration", "9s", "--rate", "20"], 4);
+    holds(&["kill", "--freeze", "--duration", "9s", "--rate", "20", "--within", "60s"], 4);
 }
 
 #[test]
 fn an_origin_that_freezes_is_not_noticed_and_spared_when_it_is_back() {
-    holds(&["freeze", "--duration", "4s", "--rate", "50"], 7);
+    holds(&["freeze", "--duration", "4s", "--rate", "50", "--grace", "60s"], 7);
 }
 
 #[test]
@@ -49,8 +55,7 @@ fn slow_clients_of_objects_larger_than_the_cache_take_no_memory() {
 
 #[test]
 fn odd_clients_are_not_noticed_by_others() {
-    // How fast it is, is not the question here.
-    holds(&["odd", "--clients", "10", "--longer", "10s", "--later", "1s"], 8);
+    holds(&["odd", "--clients", "10", "--longer", "60s", "--later", "60s"], 8);
 }
 
 #[test]

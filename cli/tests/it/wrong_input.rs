@@ -13,7 +13,7 @@ fn nearside(args: &[&str]) -> Output {
     // It may say more than a pipe holds, so that it has to be read meanwhile.
     let (done, output) = mpsc::channel();
     std::thread::spawn(move || done.send(child.wait_with_output()));
-    output.recv_timeout(Duration::from_secs(20)).map_or_else(
+    output.recv_timeout(Duration::from_secs(60)).map_or_else(
         |_elapsed| {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             panic!("{args:?} did not end");
@@ -65,7 +65,7 @@ fn what_is_missing_is_named_with_its_remedy() {
     let shield = ["shield", "--listen", "127.0.0.1:0", "--origin", "http://127.0.0.1:1"];
     fails(&shield, 2, &["must know its edges", "--open"]);
     fails(&["control", "--listen", "127.0.0.1:0"], 2, &["needs a listener and a log", "--log FILE"]);
-    fails(&["loadtest"], 2, &["--url URL"]);
+    fails(&["loadtest"], 2, &["--url", "--rate"]);
 }
 
 #[test]

@@ -257,7 +257,7 @@ impl Bed {
         socket.write_all(wire).await.unwrap();
         let mut answer = Vec::new();
         let _ =
-            tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.expect("it closes");
+            tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await.expect("it closes");
         String::from_utf8_lossy(&answer).into_owned()
     }
 

@@ -76,12 +76,12 @@ async fn a_thousand_clients_for_one_cold_object_are_one_request_to_the_origin() 
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_get_the_first_bytes_while_the_origin_is_still_sending() {
     let bed = Bed::new().await;
-    // Ten seconds of body: nobody who waits for its end would have a byte within the limit below.
-    let path = "/slow?cc=max-age%3D60&size=1000000&seed=5&rate=100000";
+    // Minutes of body: nobody who waits for its end would have a byte within the limit below.
+    let path = "/slow?cc=max-age%3D60&size=10000000&seed=5&rate=50000";
     let mut leader = bed.send(Speech::H1, get(path)).await.unwrap();
     let mut follower = bed.send(Speech::H1, get(path)).await.unwrap();
     for response in [&mut leader, &mut follower] {
-        let first = tokio::time::timeout(Duration::from_secs(5), response.body_mut().frame()).await;
+        let first = tokio::time::timeout(Duration::from_secs(60), response.body_mut().frame()).await;
         let bytes = first.expect("a byte in time").unwrap().unwrap().into_data().unwrap();
         assert!(!bytes.is_empty() && body::differs(5, 0, &bytes).is_none());
     }

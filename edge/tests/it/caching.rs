@@ -208,7 +208,7 @@ async fn what_may_not_be_stored_is_not_and_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_wait_for_what_cannot_be_shared_go_forward_at_once() {
     let bed = Arc::new(Bed::new().await);
-    let path = "/alone?cc=no-store&ttfb=300";
+    let path = "/alone?cc=no-store&ttfb=1000";
     let begin = tokio::time::Instant::now();
     let ask = |_| {
         let bed = Arc::clone(&bed);
@@ -218,7 +218,7 @@ async fn clients_that_wait_for_what_cannot_be_shared_go_forward_at_once() {
         assert_eq!(task.await.unwrap(), 200);
     }
     // One wait for the leader, one for all others together; one after the other it would be twenty.
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert_eq!(bed.asked(path), 20);
 }
 

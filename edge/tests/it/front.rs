@@ -66,7 +66,7 @@ async fn a_smuggled_request_is_never_answered() {
         socket.write_all(carrier.as_bytes()).await.unwrap();
         socket.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.expect("it ends");
+        let _ = tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await.expect("it ends");
         assert_eq!(bed.asked("/smuggled"), 0, "{carrier:?}");
         let answers = String::from_utf8_lossy(&answer).matches("HTTP/1.1 ").count();
         assert!(answers <= 1, "{carrier:?} got {answers} answers");
@@ -81,7 +81,7 @@ async fn a_head_that_drips_has_a_deadline_and_an_idle_connection_too() {
     })
     .await;
     let mut dripping = TcpStream::connect(bed.address()).await.unwrap();
-    let dripped = tokio::time::timeout(Duration::from_secs(10), async {
+    let dripped = tokio::time::timeout(Duration::from_secs(60), async {
         let mut answer = Vec::new();
         loop {
             // A byte now and then does not move the deadline.
@@ -102,7 +102,7 @@ async fn a_head_that_drips_has_a_deadline_and_an_idle_connection_too() {
     used.write_all(b"GET /idle?size=3 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     for socket in [&mut idle, &mut used] {
         let mut rest = Vec::new();
-        tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut rest)).await.expect("closed").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut rest)).await.expect("closed").unwrap();
     }
 }
 
@@ -135,7 +135,7 @@ async fn an_edge_that_is_its_own_origin_ends_in_508_and_not_for_ever() {
         config.sites[0].origins = vec![crate::bed::upstream(address)];
     })
     .await;
-    let reply = tokio::time::timeout(Duration::from_secs(10), bed.get("/round")).await.expect("it ends");
+    let reply = tokio::time::timeout(Duration::from_secs(60), bed.get("/round")).await.expect("it ends");
     assert_eq!(reply.status, 508, "{reply:?}");
 }
 

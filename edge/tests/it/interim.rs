@@ -56,7 +56,7 @@ async fn read_until(socket: &mut TcpStream, text: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), read).await.expect(text);
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect(text);
     String::from_utf8(all).unwrap()
 }
 
