@@ -19,8 +19,10 @@ use crate::trace::Trace;
 
 /// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// So long it may take for an answer.
-const PROBE_MAX: Duration = Duration::from_secs(1);
+/// Limits of the time that a probe may take; see [`Expected`].
+const PROBE_MIN: Duration = Duration::from_secs(1);
+const PROBE_FIRST: Duration = Duration::from_secs(3);
+const PROBE_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for an origin's answer to a probe; one that is far away needs a few round trips for it.
 const ORIGIN_PROBE_MAX: Duration = Duration::from_secs(2);
 /// After so many probes without an answer, one at once after the other, it is out: one may be lost to a busy moment.
@@ -31,13 +33,15 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
     for shield in &engine.hops.shields {
         let (engine, shield) = (Arc::clone(engine), Arc::clone(shield));
         tokio::spawn(async move {
-            let mut silent = 0;
+            let (mut silent, mut expected) = (0, Expected::default());
             loop {
                 if !(1..SILENT_MAX).contains(&silent) {
                     sleep(jittered(PROBE_EVERY)).await;
                 }
-                silent = match timeout(PROBE_MAX, engine.hops.probe(&shield, &engine)).await {
+                let begun = instant();
+                silent = match timeout(expected.limit(), engine.hops.probe(&shield, &engine)).await {
                     Ok(Ok(())) => {
+                        expected.answered(instant().saturating_duration_since(begun));
                         shield.succeeded(None);
                         0
                     }
@@ -48,6 +52,7 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                     Err(_elapsed) if silent + 1 < SILENT_MAX => silent + 1,
                     Err(_elapsed) => {
                         shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) }, 0);
+                        expected.silent();
                         // Each time: who has come to wait since the last time is told, too.
                         shield.health.silent.notify_waiters();
                         SILENT_MAX
@@ -55,6 +60,36 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                 };
             }
         });
+    }
+}
+
+/// How long the answer to a probe takes, estimated as TCP estimates its retransmission timeout (RFC 6298 §2): a probe needs
+/// two round trips, three with TLS, so that one limit cannot suit both a shield in the same room and one behind an ocean.
+#[derive(Debug, Default)]
+struct Expected {
+    /// Smoothed time of an answer, and its mean deviation; `None` before the first answer.
+    mean_and_deviation: Option<(Duration, Duration)>,
+    /// How often the limit is doubled: once for each time that the shield was found silent since its last answer.
+    doublings: u32,
+}
+
+impl Expected {
+    /// Longest time that the next probe may take.
+    fn limit(&self) -> Duration {
+        let expected = self.mean_and_deviation.map_or(PROBE_FIRST, |(mean, deviation)| mean + 4 * deviation);
+        expected.max(PROBE_MIN).saturating_mul(1 << self.doublings.min(8)).min(PROBE_MAX)
+    }
+
+    fn answered(&mut self, took: Duration) {
+        self.doublings = 0;
+        self.mean_and_deviation = Some(match self.mean_and_deviation {
+            None => (took, took / 2),
+            Some((mean, deviation)) => ((7 * mean + took) / 8, (3 * deviation + mean.abs_diff(took)) / 4),
+        });
+    }
+
+    fn silent(&mut self) {
+        self.doublings += 1;
     }
 }
 
@@ -115,4 +150,39 @@ impl Hops {
 fn jittered(span: Duration) -> Duration {
     let drawn = u32::from(u8::try_from(ahash::RandomState::new().hash_one(instant()) & 0xff).unwrap_or(0));
     span * 4 / 5 + span * 2 / 5 * drawn / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_a_probe_follows_the_distance_of_the_shield() {
+        let millis = Duration::from_millis;
+        let mut expected = Expected::default();
+        assert_eq!(expected.limit(), PROBE_FIRST);
+        for _ in 0..50 {
+            expected.answered(millis(2));
+        }
+        assert_eq!(expected.limit(), PROBE_MIN, "a near one");
+        for _ in 0..50 {
+            expected.answered(millis(840));
+            expected.answered(millis(1100));
+        }
+        assert!((millis(1200)..millis(2000)).contains(&expected.limit()), "a far one: {:?}", expected.limit());
+    }
+
+    #[test]
+    fn a_silent_shield_is_given_more_time_until_it_answers() {
+        let mut expected = Expected::default();
+        expected.answered(Duration::from_millis(1));
+        expected.silent();
+        assert_eq!(expected.limit(), 2 * PROBE_MIN);
+        for _ in 0..100 {
+            expected.silent();
+        }
+        assert_eq!(expected.limit(), PROBE_MAX);
+        expected.answered(Duration::from_millis(1));
+        assert_eq!(expected.limit(), PROBE_MIN);
+    }
 }
