@@ -123,7 +123,7 @@ impl Controller {
     /// Waits until a receipt says so of a node.
     pub(crate) async fn until_state(&self, id: &Value, node: &str, state: &str) {
         let mut last = Value::Null;
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             last = self.receipt(id).await;
             if state_of(&last, node) == state {
                 return;
