@@ -14,11 +14,14 @@ from playwright.sync_api import expect, sync_playwright
 NEARSIDE = os.environ["NEARSIDE"]
 SHOTS = os.environ["SCREENSHOTS"]
 CONSOLE = "http://127.0.0.1:7080/console/"
+# How long anything may take: what a busy machine takes longer for is no fault of the page.
+TIMEOUT_MS = 120_000
+expect.set_options(timeout=TIMEOUT_MS)
 EDGES = ["edge-fra", "edge-lon", "edge-nrt", "edge-nyc", "edge-sfo", "edge-syd"]
 
 
 def until(url, process):
-    for _ in range(300):
+    for _ in range(1200):
         if process.poll() is not None:
             raise SystemExit("it has ended before it was ready")
         try:
@@ -39,7 +42,7 @@ class Eyes:
 
     def page(self, address, **options):
         page = self.browser.new_page(**options)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("console", lambda message: self.wrong.append(message.text) if message.type == "error" else None)
         page.goto(address)
@@ -48,10 +51,17 @@ class Eyes:
 
 def choose(page, code, edge):
     page.select_option("#city", code)
-    expect(page.locator("#chosen-edge")).to_have_text(edge, timeout=20_000)
+    expect(page.locator("#chosen-edge")).to_have_text(edge)
     expect(page.locator("#map .way")).to_have_attribute("data-to", edge)
-    # All ways have been measured.
-    expect(page.locator("#bars td.number", has_text=" ms")).to_have_count(6, timeout=120_000)
+    # All ways have been measured; an edge that is just coming back gives no answer at first.
+    for _ in range(10):
+        try:
+            expect(page.locator("#bars td.number", has_text=" ms")).to_have_count(6, timeout=20_000)
+            break
+        except AssertionError:
+            print("slow  not all ways are measured: once more", flush=True)
+            page.click("#again")
+    expect(page.locator("#bars td.number", has_text=" ms")).to_have_count(6)
     expect(page.locator("#bars tr.chosen")).to_have_attribute("data-edge", edge)
 
 
@@ -79,7 +89,7 @@ def labels_can_be_read(page):
 
 def begins_where_an_edge_is_near(page):
     expect(page.locator("#city")).to_have_value("icn")
-    expect(page.locator("#chosen-edge")).to_have_text("edge-nrt", timeout=20_000)
+    expect(page.locator("#chosen-edge")).to_have_text("edge-nrt")
 
 
 def cities_have_their_edges(page):
@@ -90,7 +100,7 @@ def cities_have_their_edges(page):
 def figures_are_those_of_this_browser(page):
     page.click("#load")
     rows = page.locator("#loads td.number")
-    expect(rows).to_have_count(3, timeout=120_000)
+    expect(rows).to_have_count(3)
     shown = [float(text.removesuffix(" ms")) for text in rows.all_inner_texts()]
     # The origin comes first, then the edge twice: as the browser has kept it.
     spans = page.evaluate(
@@ -175,12 +185,12 @@ def a_dead_origin_is_no_error_of_the_browser(page):
     """The picture that a CDN is for: the origin is dead, and the edge serves on."""
     choose(page, "icn", "edge-nrt")
     page.click("#load")
-    expect(page.locator("#verdict")).to_have_text(re.compile(r"^origin: \d+ ms, nrt: [\d.]+ ms$"), timeout=120_000)
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^origin: \d+ ms, nrt: [\d.]+ ms$"))
     page.screenshot(path=f"{SHOTS}/alive.png", full_page=True)
     page.click("#breakable button:text-is('origin')")
     expect(page.locator("#broken")).to_contain_text("origin is stopped")
     page.click("#load")
-    expect(page.locator("#verdict")).to_have_text(re.compile(r"^origin: no answer, nrt: [\d.]+ ms$"), timeout=120_000)
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^origin: no answer, nrt: [\d.]+ ms$"))
     expect(page.locator("#requests [data-load=origin] li:not(.words)")).to_have_count(1)
     expect(page.locator("#requests [data-load=origin] li:not(.words)")).to_contain_text("no answer")
     page.screenshot(path=f"{SHOTS}/dead-origin.png", full_page=True)
@@ -190,7 +200,7 @@ def a_dead_origin_is_no_error_of_the_browser(page):
     page.click("#confirm-yes")
     expect(page.locator("#receipt .applied")).to_have_count(8)
     page.click("#load")
-    expect(page.locator("#verdict")).to_have_text("origin: no answer, nrt: error", timeout=120_000)
+    expect(page.locator("#verdict")).to_have_text("origin: no answer, nrt: error")
     page.screenshot(path=f"{SHOTS}/dead-origin-no-copy.png", full_page=True)
     page.click("#heal-all")
     expect(page.locator("#broken li")).to_have_count(0)
@@ -198,7 +208,7 @@ def a_dead_origin_is_no_error_of_the_browser(page):
     page.select_option("#which", "origin")
     page.click("#way button[name=cut]")
     page.click("#load")
-    expect(page.locator("#verdict")).to_contain_text("origin: no answer", timeout=60_000)
+    expect(page.locator("#verdict")).to_contain_text("origin: no answer")
     page.click("#heal-all")
     expect(page.locator("#broken li")).to_have_count(0)
     assert "Failed to fetch" not in page.inner_text("body")
@@ -218,8 +228,20 @@ def a_dead_control_process_is_named(page):
     assert "Failed to fetch" not in page.inner_text("body")
     page.screenshot(path=f"{SHOTS}/no-control.png", full_page=True)
     subprocess.run([NEARSIDE, "demo", "heal"], check=True, stdout=subprocess.DEVNULL)
-    expect(page.locator("#alert")).to_be_hidden(timeout=20_000)
+    expect(page.locator("#alert")).to_be_hidden()
     shows_all_nodes(page)
+
+
+def until_all_answer(page, state, order):
+    """Gives an order until all nodes have answered it: on a busy machine some are out of reach for a moment."""
+    for _ in range(20):
+        order()
+        try:
+            expect(page.locator(f"#receipt .{state}")).to_have_count(8, timeout=10_000)
+            return
+        except AssertionError:
+            print(f"slow  not all nodes are {state}", flush=True)
+    raise AssertionError(f"never were all nodes {state}")
 
 
 def a_purge_rings_on_every_edge(page):
@@ -231,23 +253,25 @@ def a_purge_rings_on_every_edge(page):
         }"""
     )
     page.select_option("#kind", "all")
-    page.click("#count")
-    expect(page.locator("#receipt .counted")).to_have_count(8)
-    page.click("#order button[type=submit]")
-    page.click("#confirm-yes")
-    expect(page.locator("#receipt .applied")).to_have_count(8)
+    until_all_answer(page, "counted", lambda: page.click("#count"))
+
+    def purge():
+        page.click("#order button[type=submit]")
+        page.click("#confirm-yes")
+
+    until_all_answer(page, "applied", purge)
     page.wait_for_function("edges => edges.every((edge) => window.rings.has(edge))", arg=EDGES)
 
 
 def a_broken_edge_loses_its_users(page):
     choose(page, "akl", "edge-syd")
     page.click("#breakable button:text-is('edge-syd')")
-    expect(page.locator("#chosen-edge")).not_to_have_text("edge-syd", timeout=20_000)
+    expect(page.locator("#chosen-edge")).not_to_have_text("edge-syd")
     expect(page.locator("#alert")).to_contain_text("Not reached: edge-syd")
     expect(page.locator("#map .node.dead")).to_have_count(1)
     page.screenshot(path=f"{SHOTS}/lost.png", full_page=True)
     page.click("#heal-all")
-    expect(page.locator("#chosen-edge")).to_have_text("edge-syd", timeout=120_000)
+    expect(page.locator("#chosen-edge")).to_have_text("edge-syd")
     expect(page.locator("#broken li")).to_have_count(0)
 
 
