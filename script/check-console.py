@@ -9,13 +9,13 @@ import tempfile
 import time
 import urllib.request
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import TimeoutError, expect, sync_playwright
 
 NEARSIDE = os.environ["NEARSIDE"]
 SHOTS = os.environ["SCREENSHOTS"]
 CONSOLE = "http://127.0.0.1:7080/console/"
 # How long anything may take: what a busy machine takes longer for is no fault of the page.
-TIMEOUT_MS = 120_000
+TIMEOUT_MS = 60_000
 expect.set_options(timeout=TIMEOUT_MS)
 EDGES = ["edge-fra", "edge-lon", "edge-nrt", "edge-nyc", "edge-sfo", "edge-syd"]
 
@@ -53,14 +53,7 @@ def choose(page, code, edge):
     page.select_option("#city", code)
     expect(page.locator("#chosen-edge")).to_have_text(edge)
     expect(page.locator("#map .way")).to_have_attribute("data-to", edge)
-    # All ways have been measured; an edge that is just coming back gives no answer at first.
-    for _ in range(10):
-        try:
-            expect(page.locator("#bars td.number", has_text=" ms")).to_have_count(6, timeout=20_000)
-            break
-        except AssertionError:
-            print("slow  not all ways are measured: once more", flush=True)
-            page.click("#again")
+    # All ways have been measured.
     expect(page.locator("#bars td.number", has_text=" ms")).to_have_count(6)
     expect(page.locator("#bars tr.chosen")).to_have_attribute("data-edge", edge)
 
@@ -312,7 +305,18 @@ def at_a_terminal(_):
 
 
 def check(name, step, page):
-    step(page)
+    """Goes through a step; three times at most, each on a page and a planet that are whole: on a busy machine a measurement or
+    a node may be lost on the way."""
+    for last in (False, False, True):
+        try:
+            step(page)
+            break
+        except (AssertionError, TimeoutError) as error:
+            if last:
+                raise
+            print(f"again {name}: {error}", flush=True)
+            subprocess.run([NEARSIDE, "demo", "heal"], check=True, stdout=subprocess.DEVNULL)
+            page.reload()
     print(f"ok    {name}", flush=True)
 
 
