@@ -9,13 +9,13 @@ import tempfile
 import time
 import urllib.request
 
-from playwright.sync_api import TimeoutError, expect, sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 NEARSIDE = os.environ["NEARSIDE"]
 SHOTS = os.environ["SCREENSHOTS"]
 CONSOLE = "http://127.0.0.1:7080/console/"
-# How long anything may take: what a busy machine takes longer for is no fault of the page.
-TIMEOUT_MS = 60_000
+# Longest wait for anything: a busy machine is no fault of the page.
+TIMEOUT_MS = 120_000
 expect.set_options(timeout=TIMEOUT_MS)
 EDGES = ["edge-fra", "edge-lon", "edge-nrt", "edge-nyc", "edge-sfo", "edge-syd"]
 
@@ -225,18 +225,6 @@ def a_dead_control_process_is_named(page):
     shows_all_nodes(page)
 
 
-def until_all_answer(page, state, order):
-    """Gives an order until all nodes have answered it: on a busy machine some are out of reach for a moment."""
-    for _ in range(20):
-        order()
-        try:
-            expect(page.locator(f"#receipt .{state}")).to_have_count(8, timeout=10_000)
-            return
-        except AssertionError:
-            print(f"slow  not all nodes are {state}", flush=True)
-    raise AssertionError(f"never were all nodes {state}")
-
-
 def a_purge_rings_on_every_edge(page):
     page.evaluate(
         """() => {
@@ -246,13 +234,13 @@ def a_purge_rings_on_every_edge(page):
         }"""
     )
     page.select_option("#kind", "all")
-    until_all_answer(page, "counted", lambda: page.click("#count"))
-
-    def purge():
-        page.click("#order button[type=submit]")
-        page.click("#confirm-yes")
-
-    until_all_answer(page, "applied", purge)
+    # A node that is out of reach at this moment counts nothing.
+    shows_all_nodes(page)
+    page.click("#count")
+    expect(page.locator("#receipt .counted")).to_have_count(8)
+    page.click("#order button[type=submit]")
+    page.click("#confirm-yes")
+    expect(page.locator("#receipt .applied")).to_have_count(8)
     page.wait_for_function("edges => edges.every((edge) => window.rings.has(edge))", arg=EDGES)
 
 
@@ -305,18 +293,7 @@ def at_a_terminal(_):
 
 
 def check(name, step, page):
-    """Goes through a step; three times at most, each on a page and a planet that are whole: on a busy machine a measurement or
-    a node may be lost on the way."""
-    for last in (False, False, True):
-        try:
-            step(page)
-            break
-        except (AssertionError, TimeoutError) as error:
-            if last:
-                raise
-            print(f"again {name}: {error}", flush=True)
-            subprocess.run([NEARSIDE, "demo", "heal"], check=True, stdout=subprocess.DEVNULL)
-            page.reload()
+    step(page)
     print(f"ok    {name}", flush=True)
 
 

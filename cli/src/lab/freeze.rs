@@ -17,7 +17,7 @@ pub(crate) struct FreezeArgs {
     /// Requests per second and edge, for what is stored
     #[arg(long, value_name = "N", default_value_t = 200)]
     rate: u32,
-    /// What the slowest hundredth may take on top of the deadline of 300 ms
+    /// Time that the slowest 1 % of the responses may take beyond the deadline of 300 ms
     #[arg(long, value_name = "TIME", default_value = "50ms")]
     grace: Span,
 }

@@ -25,7 +25,7 @@ pub(crate) struct KillArgs {
     /// Freeze the shield (SIGSTOP) in place of killing it
     #[arg(long)]
     freeze: bool,
-    /// What a request for a key of that shield may take once another shield owns the key
+    /// Time limit of a request for a key of that shield, once another shield owns the key
     #[arg(long, value_name = "TIME", default_value = "500ms")]
     within: Span,
 }

@@ -185,6 +185,9 @@ async fn nats_is_killed_in_the_middle_and_what_was_acknowledged_holds() {
         server = tokio::time::timeout(Duration::ZERO, &mut killing).await.map(Result::unwrap).ok();
     }
     purge().await;
+    planet.control.until(&BOTH).await;
+    let (status, receipt) = planet.control.purge(json!({"tags": ["t"]})).await;
+    assert_eq!(status, 200, "all is well again: {receipt}");
     assert!(slowest > Duration::from_millis(100), "nobody has noticed: {slowest:?}");
 }
 

@@ -19,7 +19,7 @@ use crate::trace::Trace;
 
 /// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// Limits of the time that a probe may take; see [`Expected`].
+/// Limits of the time that a probe may take; see [`ProbeTime`].
 const PROBE_MIN: Duration = Duration::from_secs(1);
 const PROBE_FIRST: Duration = Duration::from_secs(3);
 const PROBE_MAX: Duration = Duration::from_secs(10);
@@ -33,15 +33,15 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
     for shield in &engine.hops.shields {
         let (engine, shield) = (Arc::clone(engine), Arc::clone(shield));
         tokio::spawn(async move {
-            let (mut silent, mut expected) = (0, Expected::default());
+            let (mut silent, mut probe_time) = (0, ProbeTime::default());
             loop {
                 if !(1..SILENT_MAX).contains(&silent) {
                     sleep(jittered(PROBE_EVERY)).await;
                 }
                 let begun = instant();
-                silent = match timeout(expected.limit(), engine.hops.probe(&shield, &engine)).await {
+                silent = match timeout(probe_time.limit(), engine.hops.probe(&shield, &engine)).await {
                     Ok(Ok(())) => {
-                        expected.answered(instant().saturating_duration_since(begun));
+                        probe_time.answered(instant().saturating_duration_since(begun));
                         shield.succeeded(None);
                         0
                     }
@@ -52,7 +52,7 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                     Err(_elapsed) if silent + 1 < SILENT_MAX => silent + 1,
                     Err(_elapsed) => {
                         shield.failed(&HopError::Timeout { hop: Arc::clone(&shield.name) }, 0);
-                        expected.silent();
+                        probe_time.silent();
                         // Each time: who has come to wait since the last time is told, too.
                         shield.health.silent.notify_waiters();
                         SILENT_MAX
@@ -63,17 +63,17 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
     }
 }
 
-/// How long the answer to a probe takes, estimated as TCP estimates its retransmission timeout (RFC 6298 §2): a probe needs
-/// two round trips, three with TLS, so that one limit cannot suit both a shield in the same room and one behind an ocean.
+/// Estimate of the time that a shield takes to answer a probe, computed as TCP computes its retransmission timeout (RFC 6298
+/// §2). A probe needs two round trips, three with TLS, so that no single limit suits both a near shield and a far one.
 #[derive(Debug, Default)]
-struct Expected {
+struct ProbeTime {
     /// Smoothed time of an answer, and its mean deviation; `None` before the first answer.
     mean_and_deviation: Option<(Duration, Duration)>,
-    /// How often the limit is doubled: once for each time that the shield was found silent since its last answer.
+    /// Number of times that the limit is doubled: one for each time that the shield was marked down since its last answer.
     doublings: u32,
 }
 
-impl Expected {
+impl ProbeTime {
     /// Longest time that the next probe may take.
     fn limit(&self) -> Duration {
         let expected = self.mean_and_deviation.map_or(PROBE_FIRST, |(mean, deviation)| mean + 4 * deviation);
@@ -159,30 +159,30 @@ mod tests {
     #[test]
     fn the_limit_of_a_probe_follows_the_distance_of_the_shield() {
         let millis = Duration::from_millis;
-        let mut expected = Expected::default();
-        assert_eq!(expected.limit(), PROBE_FIRST);
+        let mut probe_time = ProbeTime::default();
+        assert_eq!(probe_time.limit(), PROBE_FIRST);
         for _ in 0..50 {
-            expected.answered(millis(2));
+            probe_time.answered(millis(2));
         }
-        assert_eq!(expected.limit(), PROBE_MIN, "a near one");
+        assert_eq!(probe_time.limit(), PROBE_MIN, "a near one");
         for _ in 0..50 {
-            expected.answered(millis(840));
-            expected.answered(millis(1100));
+            probe_time.answered(millis(840));
+            probe_time.answered(millis(1100));
         }
-        assert!((millis(1200)..millis(2000)).contains(&expected.limit()), "a far one: {:?}", expected.limit());
+        assert!((millis(1200)..millis(2000)).contains(&probe_time.limit()), "a far one: {:?}", probe_time.limit());
     }
 
     #[test]
     fn a_silent_shield_is_given_more_time_until_it_answers() {
-        let mut expected = Expected::default();
-        expected.answered(Duration::from_millis(1));
-        expected.silent();
-        assert_eq!(expected.limit(), 2 * PROBE_MIN);
+        let mut probe_time = ProbeTime::default();
+        probe_time.answered(Duration::from_millis(1));
+        probe_time.silent();
+        assert_eq!(probe_time.limit(), 2 * PROBE_MIN);
         for _ in 0..100 {
-            expected.silent();
+            probe_time.silent();
         }
-        assert_eq!(expected.limit(), PROBE_MAX);
-        expected.answered(Duration::from_millis(1));
-        assert_eq!(expected.limit(), PROBE_MIN);
+        assert_eq!(probe_time.limit(), PROBE_MAX);
+        probe_time.answered(Duration::from_millis(1));
+        assert_eq!(probe_time.limit(), PROBE_MIN);
     }
 }
