@@ -149,15 +149,19 @@ impl Lab {
         self.until_all_follow().await
     }
 
-    /// Waits until all nodes follow the purge log, if there is one.
+    /// Waits until all nodes follow the purge log, if there is one, and have done so for a second: one that has just thawed
+    /// finds its stream silent and begins another, and is said to follow until then.
     async fn until_all_follow(&self) -> anyhow::Result<()> {
+        const LOOKS: usize = 20;
+        let mut looks = 0;
         let Some(control) = self.controls.first() else { return Ok(()) };
         for _ in 0..600 {
             let reply = send(Method::GET, &format!("http://127.0.0.1:{control}/v1/nodes"), None).await?;
             let page: Value = serde_json::from_slice(&reply.body)?;
             let nodes = page.get("nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let ready = nodes.iter().filter(|node| node.get("state").is_some_and(|state| state == "ready")).count();
-            if ready == self.shields.len() + self.edges.len() {
+            looks = if ready == self.shields.len() + self.edges.len() { looks + 1 } else { 0 };
+            if looks == LOOKS {
                 return Ok(());
             }
             tokio::time::sleep(millis(50)).await;
