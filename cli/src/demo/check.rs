@@ -11,8 +11,9 @@ use crate::admin_client::{Reply, send};
 use crate::claims::Claims;
 use crate::fleet::Fleet;
 
-const PAGE: &str = "/?cc=max-age%3D300&size=20000&seed=7";
-const NEVER_ASKED: &str = "/never-asked?cc=max-age%3D300";
+/// Fresh for longer than the tour lasts on the slowest machine: its last steps want a hit.
+const PAGE: &str = "/?cc=max-age%3D86400&size=20000&seed=7";
+const NEVER_ASKED: &str = "/never-asked?cc=max-age%3D86400";
 const FRA: u16 = 8081;
 const NRT: u16 = 8085;
 const ORIGIN: u16 = 8099;
