@@ -91,9 +91,11 @@ def cities_have_their_edges(page):
 
 
 def figures_are_those_of_this_browser(page):
+    begun = page.evaluate("performance.now()")
     page.click("#load")
     rows = page.locator("#loads td.number")
     expect(rows).to_have_count(3)
+    ended = page.evaluate("performance.now()")
     shown = [float(text.removesuffix(" ms")) for text in rows.all_inner_texts()]
     # The origin comes first, then the edge twice: as the browser has kept it.
     spans = page.evaluate(
@@ -106,7 +108,8 @@ def figures_are_those_of_this_browser(page):
     )
     for told, measured in zip(shown, spans):
         # The page's own clock starts before the browser sends: on a busy machine, much earlier.
-        assert measured - 15 <= told <= 1.5 * measured + 15, f"{shown} is shown, and {spans} was measured"
+        assert measured - 15 <= told, f"{shown} is shown, and {spans} was measured"
+    assert sum(shown) <= ended - begun + 15, f"{shown} is shown, within {ended - begun} ms"
     if shown[2] >= shown[0]:
         print(f"slow  the edge is no faster than the origin, as on a busy machine: {shown} ms", flush=True)
     expect(page.locator("#requests li").first).to_contain_text("edge-nyc: a copy was there")
