@@ -113,17 +113,22 @@ def cities_have_their_edges(page):
         choose(page, code, edge)
 
 
-def load_until(page, verdict):
+def load_until(page, verdict, answered=True):
     """Loads the pages until their result reads like `verdict`; whether it did. A request that takes longer than 10 s counts as
-    unanswered, and on a busy machine some do."""
+    unanswered, and on a busy machine some do. Any other failure of an edge that is to answer is a fault."""
+    through_edge = "#requests [data-load]:not([data-load=origin])"
     for _ in range(4):
         expect(page.locator("#load")).to_be_enabled()
         page.locator("#verdict").evaluate("verdict => { verdict.textContent = ''; }")
         page.click("#load")
         expect(page.locator("#verdict")).not_to_be_empty()
         numbers = [re.fullmatch(r"[\d.]+ ms", text) for text in page.locator("#loads td.number").all_inner_texts()[1:]]
-        if re.fullmatch(verdict, page.inner_text("#verdict")) and all(numbers):
+        if re.fullmatch(verdict, page.inner_text("#verdict")) and (all(numbers) or not answered):
             return True
+        failed = page.locator(f"{through_edge} .number.error").all_inner_texts()
+        words = page.locator(f"{through_edge} li.words").all_inner_texts()
+        late = set(failed) <= {"no answer"} and not any("refused" in text for text in words)
+        assert late or not answered, f"the edge has failed: {failed} {words}"
     print(f"slow  requests take longer than 10 s: {page.inner_text('#verdict')}", flush=True)
     return False
 
@@ -132,7 +137,7 @@ def figures_are_those_of_this_browser(page):
     edge = chosen(page)
     begun = page.evaluate("performance.now()")
     if not load_until(page, rf"origin: \d+ ms, {edge}: [\d.]+ ms"):
-        return
+        return False
     ended = page.evaluate("performance.now()")
     rows = page.locator("#loads td.number")
     expect(rows).to_have_count(3)
@@ -161,7 +166,7 @@ def requests_share_a_scale(page):
     """Every bar is as long as its time on the one axis above, and its labels are apart."""
     # One that was not answered in time has no bar.
     if page.locator("#requests .number.error").count():
-        return
+        return False
     rows = page.evaluate(
         """() => [...document.querySelectorAll('#requests li:not(.words)')].map((row) => ({
           ms: parseFloat(row.querySelector('.number').textContent),
@@ -235,8 +240,8 @@ def a_dead_origin_is_no_error_of_the_browser(page):
     # Without a copy the edge has an error to show, and no silence.
     page.select_option("#kind", "all")
     purge_on_all_nodes(page, lambda: (page.click("#order button[type=submit]"), page.click("#confirm-yes")))
-    page.click("#load")
-    expect(page.locator("#verdict")).to_have_text(re.compile(rf"^origin: no answer, {edge}: (error|no answer)$"))
+    load_until(page, f"origin: no answer, {edge}: error", answered=False)
+    expect(page.locator("#verdict")).to_have_text(f"origin: no answer, {edge}: error")
     page.screenshot(path=f"{SHOTS}/dead-origin-no-copy.png", full_page=True)
     page.click("#heal-all")
     expect(page.locator("#broken li")).to_have_count(0)
@@ -335,8 +340,8 @@ def at_a_terminal(_):
 
 
 def check(name, step, page):
-    step(page)
-    print(f"ok    {name}", flush=True)
+    is_checked = step(page) is not False
+    print(f"ok    {name}" if is_checked else f"slow  not checked: {name}", flush=True)
 
 
 def demo(eyes):
