@@ -324,7 +324,7 @@ def at_a_terminal(_):
     """What the console does with buttons, and the tour."""
 
     def run(*words, code=0):
-        done = subprocess.run([NEARSIDE, *words], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([NEARSIDE, *words], capture_output=True, text=True, timeout=TIMEOUT_MS / 1000)
         assert done.returncode == code, f"{words}: {done.returncode} {done.stdout} {done.stderr}"
         return done.stdout + done.stderr
 

@@ -25,12 +25,12 @@ fn holds(args: &[&str], claims: usize) {
 
 #[test]
 fn a_crowd_gets_right_bytes_and_the_origin_one_request() {
-    holds(&["crowd", "--clients", "300", "--size", "1MiB"], 2);
+    holds(&["crowd", "--clients", "120", "--size", "256KiB"], 2);
 }
 
 #[test]
 fn an_origin_that_breaks_off_again_and_again_is_asked_for_the_rest_only() {
-    holds(&["cuts", "--clients", "20", "--size", "100MiB", "--within", "1s"], 5);
+    holds(&["cuts", "--clients", "6", "--size", "40MiB", "--within", "1s"], 5);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_origin_that_freezes_is_not_noticed_and_spared_when_it_is_back() {
 
 #[test]
 fn slow_clients_of_objects_larger_than_the_cache_take_no_memory() {
-    holds(&["slow", "--clients", "50", "--memory", "32MiB", "--size", "200MiB"], 3);
+    holds(&["slow", "--clients", "20", "--memory", "32MiB", "--size", "100MiB"], 3);
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn odd_clients_are_not_noticed_by_others() {
 
 #[test]
 fn a_purge_is_not_undone_however_many_read() {
-    holds(&["purge-race", "--purges", "100", "--clients", "16", "--edges", "2"], 4);
+    holds(&["purge-race", "--purges", "40", "--clients", "8", "--edges", "2"], 4);
 }
 
 #[test]
 fn a_purge_is_not_undone_when_nodes_are_killed_and_stand_still() {
-    holds(&["purge-race", "--faults", "--purges", "600", "--clients", "8", "--edges", "2"], 3);
+    holds(&["purge-race", "--faults", "--purges", "200", "--clients", "4", "--edges", "2"], 3);
 }

@@ -444,7 +444,7 @@ async fn the_verdict_is_what_the_same_request_then_gets() {
         &[("authorization", "Basic x")],
     ];
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
-    for step in 0..600 {
+    for step in 0..300 {
         word.store(usize::try_from(draw(WORDS.len() as u64 * 4)).unwrap(), Ordering::SeqCst);
         bed.advance(draw(12));
         let method = ["GET", "GET", "GET", "HEAD", "POST"][usize::try_from(draw(5)).unwrap()];
