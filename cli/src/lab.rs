@@ -1,6 +1,7 @@
 //! Scenarios of `nearside loadtest`: a fleet of processes on this machine, something that goes wrong, and claims about what
 //! clients and the origin see of it.
 
+mod attack;
 mod crowd;
 mod cuts;
 mod freeze;
@@ -26,6 +27,8 @@ use crate::signals::Signals;
 /// What goes wrong.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
+    /// Attackers who hold on to what is limited: visitors are served all the same
+    Attack(attack::AttackArgs),
     /// Many clients at once for one cold object: the origin is asked once
     Crowd(crowd::CrowdArgs),
     /// An origin that breaks off again and again: all bodies are right, and it sends little twice
@@ -50,6 +53,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
         let mut claims = Claims::default();
         let work = async {
             match scenario {
+                Scenario::Attack(args) => attack::run(args, &mut lab, &mut claims).await,
                 Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
                 Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
                 Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
@@ -213,6 +217,17 @@ impl Lab {
         };
         let number = |key| entry.and_then(|entry| entry.get(key)).and_then(Value::as_u64).unwrap_or(0);
         Ok(Seen { requests: number("requests"), peak: number("peak_concurrency"), bytes: number("bytes") })
+    }
+
+    /// Waits until the origin was asked for a path.
+    async fn until_asked(&self, path: &str) -> anyhow::Result<()> {
+        for _ in 0..600 {
+            if self.ledger(Some(path)).await?.requests > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(millis(50)).await;
+        }
+        anyhow::bail!("the origin was not asked for {path}")
     }
 
     /// The most memory that a process has had, in bytes.

@@ -290,6 +290,7 @@ fn limits(section: &Section<'_>) -> Limits {
         ),
         h2_streams: u32::try_from(section.number("h2_streams", u64::from(defaults.h2_streams), 1..=10_000))
             .unwrap_or(defaults.h2_streams),
+        tunnels: small(section.number("tunnels", defaults.tunnels as u64, 1..=10_000_000)),
         window_bytes: section.or("window", ByteSize(defaults.window_bytes)).0.max(64 << 10),
     }
 }

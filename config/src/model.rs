@@ -211,6 +211,8 @@ pub struct Limits {
     pub requests_per_connection: u64,
     /// Concurrent streams of an HTTP/2 connection.
     pub h2_streams: u32,
+    /// WebSocket connections at one time, over all clients.
+    pub tunnels: usize,
     /// Bytes that are held for the readers of a body that is not stored.
     pub window_bytes: u64,
 }
@@ -224,6 +226,7 @@ impl Default for Limits {
             body_bytes: 1 << 30,
             requests_per_connection: 1_000_000_000,
             h2_streams: 128,
+            tunnels: 10_000,
             window_bytes: 256 << 10,
         }
     }

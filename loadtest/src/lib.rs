@@ -4,6 +4,7 @@
 //! [`Load`] is what is asked for, how often, by how many; [`Report`] what came of it, as a table, JSON or a page. Beside it crowds
 //! that come at once, races of purges and readers, clients that dawdle, and [`simulate`], which needs no traffic.
 
+mod attack;
 mod chart;
 mod client;
 mod crowd;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{HeaderMap, Uri};
 
+pub use attack::{Attack, AttackKind};
 pub use chart::Bars;
 pub use client::{Trust, fields};
 pub use crowd::{Check, Crowd, CrowdReport};

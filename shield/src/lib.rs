@@ -3,6 +3,8 @@
 //! It answers only edges that show the shared secret, unless it is told to be open, and takes their word for how the
 //! client came, so that both tiers know a response by the same key.
 
+use std::net::IpAddr;
+
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret, Upstream};
@@ -56,6 +58,13 @@ impl Tier for Shield {
             Some(b"http") => Scheme::Http,
             _ => own,
         }
+    }
+
+    /// Of an edge that has shown the secret, the address that it has added to `X-Forwarded-For`.
+    fn client_address(&self, fields: &HeaderMap, own: IpAddr) -> IpAddr {
+        let last = fields.get_all(X_FORWARDED_FOR).iter().next_back().filter(|_| self.secret.is_some());
+        let member = last.and_then(|line| line.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        member.unwrap_or(own)
     }
 
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap) {

@@ -39,11 +39,13 @@ pub(super) async fn run(args: &OddArgs, lab: &mut Lab, claims: &mut Claims) -> a
     let url = lab.edges.first().context("there is an edge")?.url(&busy);
     let (mut slow, mut gone, mut parts) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     let check = body_of(13, SIZE_BYTES);
+    for _ in 0..args.clients {
+        let url = url.clone();
+        slow.spawn(async move { dawdle(&url, 1).await });
+    }
+    // The first part of what nobody has asked for would be fetched by itself.
+    lab.until_asked(&busy).await?;
     for n in 0..args.clients {
-        slow.spawn({
-            let url = url.clone();
-            async move { dawdle(&url, 1).await }
-        });
         gone.spawn({
             let url = url.clone();
             async move { vanish(&url).await }

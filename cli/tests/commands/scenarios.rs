@@ -59,6 +59,16 @@ fn odd_clients_are_not_noticed_by_others() {
 }
 
 #[test]
+fn attackers_do_not_keep_visitors_from_the_pages() {
+    holds(&["attack", "mixed", "--for", "10s", "--rate", "50"], 6);
+}
+
+#[test]
+fn clients_that_ask_and_leave_cost_the_origin_little() {
+    holds(&["attack", "leavers", "--for", "3s", "--rate", "50"], 7);
+}
+
+#[test]
 fn a_purge_is_not_undone_however_many_read() {
     holds(&["purge-race", "--purges", "40", "--clients", "8", "--edges", "2"], 4);
 }

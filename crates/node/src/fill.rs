@@ -173,6 +173,11 @@ impl Fill {
         self.begun_already().is_some_and(Begun::is_purged)
     }
 
+    /// Waits until the last request that waits for it leaves.
+    async fn unwanted(&self) {
+        self.unwanted.notified().await;
+    }
+
     /// An interim answer has come.
     fn tell(&self, interim: Arc<Interim>) {
         let mut interims = self.interims.lock();
@@ -276,7 +281,8 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
             drop(entered);
             let gave_way = match error {
                 HopError::Busy { .. } => plan.is_refresh(),
-                HopError::Unwanted => true,
+                // The other requests for it may come from other networks.
+                HopError::Unwanted | HopError::OverShare { .. } => true,
                 _ => false,
             };
             fill.begin(if gave_way { Begun::GaveWay(error) } else { Begun::Failed(error) });
@@ -296,7 +302,7 @@ async fn ask(
 ) -> Result<Box<Asked>, HopError> {
     let unwanted = async {
         loop {
-            fill.unwanted.notified().await;
+            fill.unwanted().await;
             if engine.fills.abandon(fill) {
                 return;
             }
@@ -438,7 +444,7 @@ async fn response(
         drop(fetched.take_first());
     }
     fill.begin(Begun::Response(Arc::clone(&fetched)));
-    if keep(engine, asked, writer, plan, &fetched).await {
+    if keep(engine, &fill, asked, writer, plan, &fetched).await {
         let entry = Arc::new(fetched.entry(engine, judged.retain_until));
         store(engine, &fill, plan, &entry);
     }

@@ -11,6 +11,7 @@ mod cork;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod places;
+mod take_rate;
 pub(crate) mod tls;
 pub(crate) mod transport;
 mod watchdog;

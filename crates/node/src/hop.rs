@@ -47,6 +47,7 @@ use gate::Gate;
 use health::{Health, Kind};
 use resolve::{Names, Resolved};
 
+use crate::client_network::ClientNetwork;
 use crate::h1::response::ResponseError;
 use crate::reason::Reason;
 use crate::tier::Tier;
@@ -133,6 +134,8 @@ pub(crate) struct Forward {
     pub(crate) origin_host: Option<HeaderValue>,
     pub(crate) fields: HeaderMap,
     pub(crate) urgency: Urgency,
+    /// Network of the client that it is sent for.
+    pub(crate) network: ClientNetwork,
     /// How long the next hop may take.
     pub(crate) patience: Patience,
 }
@@ -178,6 +181,8 @@ pub(crate) enum HopError {
     Body,
     #[error("the client sent its body too slowly, while others waited for a place at {hop}")]
     SlowBody { hop: Arc<str> },
+    #[error("the client's network had more than its share of the requests to {hop}, while others waited")]
+    OverShare { hop: Arc<str> },
     #[error("nobody waits for the response any more")]
     Unwanted,
     #[error("the body broke off, and {hop} has another one by now")]
@@ -204,7 +209,9 @@ impl HopError {
         match self {
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::Down { .. } | Self::Busy { .. } | Self::Local { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Down { .. } | Self::Busy { .. } | Self::OverShare { .. } | Self::Local { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             _ => StatusCode::BAD_GATEWAY,
         }
     }
@@ -229,6 +236,7 @@ impl HopError {
             Self::Short => Reason::UpstreamClosed,
             Self::Down { .. } => Reason::UpstreamDown,
             Self::Busy { .. } => Reason::UpstreamBusy,
+            Self::OverShare { .. } => Reason::OverShare,
         }
     }
 
@@ -243,6 +251,7 @@ impl HopError {
             | Self::Changed { hop }
             | Self::Down { hop }
             | Self::SlowBody { hop }
+            | Self::OverShare { hop }
             | Self::Busy { hop } => Some(Arc::clone(hop)),
             Self::Body | Self::Unwanted | Self::Short => None,
         }
@@ -250,7 +259,15 @@ impl HopError {
 
     /// Logs that a request has failed, with its cause. Not where the next hop was not asked, or was not to blame.
     fn log(&self, forward: &Forward) {
-        if matches!(self, Self::Down { .. } | Self::Busy { .. } | Self::Body | Self::SlowBody { .. } | Self::Unwanted) {
+        if matches!(
+            self,
+            Self::Down { .. }
+                | Self::Busy { .. }
+                | Self::OverShare { .. }
+                | Self::Body
+                | Self::SlowBody { .. }
+                | Self::Unwanted
+        ) {
             return;
         }
         tracing::warn!(

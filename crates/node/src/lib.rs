@@ -7,6 +7,7 @@
 
 mod access_log;
 mod admin;
+mod client_network;
 pub mod clock;
 mod descriptors;
 mod explain;

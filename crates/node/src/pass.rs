@@ -17,13 +17,16 @@ use nearside_semantics::invalidation::{Target, invalidates, is_own_location, loc
 use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch, Purge};
 
-use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored};
+use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored, Waiting};
+use crate::h1::request::Refusal;
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
 use crate::purge::operator;
+use crate::reason::Reason;
 use crate::request::interim::expects_continue;
 use crate::request::key::CacheKey;
 use crate::request::{Answer, Engine, Request, respond};
+use tokio::sync::OwnedSemaphorePermit;
 use upload::{Upload, UploadMeter};
 
 /// What comes of a request in the pass lane.
@@ -31,7 +34,7 @@ pub(crate) enum Passed {
     /// An answer to write.
     Answer(Answer),
     /// 101: the connection now belongs to the two ends.
-    Upgraded { head: HeaderMap, stream: UpgradeStream, outcome: Outcome },
+    Upgraded { head: HeaderMap, stream: UpgradeStream, outcome: Outcome, place: OwnedSemaphorePermit },
 }
 
 /// Sends a request forward and brings its answer back.
@@ -75,11 +78,20 @@ impl Lane<'_> {
         let to = engine.hops.candidates(*site, &key.exact);
         let mut outcome = Outcome::new(Verdict::Bypass, Some(*site));
         outcome.forward = Some(reason(&request.method));
+        let mut tunnel = None;
+        if forward.fields.contains_key(UPGRADE) {
+            // Before it is sent: a connection that the origin has opened in vain would cost it something.
+            let Ok(place) = Arc::clone(&engine.tunnels).try_acquire_owned() else {
+                let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::Tunnels };
+                return Passed::Answer(respond::refusal(refusal, Some(*site)));
+            };
+            tunnel = Some(place);
+        }
         let sent = engine.store.epoch();
         let answered = self.ask(&to, &forward, upload).await;
         forward.fields.remove(EXPECT);
         match answered {
-            Ok(asked) if asked.head.status == StatusCode::SWITCHING_PROTOCOLS => upgrade(asked, outcome).await,
+            Ok(asked) if asked.head.status == StatusCode::SWITCHING_PROTOCOLS => upgrade(asked, outcome, tunnel).await,
             Ok(asked) => {
                 outcome.forward_status = Some(asked.head.status.as_u16());
                 outcome.upstream = Some(Arc::clone(&asked.hop.name));
@@ -159,6 +171,7 @@ impl Lane<'_> {
             background: false,
         };
         let fill = Arc::clone(&entered.fill);
+        let _waiting = Waiting::new(&fill, true);
         fill::adopt(entered, plan, asked, sent);
         let now = self.engine.clock.now();
         match fill.begun(&self.request.interims).await {
@@ -219,7 +232,7 @@ pub(crate) fn reason(method: &Method) -> cache_status::Forward {
     }
 }
 
-async fn upgrade(mut asked: Box<Asked>, mut outcome: Outcome) -> Passed {
+async fn upgrade(mut asked: Box<Asked>, mut outcome: Outcome, tunnel: Option<OwnedSemaphorePermit>) -> Passed {
     let protocol = asked.head.fields.get(UPGRADE).cloned();
     let mut head = asked.take_end_to_end();
     if let Some(protocol) = protocol {
@@ -227,8 +240,8 @@ async fn upgrade(mut asked: Box<Asked>, mut outcome: Outcome) -> Passed {
     }
     outcome.forward_status = Some(101);
     outcome.upstream = Some(Arc::clone(&asked.hop.name));
-    match asked.into_upgrade().await {
-        Some(stream) => Passed::Upgraded { head, stream, outcome },
+    match asked.into_upgrade().await.zip(tunnel) {
+        Some((stream, place)) => Passed::Upgraded { head, stream, outcome, place },
         None => Passed::Answer(respond::failure(&HopError::Body, outcome)),
     }
 }

@@ -101,6 +101,7 @@ reasons! {
         ClientAsked "request" "RFC 9111 §5.2.1" "The client wants something newer than what is stored." "Nothing, or leave the site's honour_request_directives off."
         Precondition "precondition" "RFC 9111 §4.3.2" "What is stored does not satisfy If-Match or If-Unmodified-Since, and only the origin may refuse the request." "Nothing: the client knows another version than the one that is stored."
         Unchanged "unchanged" "RFC 9111 §3.5" "The request carries credentials or a signature, and the response may be for its client only: it was sent alone and as it came." "Let the origin say public, s-maxage or must-revalidate if the response is the same for all."
+        FirstRange "first-range" "RFC 9110 §14.2" "The first request for a part that begins far into something that is not stored, or is counted from its end: it was sent as it came. The next one fetches the whole." "Set the site's slice if clients ask for parts of large bodies."
         Bypass "bypass" "RFC 9110 §9" "A request with a body, or an upgrade: a cache does not answer it." "Send no body with GET."
         OtherMethod "method" "RFC 9111 §3" "Only GET and HEAD are answered by a cache, and stored." "Use GET for what can be cached."
     }
@@ -154,6 +155,8 @@ reasons! {
         Purge "purge" "purge_from" "A purge by method." "Nothing."
         PurgeRefused "purge-refused" "purge_from" "A purge by method from one who may not, of what is not here, or one that is not understood; the body says why." "Send a token, or list the address in purge_from."
         ClientSlow "client-slow" "origins.concurrency" "The client sent its body too slowly, while others waited for its place at the origin." "Nothing: the client is slow. Raise origins.concurrency if the origin can bear it."
+        OverShare "over-share" "origins.concurrency" "The client's network had more than an eighth of the requests at the origin, while requests of others waited." "Send fewer requests at a time from one address. Raise origins.concurrency if the origin can bear it."
+        Tunnels "tunnels" "limits.tunnels" "As many WebSocket connections are open as may be." "Raise limits.tunnels, or close connections that are not used."
         ClientGone "client-gone" "RFC 9112 §9.5" "The client went away before there was an answer." "Nothing, unless it is often: then look how long answers take."
         Retry "retry" "RFC 9110 §15.5.1" "The answer was for another each time." "Ask again; if it stays, report it."
         Malformed "malformed" "RFC 9112 §2.2" "The head of the request is no HTTP/1.1." "Look what the client sends."

@@ -31,6 +31,7 @@ use nearside_purge::Position;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
 use nearside_store::{Entry, Head, Purge, Store};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::fill::{Fill, Fills};
@@ -143,6 +144,8 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) fills: Fills,
     pub(crate) hops: Hops,
+    /// Places for WebSocket connections.
+    pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) clock: Clock,
     /// Orders to purge.
     pub(crate) desk: Desk,
@@ -196,6 +199,7 @@ impl Engine {
             store: Store::new(limits),
             fills: Fills::default(),
             hops: Hops::new(&config, &*tier, position.clone()),
+            tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
             desk: Desk::new(&config),
             position,
             clock,

@@ -1,5 +1,7 @@
 //! What tells an edge from a shield. The roles implement it; the engine asks it and knows neither.
 
+use std::net::IpAddr;
+
 use crate::reason::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nearside_config::{Secret, Upstream};
@@ -48,6 +50,11 @@ pub trait Tier: Send + Sync + 'static {
 
     /// The scheme that the client used, where the connection's own is `own`.
     fn scheme(&self, fields: &HeaderMap, own: Scheme) -> Scheme;
+
+    /// Address of the client that a request with these fields comes from in the end; `own` is the other end of the connection.
+    fn client_address(&self, _fields: &HeaderMap, own: IpAddr) -> IpAddr {
+        own
+    }
 
     /// Tells the next hop who asks, in the fields of a forward.
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap);

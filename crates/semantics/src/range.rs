@@ -57,6 +57,16 @@ pub fn first_byte(request: &impl Fields) -> Option<u64> {
     number(spec.split(|b| *b == b'-').next()?)
 }
 
+/// Whether a range of the request begins behind the first `bytes` bytes, or is counted from the end.
+#[must_use]
+pub fn begins_beyond(request: &impl Fields, bytes: u64) -> bool {
+    let Some(set) = request.sole(&RANGE).and_then(strip_unit) else { return false };
+    set.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty()).any(|spec| {
+        let start = spec.split(|b| *b == b'-').next().unwrap_or_default();
+        start.is_empty() || number(start).is_some_and(|start| start >= bytes)
+    })
+}
+
 /// `None` for what is no set of byte ranges: it is ignored as a whole.
 fn parse(line: &[u8], length: u64) -> Option<Part> {
     let set = strip_unit(line)?;

@@ -5,6 +5,9 @@
 //! bytes and waits for its slowest reader, dropping what all have passed. A reader has passed what it has read when it
 //! comes back for more: until then it may still be sending that. What is held is charged, as far as there is room.
 //!
+//! The bytes of a kept body count as pinned while it is written, and while a reader of it exists if it is large: to evict it
+//! frees nothing then.
+//!
 //! **Invariant:** a reader sees the end only after [`BodyWriter::finish`]; every other way of ending is
 //! [`Read::Cut`].
 
@@ -25,6 +28,9 @@ use whole::Whole;
 const PASSED_AT_ONCE: u64 = 8;
 /// What it gets at once however small the window is.
 const PASSED_MIN: u64 = 16 << 10;
+
+/// Size from which a whole body that is read counts as pinned. Readers of smaller ones are not counted.
+pub const PINNED_BYTES_MIN: u64 = 64 << 10;
 
 /// A body, growing or whole.
 #[derive(Debug)]
@@ -69,6 +75,8 @@ struct Growing {
     /// A cursor for each reader of a body that is not whole yet; `None` is a free place.
     cursors: Vec<Option<u64>>,
     charge: Option<Charge>,
+    /// Number of readers once the body is whole, if it is large.
+    readers: usize,
 }
 
 /// What a reader finds at its cursor.
@@ -98,6 +106,9 @@ impl Body {
     /// than that many bytes are held for its readers, and it can only be joined at its start.
     #[must_use]
     pub fn growing(charge: Option<Charge>, window: Option<u64>) -> (Arc<Self>, BodyWriter) {
+        if let Some(charge) = charge.as_ref().filter(|_| window.is_none()) {
+            charge.pin();
+        }
         let body = Arc::new(Self {
             whole: OnceLock::new(),
             growing: Mutex::new(Growing { window, charge, ..Growing::default() }),
@@ -133,18 +144,19 @@ impl Body {
         self.whole.get().map(Whole::chunks)
     }
 
-    /// A reader at `start`, or `None` if bytes from there on have been dropped already.
+    /// A reader at `start`, or `None` if bytes from there on have been dropped already, or the rest will never come.
     #[must_use]
     pub fn reader(self: &Arc<Self>, start: u64) -> Option<BodyReader> {
-        let mut reader = BodyReader { body: Arc::clone(self), at: start, place: None };
-        if self.whole.get().is_none() {
+        let mut place = None;
+        if self.whole.get().is_none_or(Whole::is_large) {
             let mut growing = self.growing.lock();
-            if growing.start > start {
-                return None;
+            match self.whole.get() {
+                Some(whole) => growing.count_reader(whole),
+                None if growing.start > start || growing.cut => return None,
+                None => place = Some(growing.enter(start)),
             }
-            reader.place = Some(growing.enter(start));
         }
-        Some(reader)
+        Some(BodyReader { body: Arc::clone(self), at: start, place })
     }
 }
 
@@ -213,6 +225,22 @@ impl Growing {
         self.end - self.start
     }
 
+    /// Counts a new reader of a body that is whole.
+    fn count_reader(&mut self, whole: &Whole) {
+        if whole.is_large() {
+            self.readers += 1;
+            whole.set_pinned(true);
+        }
+    }
+
+    /// Counts a reader of a body that is whole no more.
+    fn forget_reader(&mut self, whole: &Whole) {
+        if whole.is_large() {
+            self.readers = self.readers.saturating_sub(1);
+            whole.set_pinned(self.readers > 0);
+        }
+    }
+
     fn has_readers(&self) -> bool {
         self.cursors.iter().any(Option::is_some)
     }
@@ -244,6 +272,9 @@ impl BodyWriter {
     pub fn pass(&mut self, window: u64) {
         let mut growing = self.body.growing.lock();
         growing.window = Some(window);
+        if let Some(charge) = &growing.charge {
+            charge.unpin();
+        }
         growing.drop_passed();
     }
 
@@ -295,6 +326,32 @@ impl BodyWriter {
         }
     }
 
+    /// Waits until nobody reads the body.
+    pub async fn unread(&self) {
+        loop {
+            let notified = self.body.read.notified();
+            tokio::pin!(notified);
+            // Registered before looking, as above.
+            notified.as_mut().enable();
+            if !self.body.growing.lock().has_readers() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Cuts the body if nobody reads it, so that nobody can begin to; whether it did.
+    #[must_use]
+    pub fn cut_if_unread(&self) -> bool {
+        let mut growing = self.body.growing.lock();
+        let is_unread = !growing.has_readers();
+        if is_unread {
+            growing.ended = true;
+            growing.cut = true;
+        }
+        is_unread
+    }
+
     /// The number of bytes that all readers of a growing body have taken.
     #[must_use]
     pub fn taken(&self) -> u64 {
@@ -319,9 +376,11 @@ impl BodyWriter {
             let chunks = std::mem::take(&mut growing.chunks).into_iter().map(|chunk| chunk.bytes).collect();
             let charge = growing.charge.take();
             // Nobody is waited for any more.
-            growing.cursors = Vec::new();
+            growing.readers = std::mem::take(&mut growing.cursors).iter().flatten().count();
+            let whole = Whole::of(chunks, charge);
+            whole.set_pinned(growing.readers > 0 && whole.is_large());
             // The list is only emptied together with this, under the lock: readers look here first.
-            let _ = self.body.whole.set(Whole::of(chunks, charge));
+            let _ = self.body.whole.set(whole);
         }
         drop(growing);
         self.body.grown.notify_waiters();
@@ -420,9 +479,20 @@ impl BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        self.body.growing.lock().set_cursor(place, None);
-        self.body.read.notify_one();
+        let whole = self.body.whole.get();
+        if whole.is_some_and(|whole| !whole.is_large()) {
+            return;
+        }
+        let mut growing = self.body.growing.lock();
+        match (self.body.whole.get(), self.place) {
+            (Some(whole), _) => growing.forget_reader(whole),
+            (None, Some(place)) => {
+                growing.set_cursor(place, None);
+                drop(growing);
+                self.body.read.notify_one();
+            }
+            (None, None) => {}
+        }
     }
 }
 

@@ -1,26 +1,34 @@
 //! The bytes that a node may hold, and who holds them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A fixed number of bytes that charges are taken from and given back to.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
     used: AtomicU64,
+    /// Of those, the bytes that eviction cannot free at the moment.
+    pinned: AtomicU64,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
+        Arc::new(Self { limit, used: AtomicU64::new(0), pinned: AtomicU64::new(0) })
     }
 
     /// The bytes that are taken now.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that are pinned: of bodies that are fetched or read.
+    #[must_use]
+    pub fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Relaxed)
     }
 
     /// The bytes that may be taken at most.
@@ -38,7 +46,7 @@ impl Budget {
     /// Takes `bytes`, or nothing if they would exceed the limit.
     #[must_use]
     pub fn take(self: &Arc<Self>, bytes: u64) -> Option<Charge> {
-        self.add(bytes).then(|| Charge { budget: Arc::clone(self), bytes })
+        self.add(bytes).then(|| Charge { budget: Arc::clone(self), bytes, is_pinned: AtomicBool::new(false) })
     }
 
     fn add(&self, bytes: u64) -> bool {
@@ -56,6 +64,7 @@ impl Budget {
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: u64,
+    is_pinned: AtomicBool,
 }
 
 impl Charge {
@@ -65,14 +74,34 @@ impl Charge {
         let grown = self.budget.add(bytes);
         if grown {
             self.bytes += bytes;
+            if *self.is_pinned.get_mut() {
+                self.budget.pinned.fetch_add(bytes, Ordering::Relaxed);
+            }
         }
         grown
+    }
+
+    /// Counts its bytes as pinned from now on.
+    pub fn pin(&self) {
+        if !self.is_pinned.swap(true, Ordering::Relaxed) {
+            self.budget.pinned.fetch_add(self.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts its bytes as pinned no more.
+    pub fn unpin(&self) {
+        if self.is_pinned.swap(false, Ordering::Relaxed) {
+            self.budget.pinned.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 
     /// Gives back what it holds beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let beyond = self.bytes.saturating_sub(bytes);
         self.bytes -= beyond;
+        if *self.is_pinned.get_mut() {
+            self.budget.pinned.fetch_sub(beyond, Ordering::Relaxed);
+        }
         self.budget.used.fetch_sub(beyond, Ordering::Relaxed);
     }
 
@@ -85,6 +114,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        self.unpin();
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

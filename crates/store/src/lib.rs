@@ -19,7 +19,7 @@ mod slicing;
 mod slot;
 mod table;
 
-pub use body::{Body, BodyReader, BodyWriter, Read};
+pub use body::{Body, BodyReader, BodyWriter, PINNED_BYTES_MIN, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};

@@ -15,6 +15,7 @@ use std::time::Duration;
 use nearside_semantics::Timestamp;
 use nearside_semantics::query::SearchVariance;
 
+use crate::body::PINNED_BYTES_MIN;
 use crate::budget::{Budget, Charge};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
 use crate::groups::{Epoch, Groups, Membership};
@@ -52,6 +53,8 @@ pub struct Store {
     sharing: Table<Sharing>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
+    /// Keys of which a part was asked for lately, while nothing was stored.
+    ranged: Table<()>,
     slicings: Slicings,
     /// By scheme, host and path.
     search: Table<Arc<SearchRule>>,
@@ -63,6 +66,8 @@ pub struct Store {
     budget: Arc<Budget>,
     limits: Limits,
     variants_dropped: AtomicU64,
+    /// How often there was no room because too much is pinned.
+    shortages: AtomicU64,
 }
 
 /// What responses to requests with `Authorization` said of others (RFC 9111 §3.5).
@@ -119,6 +124,9 @@ const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
 /// How long a key is not refreshed again after a refresh in vain: an origin that is down, or says what is stale already,
 /// is asked once a second for it.
 const REFRESHED_FOR: Duration = Duration::from_secs(1);
+/// Share of the memory that bodies may take that are fetched or read, as a divisor, before large responses are not stored any
+/// more.
+const PINNED_SHARE: u64 = 2;
 /// How often room is made before a response is given up: others may take what was freed.
 const ROOM_TRIES: u32 = 4;
 /// A shard for so much memory: enough entries in each to choose well from, and few enough that a larger index for them
@@ -148,6 +156,7 @@ impl Store {
             uncacheable: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             sharing: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            ranged: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             slicings: Slicings::new(search_bytes),
             search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
             rules: AtomicU64::new(0),
@@ -156,6 +165,7 @@ impl Store {
             budget: Budget::new(limits.memory_bytes),
             limits,
             variants_dropped: AtomicU64::new(0),
+            shortages: AtomicU64::new(0),
         }
     }
 
@@ -174,9 +184,24 @@ impl Store {
         }
         let bytes = body_bytes + key.len() as u64 + head_weight(head) + ENTRY_OVERHEAD_BYTES;
         self.budget.take(bytes).or_else(|| {
+            let pins_too_much = self.budget.pinned().saturating_add(bytes) > self.limits.memory_bytes / PINNED_SHARE;
+            if pins_too_much {
+                self.shortages.fetch_add(1, Ordering::Relaxed);
+            }
+            if pins_too_much && body_bytes >= PINNED_BYTES_MIN {
+                // It would be pinned too: everything that is not would be evicted for it, and the next one find no room.
+                return None;
+            }
             self.make_room(bytes, now);
             self.budget.take(bytes)
         })
+    }
+
+    /// How often a response found no room while fetched and read bodies took more than half of the memory. As long as this
+    /// rises, clients that read slowly keep others from being served from the cache.
+    #[must_use]
+    pub fn shortages(&self) -> u64 {
+        self.shortages.load(Ordering::Relaxed)
     }
 
     /// A charge for what is not stored, of nothing so far.
@@ -245,6 +270,17 @@ impl Store {
     #[must_use]
     pub fn was_refreshed(&self, key: &[u8], now: Timestamp) -> bool {
         self.refreshed.get(key, now).is_some()
+    }
+
+    /// Remembers for a while that a part of something was asked for that is not stored.
+    pub fn remember_ranged(&self, key: &[u8], now: Timestamp) {
+        remember(&self.ranged, key, (), now, UNCACHEABLE_FOR);
+    }
+
+    /// Whether a part was asked for lately.
+    #[must_use]
+    pub fn was_ranged(&self, key: &[u8], now: Timestamp) -> bool {
+        self.ranged.get(key, now).is_some()
     }
 
     /// Why the last answer for this key could not be stored, if that is remembered.

@@ -9,9 +9,9 @@ use nearside_store::entry::fields_weight;
 use nearside_store::{BodyWriter, Head};
 use tokio::time::timeout;
 
-use super::Plan;
 use super::fetched::Fetched;
 use super::supply::Supply;
+use super::{Fill, Plan};
 use crate::clock::instant;
 use crate::hop::{Asked, Hold, HopError, LOOK_EVERY, Pace, logged_path};
 use crate::reason::Reason;
@@ -57,9 +57,35 @@ pub(super) async fn pass(engine: &Engine, passing: Passing, plan: Option<&Plan>,
     engine.hops.release(asked).await;
 }
 
-/// Carries a body that is stored; false if it ended badly, or became too large on the way.
+/// Size up to which a body is fetched to its end although nobody reads it any more.
+const FINISHED_BYTES: u64 = 1 << 20;
+
+/// Whether a body that nobody reads is fetched to its end, of which `received` bytes are here: it is small, or most of it has
+/// come. Else a client that asks and leaves could make the origin send anything.
+fn is_worth_finishing(length: Option<u64>, received: u64) -> bool {
+    match length {
+        Some(length) => length <= FINISHED_BYTES || length.saturating_sub(received) < length / 2,
+        None => received <= FINISHED_BYTES,
+    }
+}
+
+/// Waits until nobody reads or awaits the body of a fill, and cuts it. Never returns for a fill that is wanted without readers:
+/// a refresh, or a prefetch.
+async fn unread(engine: &Engine, fill: &Arc<Fill>, writer: &BodyWriter) {
+    loop {
+        writer.unread().await;
+        if !engine.fills.abandon(fill) {
+            fill.unwanted().await;
+        } else if writer.cut_if_unread() {
+            return;
+        }
+    }
+}
+
+/// Carries a body that is stored; false if it ended badly, became too large on the way, or nobody reads it any more.
 pub(super) async fn keep(
     engine: &Engine,
+    fill: &Arc<Fill>,
     asked: Box<Asked>,
     mut writer: BodyWriter,
     plan: &Plan,
@@ -73,7 +99,13 @@ pub(super) async fn keep(
         if !pace.taken(&supply.hold(), &writer, writer.room()).await {
             return false;
         }
-        match pace.supplied(&mut supply, &writer).await {
+        let is_worth_finishing = is_worth_finishing(supply.length(), supply.received());
+        let supplied = tokio::select! {
+            biased;
+            () = unread(engine, fill, &writer), if !is_worth_finishing => Err(End::Unwanted),
+            supplied = pace.supplied(&mut supply, &writer) => supplied,
+        };
+        match supplied {
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
@@ -145,6 +177,9 @@ impl Paces {
             if let Ok(room) = timeout(LOOK_EVERY, &mut room).await {
                 return room;
             }
+            if held.yields() {
+                return false;
+            }
             let (now, taken) = (instant(), writer.taken());
             if self.reader.is_slow(taken, now) && held.give_way() {
                 tracing::info!("a response was cut: its client was slow while others waited for the origin");
@@ -169,6 +204,9 @@ impl Paces {
             }
             let now = instant();
             self.look_at = now + LOOK_EVERY;
+            if held.yields() {
+                return Err(End::Unwanted);
+            }
             if let Some(sent) = held.awaits_client()
                 && self.upload.is_slow(sent, now)
                 && held.give_way()

@@ -106,6 +106,11 @@ impl<'f> Supply<'f> {
         }
     }
 
+    /// The number of bytes that have come.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// The length of the body, where it is known.
     pub(super) fn length(&self) -> Option<u64> {
         self.length

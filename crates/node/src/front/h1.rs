@@ -311,7 +311,9 @@ impl Connection<'_> {
             return self.lost(request, site, start);
         }
         match passed {
-            Passed::Upgraded { head, stream, outcome } => self.tunnel(request, &head, stream, outcome, start).await,
+            Passed::Upgraded { head, stream, outcome, place: _place } => {
+                self.tunnel(request, &head, stream, outcome, start).await
+            }
             Passed::Answer(_) if body.too_large() => {
                 let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
                 self.refuse_request(refusal, request).await

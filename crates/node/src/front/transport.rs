@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use super::take_rate::TakeRate;
+use crate::clock::instant;
+
 /// More slices than these the system refuses (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
 /// How often a full socket is looked at behind epoll's back, so that a slow client is seen to take what it does.
@@ -63,20 +66,38 @@ impl Transport {
 
     /// Writes all of `slices`, waiting at most `stall` each time the client takes nothing.
     pub(crate) async fn write_all(&mut self, slices: &mut [IoSlice<'_>], stall: Duration) -> io::Result<()> {
+        self.write_all_at(slices, stall, None).await
+    }
+
+    /// The same, of a stored body; an error as well if the client has to make room for others.
+    pub(crate) async fn write_all_at(
+        &mut self,
+        slices: &mut [IoSlice<'_>],
+        stall: Duration,
+        mut rate: Option<&mut TakeRate<'_>>,
+    ) -> io::Result<()> {
         let mut rest = slices;
         // Writing nothing but empty slices would look like a connection that takes nothing.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let written = self.write_some(rest, stall).await?;
+            let written = self.write_some(rest, stall, rate.as_deref_mut()).await?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
+            }
+            if let Some(rate) = &mut rate {
+                rate.took(written);
             }
             IoSlice::advance_slices(&mut rest, written);
         }
         self.flush(stall).await
     }
 
-    async fn write_some(&mut self, slices: &[IoSlice<'_>], stall: Duration) -> io::Result<usize> {
+    async fn write_some(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        stall: Duration,
+        mut rate: Option<&mut TakeRate<'_>>,
+    ) -> io::Result<usize> {
         // Most writes succeed at once; only those that do not pay for a timer.
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *self).poll_write_vectored(cx, slices))).await;
         if let Poll::Ready(written) = first {
@@ -86,7 +107,11 @@ impl Transport {
         loop {
             let write = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_write_vectored(cx, slices));
             let patience = LOOK_EVERY.min(deadline.saturating_duration_since(Instant::now()));
-            if let Ok(written) = tokio::time::timeout(patience, write).await {
+            let written = tokio::time::timeout(patience, write).await;
+            if rate.as_mut().is_some_and(|rate| rate.makes_room(instant())) {
+                return Err(timed_out());
+            }
+            if let Ok(written) = written {
                 return written;
             }
             match self.write_behind_epoll(slices) {

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::asked::{Asked, Incoming, Known};
 use super::connect::Connection;
-use super::gate::{Place, Urgency};
+use super::gate::{Place, Revocation, Urgency};
 use super::pace::{LOOK_EVERY, Pace};
 use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
@@ -146,7 +146,13 @@ impl Hops {
         written.map_err(|e| fail_or(e, |io| fail(io, false)))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
-        let head = self.while_in(hop, patience.first_byte, answer).await.map_err(|late| late.leave(&mut place));
+        let revocation = place.as_ref().and_then(Place::revocation);
+        let head = tokio::select! {
+            biased;
+            head = self.while_in(hop, patience.first_byte, answer) => head,
+            () = revoked(revocation.as_deref()) => Err(Late::Revoked(Arc::clone(&hop.name))),
+        };
+        let head = head.map_err(|late| late.leave(&mut place));
         place.iter_mut().for_each(Place::settled);
         let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
         let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
@@ -185,7 +191,8 @@ impl Hops {
         let patience = hop.patience(forward);
         place.iter_mut().for_each(Place::sent);
         let mut sending = Sending::start(writer, head, upload, patience.between_bytes);
-        let head = {
+        let revocation = place.as_ref().and_then(Place::revocation);
+        let exchange = async {
             let answer = final_head(&mut reader, forward, tell);
             tokio::pin!(answer);
             let early = tokio::select! {
@@ -198,10 +205,15 @@ impl Hops {
                     Some(UploadEnd::Whole | UploadEnd::Refused) => None,
                 },
             };
-            match early {
+            Ok(match early {
                 Some(head) => head.map_err(Late::Failed),
                 None => self.within(&hop, patience.first_byte, answer).await,
-            }
+            })
+        };
+        let head = tokio::select! {
+            biased;
+            head = exchange => head?,
+            () = revoked(revocation.as_deref()) => Err(Late::Revoked(Arc::clone(&hop.name))),
         };
         let head = head.map_err(|late| {
             let error = late.leave(&mut place).or_response(&hop);
@@ -326,6 +338,14 @@ fn note(hop: &Hop, url: u64, failed: Failed) -> Failed {
     failed
 }
 
+/// Waits until the place of a request is to be given to another network; for ever where it has none.
+async fn revoked(revocation: Option<&Revocation>) {
+    match revocation {
+        Some(revocation) => revocation.revoked().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits until a body is sent. `None` if its client sends it too slowly, and another request has taken its place.
 async fn sent_while_wanted(sending: &mut Sending, place: &mut Option<Place>) -> Option<UploadEnd> {
     let (meter, mut pace) = (sending.meter(), Pace::default());
@@ -357,12 +377,16 @@ fn worse(last: Option<Failed>, failed: Failed) -> Failed {
 enum Late {
     Elapsed(Arc<str>),
     Failed(ResponseError),
+    /// The place at this hop goes to a request of another network.
+    Revoked(Arc<str>),
 }
 
 impl Late {
     /// Leaves the place of a request that ended so.
     fn leave(self, place: &mut Option<Place>) -> Self {
-        if let Some(mut place) = place.take() {
+        let Some(mut place) = place.take() else { return self };
+        // A request that is cancelled keeps its place for a moment, as every one that was sent.
+        if !matches!(self, Self::Revoked(_)) {
             place.settled();
             if let Self::Elapsed(_) = self {
                 place.give_up();
@@ -374,6 +398,7 @@ impl Late {
     fn or_response(self, hop: &Hop) -> HopError {
         match self {
             Self::Elapsed(hop) => HopError::Timeout { hop },
+            Self::Revoked(hop) => HopError::OverShare { hop },
             Self::Failed(source) => HopError::Response { hop: Arc::clone(&hop.name), source },
         }
     }
@@ -383,6 +408,7 @@ fn fail_or(late: Late, failed: impl FnOnce(ResponseError) -> Failed) -> Failed {
     match late {
         // Silence is no licence to ask elsewhere: the time of the client is used up.
         Late::Elapsed(hop) => Failed { error: HopError::Timeout { hop }, silent: false, sent: true, reused: false },
+        Late::Revoked(hop) => Failed { error: HopError::OverShare { hop }, silent: false, sent: true, reused: false },
         Late::Failed(source) => failed(source),
     }
 }

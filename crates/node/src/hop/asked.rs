@@ -64,6 +64,16 @@ impl Hold {
         place.is_none()
     }
 
+    /// Gives the place back if another network is to get it; whether that is so.
+    pub(crate) fn yields(&self) -> bool {
+        let mut place = self.place.lock();
+        let is_revoked = place.as_ref().is_some_and(Place::is_revoked);
+        if is_revoked {
+            *place = None;
+        }
+        is_revoked
+    }
+
     /// Bytes of the request body that were sent, while its client still is to send more.
     pub(crate) fn awaits_client(&self) -> Option<u64> {
         self.upload.as_ref().and_then(|upload| upload.awaits_client())

@@ -21,13 +21,13 @@ impl Hops {
         match (admission, &hop.gate) {
             (Admission::Pass, _) => {}
             // A trial does not wait: a request that cannot make it is answered at once.
-            (Admission::Trial, Some(gate)) => return gate.try_enter().map(Some).ok_or_else(down),
+            (Admission::Trial, Some(gate)) => return gate.try_enter(forward.network).map(Some).ok_or_else(down),
             (Admission::Probe, _) if self.probe_origin(hop, forward, clock).await => {}
             (Admission::Trial | Admission::Probe | Admission::Refused, _) => return Err(down()),
         }
         let Some(gate) = &hop.gate else { return Ok(None) };
         let busy = |_busy| HopError::Busy { hop: Arc::clone(&hop.name) };
-        let place = gate.enter(forward.urgency).await.map_err(busy)?;
+        let place = gate.enter(forward.urgency, forward.network).await.map_err(busy)?;
         // After the wait, in which it may have gone down.
         if hop.health.still_admits(url, instant()) { Ok(Some(place)) } else { Err(down()) }
     }

@@ -11,7 +11,8 @@
 //!
 //! A request whose client has gone is cancelled, which the origin may notice late or never. Its place stays taken for
 //! [`LINGER`], so that a client that asks and leaves at once, over and over, does not multiply what is under way there.
-//! A client that is slow may lose its place to those who wait ([`Place::give_way`]).
+//! A client that is slow may lose its place to those who wait ([`Place::give_way`]), and a client network that holds more
+//! than its share loses places to others ([`shares`]).
 //!
 //! **Invariant:** with two places or more, no more are taken than there are, until an origin that stays down lets trials
 //! time out; and no place is lost with one who stops waiting for it.
@@ -22,6 +23,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+mod shares;
+
+pub(crate) use shares::Revocation;
+use shares::{NetworkShares, PlaceNumber, REVOKE_AFTER};
+
+use crate::client_network::ClientNetwork;
 
 /// Who asks, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,17 +71,36 @@ struct State {
     /// At most the limit; less while the origin comes back.
     allowed: usize,
     /// By urgency. Who hears nothing but the end of its channel has had to make way.
-    waiting: [VecDeque<oneshot::Sender<u64>>; CLASSES],
+    waiting: [VecDeque<Waiter>; CLASSES],
+    shares: NetworkShares,
     refused: u64,
     /// Places that slow clients have lost.
     gave_way: u64,
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+struct Waiter {
+    network: ClientNetwork,
+    turn: oneshot::Sender<Grant>,
+}
+
+/// A place that was taken, before its request holds it.
+#[derive(Debug)]
+struct Grant {
+    network: ClientNetwork,
+    number: PlaceNumber,
+    revocation: Arc<Revocation>,
+    /// How often the origin had gone down.
+    downs: u64,
 }
 
 /// A place; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     gate: Arc<Gate>,
-    downs: u64,
+    /// `None` once it was given back.
+    grant: Option<Grant>,
     stage: Stage,
 }
 
@@ -84,13 +111,21 @@ enum Stage {
     Held,
     /// It is sent, and has no response yet.
     Sent,
-    /// The place was given back already.
-    Returned,
 }
 
 impl Place {
-    fn new(gate: &Arc<Gate>, downs: u64) -> Self {
-        Self { gate: Arc::clone(gate), downs, stage: Stage::Held }
+    fn new(gate: &Arc<Gate>, grant: Grant) -> Self {
+        Self { gate: Arc::clone(gate), grant: Some(grant), stage: Stage::Held }
+    }
+
+    /// Word that comes when another network gets the place.
+    pub(crate) fn revocation(&self) -> Option<Arc<Revocation>> {
+        self.grant.as_ref().map(|grant| Arc::clone(&grant.revocation))
+    }
+
+    /// Whether another network is to get the place.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.revocation.is_revoked())
     }
 
     /// Notes that its request is sent: dropped from now on, it was cancelled.
@@ -120,9 +155,9 @@ impl Place {
             return Some(self);
         }
         state.gave_way += 1;
-        state.give_back(self.downs, self.gate.limit);
-        drop(state);
-        self.stage = Stage::Returned;
+        if let Some(grant) = self.grant.take() {
+            state.give_back(&grant, self.gate.limit);
+        }
         None
     }
 }
@@ -138,6 +173,7 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     pub(crate) refused: u64,
     pub(crate) gave_way: u64,
+    pub(crate) revoked: u64,
 }
 
 impl Gate {
@@ -153,22 +189,23 @@ impl Gate {
             down: false,
             allowed: limit,
             waiting: Default::default(),
+            shares: NetworkShares::default(),
             refused: 0,
             gave_way: 0,
         };
         Arc::new(Self { limit, queue_max, wait_max, state: Mutex::new(state) })
     }
 
-    /// A place, as soon as there is one.
-    pub(crate) async fn enter(self: &Arc<Self>, urgency: Urgency) -> Result<Place, Busy> {
-        let taken = self.state.lock().take_or_queue(urgency, self.limit, self.queue_max)?;
+    /// A place for a request of `network`, as soon as there is one.
+    pub(crate) async fn enter(self: &Arc<Self>, urgency: Urgency, network: ClientNetwork) -> Result<Place, Busy> {
+        let taken = self.state.lock().take_or_queue(urgency, network, self.limit, self.queue_max)?;
         let turn = match taken {
-            Turn::Now(downs) => return Ok(Place::new(self, downs)),
+            Turn::Now(grant) => return Ok(Place::new(self, grant)),
             Turn::Queued(turn) => turn,
         };
-        let mut waiting = Waiting { gate: self, turn };
-        if let Ok(Ok(downs)) = tokio::time::timeout(self.wait_max, &mut waiting.turn).await {
-            return Ok(Place::new(self, downs));
+        let mut waiting = Waiting { gate: self, network, turn };
+        if let Ok(Ok(grant)) = tokio::time::timeout(self.wait_max, waiting.turn()).await {
+            return Ok(Place::new(self, grant));
         }
         // It may have come in the last moment: then it is given back with `waiting`.
         drop(waiting);
@@ -177,9 +214,9 @@ impl Gate {
     }
 
     /// A place for one who tries whether the origin is back, unless another does.
-    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Place> {
-        let downs = self.state.lock().take(self.limit)?;
-        Some(Place::new(self, downs))
+    pub(crate) fn try_enter(self: &Arc<Self>, network: ClientNetwork) -> Option<Place> {
+        let grant = self.state.lock().take(network, self.limit)?;
+        Some(Place::new(self, grant))
     }
 
     /// The origin is down: who waits need not wait any longer, and when it comes back, one is let in first.
@@ -212,93 +249,131 @@ impl Gate {
             waiting: state.waiting(),
             refused: state.refused,
             gave_way: state.gave_way,
+            revoked: state.shares.revoked(),
         }
     }
 }
 
-/// What one who comes gets.
+/// Result of asking for a place.
 enum Turn {
-    /// A place, of the time after so many downs.
-    Now(u64),
-    Queued(oneshot::Receiver<u64>),
+    Now(Grant),
+    Queued(oneshot::Receiver<Grant>),
 }
 
 impl State {
     /// Number of requests that wait.
     fn waiting(&self) -> usize {
-        self.waiting.iter().flatten().filter(|turn| !turn.is_closed()).count()
+        self.waiting.iter().flatten().filter(|waiter| !waiter.turn.is_closed()).count()
+    }
+
+    /// Whether there is a free place.
+    fn has_place(&self, limit: usize) -> bool {
+        let others = self.old + self.given_up;
+        let most = self.allowed.min(limit.saturating_sub(others)).max(1);
+        self.taken < most && (self.down || self.old < limit)
     }
 
     /// Takes a place, if there is one.
-    fn take(&mut self, limit: usize) -> Option<u64> {
-        let others = self.old + self.given_up;
-        let most = self.allowed.min(limit.saturating_sub(others)).max(1);
-        let free = self.taken < most && (self.down || self.old < limit);
-        free.then(|| {
+    fn take(&mut self, network: ClientNetwork, limit: usize) -> Option<Grant> {
+        self.has_place(limit).then(|| {
             self.taken += 1;
-            self.downs
+            let (number, revocation) = self.shares.take(network);
+            Grant { network, number, revocation, downs: self.downs }
         })
     }
 
     /// Takes a place, or a turn in the queue.
-    fn take_or_queue(&mut self, urgency: Urgency, limit: usize, queue_max: usize) -> Result<Turn, Busy> {
-        if let Some(downs) = self.take(limit) {
-            return Ok(Turn::Now(downs));
+    fn take_or_queue(
+        &mut self,
+        urgency: Urgency,
+        network: ClientNetwork,
+        limit: usize,
+        queue_max: usize,
+    ) -> Result<Turn, Busy> {
+        if let Some(grant) = self.take(network, limit) {
+            return Ok(Turn::Now(grant));
         }
-        if self.waiting.iter().map(VecDeque::len).sum::<usize>() >= queue_max {
-            self.waiting.iter_mut().for_each(|class| class.retain(|turn| !turn.is_closed()));
+        let is_full = |state: &Self| state.waiting.iter().map(VecDeque::len).sum::<usize>() >= queue_max;
+        if is_full(self) {
+            self.waiting.iter_mut().for_each(|class| class.retain(|waiter| !waiter.turn.is_closed()));
         }
-        if self.waiting.iter().map(VecDeque::len).sum::<usize>() >= queue_max && !self.displace(urgency) {
+        if is_full(self) && !self.displace(urgency) && !self.displace_crowding(urgency, network) {
             self.refused += 1;
             return Err(Busy);
         }
-        let (sender, turn) = oneshot::channel();
+        let (turn, receiver) = oneshot::channel();
         if let Some(class) = self.waiting.get_mut(urgency as usize) {
-            class.push_back(sender);
+            class.push_back(Waiter { network, turn });
+            self.shares.wait(network);
         }
-        Ok(Turn::Queued(turn))
+        Ok(Turn::Queued(receiver))
     }
 
-    /// Sends away the last of those who are least urgent, if that is less than `urgency`.
+    /// Removes the last of the least urgent requests from the queue, if that is less urgent than `urgency`.
     fn displace(&mut self, urgency: Urgency) -> bool {
         let less = self.waiting.iter_mut().skip(urgency as usize + 1).rev();
         less.into_iter().find_map(VecDeque::pop_back).is_some()
     }
 
+    /// Removes the last request of the network that has the most of them in the queue, unless it is more urgent than
+    /// `urgency` or `network` has as many itself.
+    fn displace_crowding(&mut self, urgency: Urgency, network: ClientNetwork) -> bool {
+        let Some(crowding) = self.shares.crowding(network) else { return false };
+        let classes = self.waiting.iter_mut().skip(urgency as usize).rev();
+        let mut found = classes.into_iter().filter_map(|class| {
+            let last = class.iter().rposition(|waiter| waiter.network == crowding)?;
+            class.remove(last)
+        });
+        found.next().is_some()
+    }
+
     /// Gives free places to those who wait.
     fn hand_on(&mut self, limit: usize) {
-        while let Some(downs) = self.take(limit) {
-            if !self.tell_next(downs) {
-                self.taken -= 1;
-                return;
+        while self.has_place(limit) {
+            let Some(waiter) = self.next_waiting(limit) else { return };
+            let Some(grant) = self.take(waiter.network, limit) else { return };
+            // A request that has stopped waiting takes no place.
+            if let Err(grant) = waiter.turn.send(grant) {
+                self.untake(&grant);
             }
         }
     }
 
-    /// Tells the next of those who still wait that it has a place; whether there was one.
-    fn tell_next(&mut self, downs: u64) -> bool {
-        while let Some(next) = self.waiting.iter_mut().find_map(VecDeque::pop_front) {
-            // Who has stopped waiting takes no place.
-            if next.send(downs).is_ok() {
-                return true;
+    /// The next request that gets a place: of a network that holds less than its share, if there is one; among equals the
+    /// most urgent one, then the first.
+    fn next_waiting(&mut self, limit: usize) -> Option<Waiter> {
+        let share = NetworkShares::share(limit);
+        // The queue is only looked through if that finds something: under a flood from one network it is long.
+        if self.shares.waits_below(share) {
+            for class in &mut self.waiting {
+                if let Some(place) = class.iter().position(|waiter| self.shares.held(waiter.network) < share) {
+                    return class.remove(place);
+                }
             }
         }
-        false
+        self.waiting.iter_mut().find_map(VecDeque::pop_front)
     }
 
-    fn give_back(&mut self, downs: u64, limit: usize) {
-        let among = if downs == self.downs { &mut self.taken } else { &mut self.old };
+    /// Notes that a place is free again, without giving it to anybody.
+    fn untake(&mut self, grant: &Grant) {
+        let among = if grant.downs == self.downs { &mut self.taken } else { &mut self.old };
         *among -= 1;
+        self.shares.give_back(grant.network, grant.number);
+    }
+
+    fn give_back(&mut self, grant: &Grant, limit: usize) {
+        self.untake(grant);
         self.hand_on(limit);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(grant) = self.grant.take() else { return };
         match self.stage {
-            Stage::Held => self.gate.state.lock().give_back(self.downs, self.gate.limit),
+            Stage::Held => self.gate.state.lock().give_back(&grant, self.gate.limit),
             Stage::Sent => {
-                let place = Self::new(&self.gate, self.downs);
+                let place = Self::new(&self.gate, grant);
                 // As many such tasks as places at most. Without a runtime, at its end, the place is given back at once.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(async move {
@@ -307,22 +382,37 @@ impl Drop for Place {
                     });
                 }
             }
-            Stage::Returned => {}
         }
     }
 }
 
-/// One who waits; what is given to it after it has stopped goes to the next.
+/// A request that waits; a place that it is given after it has stopped goes to the next one.
 struct Waiting<'g> {
     gate: &'g Gate,
-    turn: oneshot::Receiver<u64>,
+    network: ClientNetwork,
+    turn: oneshot::Receiver<Grant>,
+}
+
+impl Waiting<'_> {
+    /// Waits for a place. From [`REVOKE_AFTER`] on it takes one of a network that holds more than its share, again and again
+    /// until it has one: the first may go to another that waits.
+    async fn turn(&mut self) -> Result<Grant, oneshot::error::RecvError> {
+        loop {
+            if let Ok(turn) = tokio::time::timeout(REVOKE_AFTER, &mut self.turn).await {
+                return turn;
+            }
+            self.gate.state.lock().shares.revoke_for(self.network, self.gate.limit);
+        }
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.turn.close();
-        if let Ok(downs) = self.turn.try_recv() {
-            self.gate.state.lock().give_back(downs, self.gate.limit);
+        let mut state = self.gate.state.lock();
+        state.shares.stop_waiting(self.network);
+        if let Ok(grant) = self.turn.try_recv() {
+            state.give_back(&grant, self.gate.limit);
         }
     }
 }

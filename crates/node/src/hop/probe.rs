@@ -138,6 +138,7 @@ impl Hops {
             origin_host,
             fields,
             urgency: Urgency::Client,
+            network: crate::client_network::ClientNetwork::OWN,
             patience: Patience::new(&self.timeouts, &SiteTimeouts::default()),
         };
         // A new connection: that it takes some is part of the question.

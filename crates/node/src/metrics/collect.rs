@@ -223,7 +223,7 @@ impl NodeCollector {
 
     fn gates(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Part = fn(Counts) -> u64;
-        let parts: [(&str, &str, MetricType, Part); 4] = [
+        let parts: [(&str, &str, MetricType, Part); 5] = [
             (
                 "upstream_in_flight",
                 "Requests under way at an origin. At origins.concurrency, others wait",
@@ -247,6 +247,12 @@ impl NodeCollector {
                 "Requests that moved too slowly and lost their place at an origin to one that waited. When it rises, raise origins.concurrency if the origin can bear it, or look for clients that stall",
                 MetricType::Counter,
                 |counts| counts.gave_way,
+            ),
+            (
+                "upstream_revoked",
+                "Requests of a client network with more than an eighth of the places at an origin that lost theirs to a request of another network. When it rises, a few addresses send most of the requests",
+                MetricType::Counter,
+                |counts| counts.revoked,
             ),
         ];
         for (name, help, kind, part) in parts {

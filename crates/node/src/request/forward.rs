@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use nearside_semantics::conditional::preconditions_hold;
 use nearside_semantics::directives::RequestDirectives;
+use nearside_semantics::range::begins_beyond;
 use nearside_semantics::reuse::{Freshness, Reuse};
 use nearside_semantics::{Timestamp, cache_status};
 use nearside_store::{Entry, Head};
@@ -61,13 +62,19 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
                 return respond::stored(engine, &entry, request, Outcome::new(Verdict::Updating, Some(site)), now);
             }
             Way::NotCached => return respond::not_cached(site),
-            Way::Alone(ask) => return alone(engine, site, request, key, &ask).await,
+            Way::Alone(ask) => {
+                if ask.detail == Some(Reason::FirstRange) {
+                    engine.store.remember_ranged(&key.bytes, now);
+                }
+                return alone(engine, site, request, key, &ask).await;
+            }
             Way::Together(ask) => ask,
         };
         if let Some(vary) = learned.take() {
             ask.vary = vary;
         }
-        let method = if by_head && ask.stored.is_some() { Method::HEAD } else { Method::GET };
+        // A HEAD goes forward as it is: a client could else have bodies fetched that nobody gets.
+        let method = if by_head { Method::HEAD } else { Method::GET };
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
@@ -109,11 +116,27 @@ pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Reques
             if goes_alone(engine, site, key, request, ask.stored.as_deref(), now) {
                 return Way::Alone(Ask { detail: ask.detail.or(Some(Reason::Unchanged)), ..ask });
             }
+            if ask.stored.is_none() && is_first_range(engine, key, &ask, request, now) {
+                return Way::Alone(Ask { detail: ask.detail.or(Some(Reason::FirstRange)), ..ask });
+            }
             let is_shared = ask.stored.is_some()
                 || engine.store.uncacheable(&key.bytes, now).is_none() && !wants_no_store(engine, site, request);
             if is_shared { Way::Together(ask) } else { Way::Alone(ask) }
         }
     }
+}
+
+/// Start of a range from which on its first request goes forward as it is.
+const FAR_BYTES: u64 = 1 << 20;
+
+/// Whether a request is the first one for a part far into something that is not stored. It goes forward as it is: a fill would
+/// fetch everything before that part, which could cost the origin any multiple of it. The next one shows that others want
+/// it too. What is fetched already is followed.
+fn is_first_range(engine: &Engine, key: &CacheKey, ask: &Ask, request: &Request, now: Timestamp) -> bool {
+    request.block.is_none()
+        && begins_beyond(&request.fields, FAR_BYTES)
+        && !engine.store.was_ranged(&key.bytes, now)
+        && !engine.fills.runs(&key.bytes, &fill_key(key, ask, request, &Method::GET))
 }
 
 /// Whether a response satisfies the request's `If-Match` and `If-Unmodified-Since`: where it does not, only the origin may
@@ -400,9 +423,15 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
     }
 }
 
-fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
+/// Key of the fill that brings what `ask` asks for by `method`.
+fn fill_key(key: &CacheKey, ask: &Ask, request: &Request, method: &Method) -> Vec<u8> {
     let mut fill_key = Vec::with_capacity(key.bytes.len() + 1);
     write_fill_key(&key.bytes, method == Method::HEAD, &ask.vary, &request.fields, &mut fill_key);
+    fill_key
+}
+
+fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
+    let fill_key = fill_key(key, ask, request, method);
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
     engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
         let now = engine.clock.now();

@@ -10,6 +10,7 @@ use super::admit::CDN_LOOP;
 use super::key::CacheKey;
 use super::lookup::{Ask, refreshes};
 use super::{Engine, Request, unkeyed};
+use crate::client_network::ClientNetwork;
 use crate::fill::Plan;
 use crate::hop::{Forward, Urgency};
 use crate::purge::fleet::PURGES;
@@ -32,7 +33,6 @@ pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKe
         let nobody_waits = refreshes(engine, request);
         plan.forward.urgency = if nobody_waits { Urgency::Refresh } else { Urgency::Validation };
     }
-    // A HEAD fills the cache for the GET that follows it.
     plan.forward.method = Method::GET;
     plan.stored.clone_from(&ask.stored);
     plan
@@ -64,6 +64,11 @@ impl Engine {
         let mut target = Vec::with_capacity(request.target.len());
         self.rules(site).query.write(&request.target, &mut target);
         target.into()
+    }
+
+    /// Network of the client that a request comes from in the end.
+    pub(crate) fn client_network(&self, request: &Request) -> ClientNetwork {
+        ClientNetwork::from_address(self.tier.client_address(&request.fields, request.client.address()))
     }
 
     /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
@@ -107,6 +112,7 @@ impl Engine {
             origin_host: rules.origin_host.clone(),
             fields,
             urgency: Urgency::Client,
+            network: self.client_network(request),
             patience: rules.patience,
         }
     }

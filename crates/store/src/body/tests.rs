@@ -163,3 +163,51 @@ fn a_passing_body_that_comes_byte_by_byte_drops_what_was_read() {
         assert!(growing.held() <= 3000, "{} bytes are held", growing.held());
     }
 }
+
+/// A kept body of `bytes` bytes on a budget of a MiB, and its writer.
+fn charged(bytes: u64) -> (Arc<crate::Budget>, Arc<Body>, BodyWriter) {
+    let budget = crate::Budget::new(1 << 20);
+    let (body, mut writer) = Body::growing(budget.take(bytes), None);
+    writer.append(Bytes::from(vec![0; usize::try_from(bytes).unwrap()]));
+    (budget, body, writer)
+}
+
+#[test]
+fn a_large_body_is_pinned_while_it_is_written_and_while_it_is_read() {
+    let bytes = PINNED_BYTES_MIN;
+    let (budget, body, writer) = charged(bytes);
+    let first = body.reader(0).unwrap();
+    assert_eq!(budget.pinned(), bytes, "it is written");
+    writer.finish(HeaderMap::new());
+    let second = body.reader(0).unwrap();
+    drop(first);
+    assert_eq!(budget.pinned(), bytes, "a reader is left");
+    drop(second);
+    assert_eq!((budget.pinned(), budget.used()), (0, bytes));
+    let last = body.reader(0).unwrap();
+    drop(body);
+    assert_eq!(budget.pinned(), bytes);
+    drop(last);
+    assert_eq!((budget.pinned(), budget.used()), (0, 0));
+}
+
+#[test]
+fn readers_of_small_bodies_are_not_counted() {
+    let (budget, body, writer) = charged(PINNED_BYTES_MIN - 1);
+    let reader = body.reader(0).unwrap();
+    writer.finish(HeaderMap::new());
+    assert_eq!(budget.pinned(), 0);
+    drop((reader, body.reader(0)));
+    assert_eq!(budget.pinned(), 0);
+}
+
+#[tokio::test]
+async fn an_unread_body_can_be_cut_and_nobody_reads_it_from_then_on() {
+    let (_budget, body, writer) = charged(10);
+    let reader = body.reader(0).unwrap();
+    assert!(tokio_test_poll(writer.unread()).is_none() && !writer.cut_if_unread());
+    drop(reader);
+    assert_eq!(tokio_test_poll(writer.unread()), Some(()));
+    assert!(writer.cut_if_unread() && body.is_cut());
+    assert!(body.reader(0).is_none());
+}

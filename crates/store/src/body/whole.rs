@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::collect;
+use super::{PINNED_BYTES_MIN, collect};
 use crate::budget::Charge;
 
 /// Chunks smaller than this on average are joined when the body is whole: a hit then needs few of them per write, and
@@ -21,7 +21,7 @@ pub(super) struct Whole {
     /// Where each chunk ends, so that a reader finds its place by bisection.
     ends: SmallVec<[u64; 1]>,
     /// Goes back when the last reader is gone.
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
 
 impl Whole {
@@ -35,11 +35,25 @@ impl Whole {
                 end
             })
             .collect();
-        Self { chunks, ends, _charge: charge }
+        Self { chunks, ends, charge }
     }
 
     pub(super) fn len(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Whether its readers are counted.
+    pub(super) fn is_large(&self) -> bool {
+        self.len() >= PINNED_BYTES_MIN
+    }
+
+    /// Counts its bytes as pinned, or not.
+    pub(super) fn set_pinned(&self, is_pinned: bool) {
+        match &self.charge {
+            Some(charge) if is_pinned => charge.pin(),
+            Some(charge) => charge.unpin(),
+            None => {}
+        }
     }
 
     pub(super) fn chunks(&self) -> &[Bytes] {

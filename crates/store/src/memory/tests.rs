@@ -209,3 +209,26 @@ fn an_uncacheable_key_is_forgotten_after_two_minutes_and_a_rule_after_a_day() {
     assert!(store.search_rule(b"path", next_day).is_none());
     assert_ne!(store.learn_search_rule(b"path", &variance, next_day).number, first.number);
 }
+
+#[test]
+fn bodies_that_are_read_do_not_make_everything_else_be_evicted() {
+    let store = Store::new(Limits::for_memory(16 << 20));
+    for n in 0..50 {
+        assert!(put(&store, format!("page {n}").as_bytes(), 4 << 10));
+    }
+    let mut readers = Vec::new();
+    for n in 0..8 {
+        let key = format!("large {n}");
+        if put(&store, key.as_bytes(), 3 << 20) {
+            let slot = store.lookup(key.as_bytes(), NOW).unwrap();
+            readers.push(slot.sole().unwrap().body.reader(0).unwrap());
+        }
+    }
+    assert!((2..=5).contains(&readers.len()), "{}", readers.len());
+    assert!(store.shortages() > 0);
+    let pages = (0..50).filter(|n| store.lookup(format!("page {n}").as_bytes(), NOW).is_some()).count();
+    assert_eq!(pages, 50);
+    assert!(put(&store, b"another page", 4 << 10));
+    drop(readers);
+    assert!(put(&store, b"large", 3 << 20), "nothing is read any more");
+}

@@ -7,17 +7,20 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::Version;
 use http::header::CONTENT_RANGE;
 use nearside_semantics::Timestamp;
+use nearside_store::{BodyReader, PINNED_BYTES_MIN};
 
 use super::hit::Hit;
 use super::{Connection, Next};
 use crate::clock::instant;
 use crate::front::Worker;
+use crate::front::take_rate::TakeRate;
 use crate::h1::write;
 use crate::request::finish::{Client, Ending, Persistence, Record, Said, Times};
 use crate::request::hit::{self, CHUNKS, Content, Key};
@@ -171,9 +174,11 @@ impl Batch {
                 rest.push_back(self.chunk(part).map_or_else(|| Bytes::copy_from_slice(left), |c| c.slice_ref(left)));
             }
         }
-        let hits = self.hits.drain(..).collect();
+        let hits: Vec<Hit> = self.hits.drain(..).collect();
         self.clear();
-        Backlog { rest, hits, written: written as u64, input: input.into(), times, closing }
+        let bodies = hits.iter().filter(|hit| hit.what.bytes() >= PINNED_BYTES_MIN);
+        let _readers = bodies.filter_map(|hit| hit.what.entry.body.reader(0)).collect();
+        Backlog { rest, hits, _readers, written: written as u64, input: input.into(), times, closing }
     }
 
     /// Forgets everything, also what a turn has left that did not come to its end.
@@ -228,6 +233,8 @@ impl Whose<'_> {
 pub(super) struct Backlog {
     rest: VecDeque<Bytes>,
     hits: Vec<Hit>,
+    /// Readers of the bodies of these, so that they count as pinned.
+    _readers: Vec<BodyReader>,
     input: Box<[u8]>,
     /// Bytes of the batch that the client has got.
     written: u64,
@@ -260,11 +267,13 @@ impl Connection<'_> {
     pub(super) async fn work_off(&mut self, mut backlog: Backlog) -> Next {
         let stall = self.worker.engine.config.timeouts.stall;
         let mut gone = false;
+        let engine = Arc::clone(&self.worker.engine);
+        let mut rate = TakeRate::new(&engine.store);
         loop {
             let mut slices: Vec<IoSlice<'_>> =
                 backlog.rest.iter().take(SLICES).map(|bytes| IoSlice::new(bytes)).collect();
             let (count, bytes) = (slices.len(), slices.iter().map(|slice| slice.len() as u64).sum::<u64>());
-            if self.io.write_all(&mut slices, stall).await.is_err() {
+            if self.io.write_all_at(&mut slices, stall, Some(&mut rate)).await.is_err() {
                 gone = true;
                 break;
             }

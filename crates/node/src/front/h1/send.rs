@@ -1,6 +1,7 @@
 //! Sending: any answer, with its body at the client's pace.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::receive::Body;
 use super::watch::{AtEnd, Watch};
 use super::{Connection, Next};
 use crate::clock::instant;
+use crate::front::take_rate::TakeRate;
 use crate::h1::framing::bodiless;
 use crate::h1::request::Refusal;
 use crate::h1::write;
@@ -153,7 +155,9 @@ impl Connection<'_> {
 
     /// Sends the head with whatever of the body is there, then the rest as it comes.
     async fn stream(&mut self, prefix: &[u8], mut stream: Stream<'_>, mut body: Option<&mut Body>) -> Sent {
-        let stall = self.worker.engine.config.timeouts.stall;
+        let engine = Arc::clone(&self.worker.engine);
+        let stall = engine.config.timeouts.stall;
+        let mut rate = TakeRate::new(&engine.store);
         let mut sent = Sent { bytes: 0, cut: None };
         let mut head = Some(prefix);
         let mut watch = Watch::new(stream.at_end);
@@ -188,7 +192,7 @@ impl Connection<'_> {
             let last = read == Read::End || stream.left == Some(0);
             if read == Read::Cut || (read == Read::End && stream.left.is_some_and(|left| left > 0)) {
                 sent.cut = Some("upstream-cut");
-                let _ = self.write(head.take(), &[], Frame::Bare, None, stall).await;
+                let _ = self.write(head.take(), &[], Frame::Bare, None, &mut rate).await;
                 break;
             }
             let frame = match (stream.delimiter, last) {
@@ -197,7 +201,7 @@ impl Connection<'_> {
                 _ => Frame::Bare,
             };
             let trailers = stream.reader.trailers().filter(|_| frame == Frame::LastChunk);
-            if self.write(head.take(), &chunks, frame, trailers, stall).await.is_err() {
+            if self.write(head.take(), &chunks, frame, trailers, &mut rate).await.is_err() {
                 sent.cut = Some("client-gone");
                 break;
             }
@@ -219,7 +223,7 @@ impl Connection<'_> {
         chunks: &[Bytes],
         frame: Frame,
         trailers: Option<&HeaderMap>,
-        stall: std::time::Duration,
+        rate: &mut TakeRate<'_>,
     ) -> io::Result<()> {
         let size: usize = chunks.iter().map(Bytes::len).sum();
         let (mut opening, mut closing) = (Vec::new(), Vec::new());
@@ -238,7 +242,8 @@ impl Connection<'_> {
         slices.push(IoSlice::new(&opening));
         slices.extend(chunks.iter().map(|chunk| IoSlice::new(chunk)));
         slices.push(IoSlice::new(&closing));
-        self.io.write_all(&mut slices, stall).await
+        let stall = self.worker.engine.config.timeouts.stall;
+        self.io.write_all_at(&mut slices, stall, Some(rate)).await
     }
 
     /// Refuses what is no request, or one that cannot be gone on with: the connection closes.

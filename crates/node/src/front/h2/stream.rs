@@ -12,12 +12,15 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::key::{Scheme, is_authority, write_host};
 use nearside_store::Read;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::{Open, READ_BYTES, head};
 use crate::clock::instant;
 use crate::front::Worker;
+use crate::front::take_rate::TakeRate;
 use crate::h1::framing::content_length;
 use crate::h1::request::{self, Refusal};
+use crate::hop::LOOK_EVERY;
 use crate::outcome::{Outcome, Verdict};
 use crate::pass::upload::{Piece, Upload};
 use crate::pass::{self, Passed};
@@ -183,7 +186,8 @@ impl Stream {
             AnswerBody::None => {}
             AnswerBody::Bytes(bytes) => {
                 let stall = self.worker.engine.config.timeouts.stall;
-                if push(&mut stream, bytes, true, stall, &mut sent.bytes).await.is_err() {
+                let mut rate = TakeRate::new(&self.worker.engine.store);
+                if push(&mut stream, bytes, true, stall, &mut rate, &mut sent.bytes).await.is_err() {
                     sent.cut = Some("client-gone");
                 }
             }
@@ -200,6 +204,7 @@ impl Stream {
         sent: &mut Sent,
     ) {
         let stall = self.worker.engine.config.timeouts.stall;
+        let mut rate = TakeRate::new(&self.worker.engine.store);
         let mut chunks = Vec::new();
         loop {
             let read = match left {
@@ -234,7 +239,7 @@ impl Stream {
             let count = chunks.len();
             for (place, chunk) in chunks.drain(..).enumerate() {
                 let last = left == Some(0) && place + 1 == count;
-                if push(stream, chunk, last, stall, &mut sent.bytes).await.is_err() {
+                if push(stream, chunk, last, stall, &mut rate, &mut sent.bytes).await.is_err() {
                     stream.send_reset(h2::Reason::CANCEL);
                     sent.cut = Some("client-gone");
                     return;
@@ -260,12 +265,14 @@ fn too_large(site: usize) -> Answer {
     respond::refusal(refusal, Some(site))
 }
 
-/// Sends bytes as the client's windows allow, waiting at most `stall` each time.
+/// Sends bytes as the client's windows allow, waiting at most `stall` each time; an error as well if the client has to make room
+/// for others.
 async fn push(
     stream: &mut SendStream<Bytes>,
     mut bytes: Bytes,
     last: bool,
     stall: Duration,
+    rate: &mut TakeRate<'_>,
     sent: &mut u64,
 ) -> io::Result<()> {
     if bytes.is_empty() && last {
@@ -273,9 +280,19 @@ async fn push(
     }
     while !bytes.is_empty() {
         stream.reserve_capacity(bytes.len());
-        let capacity = tokio::time::timeout(stall, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
-        let Ok(Some(Ok(capacity))) = capacity else { return Err(io::ErrorKind::TimedOut.into()) };
+        let deadline = instant() + stall;
+        let capacity = loop {
+            let capacity = timeout(LOOK_EVERY, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
+            let now = instant();
+            match capacity {
+                _ if rate.makes_room(now) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(Some(Ok(capacity))) => break capacity,
+                Err(_elapsed) if now < deadline => {}
+                Ok(Some(Err(_)) | None) | Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            }
+        };
         let piece = bytes.split_to(capacity.min(bytes.len()));
+        rate.took(piece.len());
         *sent += piece.len() as u64;
         stream.send_data(piece, last && bytes.is_empty()).map_err(io::Error::other)?;
     }
