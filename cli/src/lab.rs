@@ -1,6 +1,7 @@
 //! Scenarios of `nearside loadtest`: a fleet of processes on this machine, something that goes wrong, and claims about what
 //! clients and the origin see of it.
 
+mod attack;
 mod crowd;
 mod cuts;
 mod freeze;
@@ -26,6 +27,9 @@ use crate::signals::Signals;
 /// What goes wrong.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
+    /// What attackers do: it costs no more than it may
+    #[command(subcommand)]
+    Attack(attack::Attack),
     /// Many clients at once for one cold object: the origin is asked once
     Crowd(crowd::CrowdArgs),
     /// An origin that breaks off again and again: all bodies are right, and it sends little twice
@@ -50,6 +54,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
         let mut claims = Claims::default();
         let work = async {
             match scenario {
+                Scenario::Attack(attack) => attack::run(attack, &mut lab, &mut claims).await,
                 Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
                 Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
                 Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,

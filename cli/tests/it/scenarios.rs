@@ -67,3 +67,8 @@ fn a_purge_is_not_undone_however_many_read() {
 fn a_purge_is_not_undone_when_nodes_are_killed_and_stand_still() {
     holds(&["purge-race", "--faults", "--purges", "600", "--clients", "8", "--edges", "2"], 3);
 }
+
+#[test]
+fn loads_that_make_a_node_hold_much_are_bounded() {
+    holds(&["attack", "memory", "--clients", "100", "--lasts", "300ms"], 22);
+}
