@@ -36,6 +36,7 @@ mod protection;
 mod purge;
 mod ranges;
 mod resume;
+mod shares;
 mod sharing;
 mod slices;
 mod steering;
