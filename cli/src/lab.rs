@@ -27,8 +27,9 @@ use crate::signals::Signals;
 /// What goes wrong.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Attackers who hold on to what is limited: visitors are served all the same
-    Attack(attack::AttackArgs),
+    /// What attackers do: it costs no more than it may
+    #[command(subcommand)]
+    Attack(attack::Attack),
     /// Many clients at once for one cold object: the origin is asked once
     Crowd(crowd::CrowdArgs),
     /// An origin that breaks off again and again: all bodies are right, and it sends little twice
@@ -53,7 +54,7 @@ pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
         let mut claims = Claims::default();
         let work = async {
             match scenario {
-                Scenario::Attack(args) => attack::run(args, &mut lab, &mut claims).await,
+                Scenario::Attack(attack) => attack::run(attack, &mut lab, &mut claims).await,
                 Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
                 Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
                 Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,

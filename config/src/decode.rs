@@ -278,8 +278,14 @@ fn limits(section: &Section<'_>) -> Limits {
     if !(1024..=1 << 20).contains(&head_bytes) {
         section.object("head", "the limit of request heads is out of range", "here", "allowed are 1KiB to 1MiB");
     }
+    let number = |key, default: usize| small(section.number(key, default as u64, 1..=10_000_000));
+    let connections = number("connections", defaults.connections);
+    let requests = number("requests", connections);
     Limits {
-        connections: small(section.number("connections", defaults.connections as u64, 1..=10_000_000)),
+        connections,
+        connections_per_client: number("connections_per_client", Limits::share_of(connections)),
+        requests,
+        requests_per_client: number("requests_per_client", Limits::share_of(requests)),
         head_bytes,
         fields: small(section.number("fields", defaults.fields as u64, 8..=256)),
         body_bytes: section.or("body", ByteSize(defaults.body_bytes)).0,

@@ -201,6 +201,12 @@ impl Default for Cache {
 pub struct Limits {
     /// Connections of clients at one time.
     pub connections: usize,
+    /// Connections of one client network (/32 of IPv4, /64 of IPv6) at one time.
+    pub connections_per_client: usize,
+    /// Requests in progress: those that are not answered from the store at once.
+    pub requests: usize,
+    /// Requests in progress of one client network.
+    pub requests_per_client: usize,
     /// Bytes of a request head.
     pub head_bytes: usize,
     /// Fields of a request head.
@@ -217,10 +223,25 @@ pub struct Limits {
     pub window_bytes: u64,
 }
 
+impl Limits {
+    /// The default share of one client network: an eighth, but not less than many clients behind one address need.
+    #[must_use]
+    pub const fn share_of(total: usize) -> usize {
+        const LEAST: usize = 1024;
+        let eighth = total / 8;
+        let share = if eighth < LEAST { LEAST } else { eighth };
+        if share < total { share } else { total }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
+        const CONNECTIONS: usize = 50_000;
         Self {
-            connections: 50_000,
+            connections: CONNECTIONS,
+            connections_per_client: Self::share_of(CONNECTIONS),
+            requests: CONNECTIONS,
+            requests_per_client: Self::share_of(CONNECTIONS),
             head_bytes: 32 << 10,
             fields: 100,
             body_bytes: 1 << 30,

@@ -44,6 +44,10 @@ impl Tier for Shield {
         if bool::from(shown.ct_eq(secret.reveal().as_bytes())) { Ok(()) } else { Err(Reason::EdgeSecret) }
     }
 
+    fn admits_by_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
     fn takes_all(&self) -> bool {
         self.secret.is_none()
     }

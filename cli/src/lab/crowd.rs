@@ -25,7 +25,7 @@ pub(crate) struct CrowdArgs {
 
 pub(super) async fn run(args: &CrowdArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
     // Ten thousand clients that share a machine with their servers each wait long for their next byte.
-    let edge = "[timeouts]\nstall = \"5m\"\n";
+    let edge = "[timeouts]\nstall = \"5m\"\n[limits]\nconnections_per_client = 50000\nrequests_per_client = 50000\n";
     lab.start(&Settings { shields: 2, edges: args.edges, edge, ..Settings::default() }).await?;
     let size = args.size.0;
     // It takes its time, so that most come while it is on its way.

@@ -77,3 +77,8 @@ fn a_purge_is_not_undone_however_many_read() {
 fn a_purge_is_not_undone_when_nodes_are_killed_and_stand_still() {
     holds(&["purge-race", "--faults", "--purges", "200", "--clients", "4", "--edges", "2"], 3);
 }
+
+#[test]
+fn loads_that_make_a_node_hold_much_are_bounded() {
+    holds(&["attack", "memory", "--clients", "100", "--lasts", "300ms"], 22);
+}

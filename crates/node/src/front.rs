@@ -12,6 +12,8 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod places;
 mod take_rate;
+pub(crate) mod shares;
+mod sheds;
 pub(crate) mod tls;
 pub(crate) mod transport;
 mod watchdog;
@@ -30,6 +32,7 @@ use crate::request::Engine;
 use crate::request::finish::Record;
 use crate::trace::Exporter;
 use places::Places;
+use shares::Shares;
 
 /// How long a connection that has sent no request yet is waited for while the node drains: the kernel had accepted it, so that
 /// its client has every reason to send one.
@@ -46,6 +49,7 @@ pub(crate) struct Worker {
     scratch: Mutex<h1::Scratch>,
     spare: Arc<cork::Spare>,
     pub(crate) places: Arc<Places>,
+    pub(crate) shares: Arc<Shares>,
     leaving: AtomicBool,
     draining: AtomicBool,
     drained: Notify,
@@ -57,7 +61,7 @@ impl Worker {
         metrics: Arc<Metrics>,
         log: Arc<Log>,
         traces: Option<Arc<Exporter>>,
-        places: Arc<Places>,
+        (places, shares): (Arc<Places>, Arc<Shares>),
         thread: usize,
     ) -> Self {
         Self {
@@ -69,6 +73,7 @@ impl Worker {
             scratch: Mutex::default(),
             spare: Arc::default(),
             places,
+            shares,
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             drained: Notify::new(),

@@ -107,6 +107,11 @@ impl Metrics {
         InFlight(&self.in_flight)
     }
 
+    /// Number of such requests.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Counts a request that thread `thread` has served.
     pub(crate) fn count(&self, thread: usize, record: &Record<'_>) {
         let Some(cells) = self.threads.get(thread) else { return };

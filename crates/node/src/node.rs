@@ -18,6 +18,7 @@ use crate::descriptors::{self, raise_descriptor_limit};
 use crate::front::Worker;
 use crate::front::accept::{self, Accepting, ListenError, Listener};
 use crate::front::places::Places;
+use crate::front::shares::Shares;
 use crate::front::tls::{self, TlsError};
 use crate::hop::{authorities, watch_shields};
 use crate::metrics::{self, Metrics};
@@ -100,7 +101,8 @@ impl Node {
         let certificates = config.listen_tls.iter().filter_map(expiry).collect();
         let metrics = Arc::new(Metrics::new(config.threads, names, certificates));
         let (threads, timeouts) = (config.threads, config.timeouts);
-        let places = Arc::new(Places::new(descriptors::connections(&config, raise_descriptor_limit())));
+        let connections = descriptors::connections(&config, raise_descriptor_limit());
+        let (places, shares) = (Arc::new(Places::new(connections)), Arc::new(Shares::new(&config, connections)));
         let tokens = config.tokens.clone();
         let engine = Arc::new(Engine::new(config, tier, clock));
         let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap))?);
@@ -123,9 +125,9 @@ impl Node {
             log: Arc::clone(&log),
         };
         for thread in 0..threads {
-            let (engine, metrics, log, places) =
-                (Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log), Arc::clone(&places));
-            let worker = Worker::new(engine, metrics, log, traces.clone(), places, thread);
+            let (engine, metrics, log) = (Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log));
+            let room = (Arc::clone(&places), Arc::clone(&shares));
+            let worker = Worker::new(engine, metrics, log, traces.clone(), room, thread);
             node.start_worker(Arc::new(worker), &listeners, stopped.clone())?;
         }
         if engine.position.is_some() {
@@ -134,7 +136,7 @@ impl Node {
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
             let admin = Admin {
-                registry: metrics::registry(Arc::clone(&engine), metrics, log, traces),
+                registry: metrics::registry(Arc::clone(&engine), metrics, shares, log, traces),
                 draining: Arc::clone(&node.draining),
                 operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
             };

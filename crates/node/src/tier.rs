@@ -42,6 +42,11 @@ pub trait Tier: Send + Sync + 'static {
     /// Why not; the client gets a 403.
     fn admit(&self, fields: &HeaderMap) -> Result<(), Reason>;
 
+    /// Whether a request that may come in has shown a secret of this fleet: then it is not one of a client.
+    fn admits_by_secret(&self) -> bool {
+        false
+    }
+
     /// Whether every request may come in and is taken as it stands, so that a hit needs no further look.
     fn takes_all(&self) -> bool;
 

@@ -58,7 +58,7 @@ fn put(store: &Store, key: &[u8]) {
         retain_until: until,
         vary: Vary::None,
         variant: Box::default(),
-        groups: store.join_groups([&b"site"[..], b"host"].into_iter(), store.epoch()),
+        groups: store.join_groups([&b"site"[..], b"host"].into_iter(), store.epoch(), NOW),
         body,
     };
     store.insert(key, Arc::new(entry), NOW);

@@ -105,6 +105,14 @@ impl Charge {
         self.budget.used.fetch_sub(beyond, Ordering::Relaxed);
     }
 
+    /// A charge of up to `bytes` of those that it holds, which it holds no longer.
+    #[must_use]
+    pub fn split_off(&mut self, bytes: u64) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self { budget: Arc::clone(&self.budget), bytes }
+    }
+
     /// The bytes that it holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -17,6 +17,8 @@ use nearside_semantics::Timestamp;
 use nearside_semantics::reuse::Freshness;
 use parking_lot::Mutex;
 
+use crate::budget::Charge;
+
 /// A moment, counted in purges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Epoch(u64);
@@ -36,6 +38,8 @@ pub struct Group {
     /// How often it stands among the recent ones.
     recent: AtomicUsize,
     purges: Mutex<Purges>,
+    /// What it takes of the memory, as long as entries belong to it; nothing yet if there was no room.
+    charge: Mutex<Option<Charge>>,
 }
 
 /// What was purged of a group.
@@ -62,7 +66,22 @@ enum Verdict {
 impl Group {
     fn new(name: Arc<[u8]>, hard: u64) -> Arc<Self> {
         let purges = Mutex::new(Purges { hard, ..Purges::default() });
-        Arc::new(Self { name, touched: AtomicU64::new(hard), recent: AtomicUsize::new(0), purges })
+        Arc::new(Self {
+            name,
+            touched: AtomicU64::new(hard),
+            recent: AtomicUsize::new(0),
+            purges,
+            charge: Mutex::new(None),
+        })
+    }
+
+    /// The bytes that it takes.
+    fn bytes(&self) -> u64 {
+        (self.name.len() + GROUP_BYTES) as u64
+    }
+
+    fn is_charged(&self) -> bool {
+        self.charge.lock().is_some()
     }
 
     fn is_touched(&self, asked: Epoch) -> bool {
@@ -143,12 +162,27 @@ impl Membership {
     /// The same groups for an answer that was asked for at `asked` and says nothing of them.
     #[must_use]
     pub fn asked_again(&self, asked: Epoch) -> Self {
-        Self { asked, ..self.clone() }
+        let mut same = self.clone();
+        same.asked = asked;
+        same
     }
 
     /// The names of the groups.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.groups.iter().map(|group| &*group.name)
+    }
+
+    /// The bytes of its groups that nobody has been charged for.
+    pub(crate) fn uncharged_bytes(&self) -> u64 {
+        self.groups.iter().filter(|group| !group.is_charged()).map(|group| group.bytes()).sum()
+    }
+
+    /// Gives each of these groups its part of a charge: a group lasts as long as any of its members.
+    pub(crate) fn take_charge(&self, mut charge: Charge) {
+        for group in &self.groups {
+            // Of two who bring one at the same time, the second gives its own back.
+            group.charge.lock().get_or_insert_with(|| charge.split_off(group.bytes()));
+        }
     }
 
     /// When it was asked for.
@@ -161,6 +195,15 @@ impl Membership {
     #[must_use]
     pub fn weight(&self) -> u64 {
         u64::from(self.weight)
+    }
+}
+
+impl Drop for Membership {
+    /// A group without entries is not charged for, though it may be remembered for its name: there are few of those.
+    fn drop(&mut self) {
+        for group in self.groups.iter().filter(|group| group.members() == 0) {
+            *group.charge.lock() = None;
+        }
     }
 }
 
@@ -187,8 +230,8 @@ struct Known {
 const RECENT_MAX: usize = 4096;
 /// The table is not swept before it has this many groups.
 const SWEEP_MIN: usize = 1024;
-/// What a group takes beyond its name: itself, its part of the table, what the allocator adds.
-const GROUP_BYTES: usize = 256;
+/// What a group takes beyond its name: 192 bytes for itself, its part of the table, what the allocator adds.
+const GROUP_BYTES: usize = 320;
 
 impl Groups {
     /// The epoch that begins now.

@@ -335,10 +335,22 @@ impl Store {
         self.groups.epoch()
     }
 
-    /// The membership in groups of a response that was asked for at `asked`; no name twice.
+    /// The membership in groups of a response that was asked for at `asked`; no name twice. Groups that are new take room,
+    /// which is made if need be, and as far as there is any.
     #[must_use]
-    pub fn join_groups<'n>(&self, names: impl Iterator<Item = &'n [u8]>, asked: Epoch) -> Membership {
-        self.groups.join(names, asked)
+    pub fn join_groups<'n>(&self, names: impl Iterator<Item = &'n [u8]>, asked: Epoch, now: Timestamp) -> Membership {
+        let membership = self.groups.join(names, asked);
+        let bytes = membership.uncharged_bytes();
+        if bytes > 0 {
+            let charge = self.budget.take(bytes).or_else(|| {
+                self.make_room(bytes, now);
+                self.budget.take(bytes)
+            });
+            if let Some(charge) = charge {
+                membership.take_charge(charge);
+            }
+        }
+        membership
     }
 
     /// Purges all that belongs to a group, also what is on its way; how many entries, and answers on their way, there were.

@@ -14,6 +14,7 @@ mod bed;
 mod bodies;
 mod breaker;
 mod caching;
+mod client_limits;
 mod crowding;
 mod explain;
 mod failure;

@@ -37,7 +37,7 @@ pub(super) fn freshened(
     let groups = if tags::speaks_of_tags(fresh) {
         let known = old.groups.names().map(<[u8]>::to_vec);
         let names: BTreeSet<_> = names(engine, plan, &fields).into_iter().chain(known).collect();
-        engine.store.join_groups(names.iter().map(Vec::as_slice), sent)
+        engine.store.join_groups(names.iter().map(Vec::as_slice), sent, engine.clock.now())
     } else {
         old.groups.asked_again(sent)
     };
@@ -117,7 +117,7 @@ pub(super) fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<E
 /// What a response that was asked for in epoch `sent` belongs to: its site, its host, its tags, and the groups of RFC 9875,
 /// which belong to an origin (§2.1).
 pub(super) fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent: Epoch) -> Membership {
-    engine.store.join_groups(names(engine, plan, fields).iter().map(Vec::as_slice), sent)
+    engine.store.join_groups(names(engine, plan, fields).iter().map(Vec::as_slice), sent, engine.clock.now())
 }
 
 /// The names of these.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use nearside_api::listen;
 use nearside_semantics::key::Scheme;
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
+use super::shares::{Applicant, Entry};
 use super::transport::Transport;
 use super::{FIRST_REQUEST, Worker, h1, h2};
 use crate::clock::instant;
@@ -179,10 +181,15 @@ impl Door {
             }
             Err(error) => return self.failed(&error).await,
         };
+        let entry = self.worker.shares.enter(client.ip());
+        if matches!(entry, Entry::Refused) {
+            // Dropped at once: whoever holds all that its network may have costs no more than this.
+            return Transport::Clear(socket).abort_on_close();
+        }
         // Taken for a connection that is there, so that no thread keeps places for what others could accept.
         let Some(place) = self.worker.places.take().await else { return };
         let (acceptor, worker) = (self.acceptor.clone(), Arc::clone(&self.worker));
-        tokio::spawn(connection(socket, Client::new(client), acceptor, worker, place));
+        tokio::spawn(connection(socket, client, acceptor, worker, (place, entry)));
     }
 
     async fn failed(&mut self, error: &io::Error) {
@@ -197,33 +204,54 @@ impl Door {
 
 async fn connection(
     socket: TcpStream,
-    client: Client,
+    address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     worker: Arc<Worker>,
-    place: OwnedSemaphorePermit,
+    (place, entry): (OwnedSemaphorePermit, Entry),
 ) {
     let _open = Open::new(&worker, place);
+    let client = Client::new(address);
+    // What is rare, and what is large, lives on the heap: a connection must not be as large as a handshake, nor as one that
+    // speaks HTTP/2.
+    let (socket, member) = match entry {
+        Entry::Within(member) => (socket, member),
+        Entry::Beyond(applicant) => match Box::pin(applicant.admitted()).await {
+            Ok(member) => (socket, member),
+            Err(waiting) => return Box::pin(refuse(socket, client, acceptor.is_some(), &worker, &waiting)).await,
+        },
+        Entry::Refused => return,
+    };
     let Some(acceptor) = acceptor else {
-        return h1::serve(Transport::Clear(socket), client, Scheme::Http, &worker).await;
+        return h1::serve(Transport::Clear(socket), client, Scheme::Http, &worker, &member).await;
     };
     let start = instant();
-    // On the heap: a connection must not be as large as a handshake, nor as one that speaks HTTP/2.
     let shaken = match Box::pin(first_byte(&socket, &worker)).await {
         Some(byte) if h1::opening::is_token(byte) => {
             worker.metrics.tls_handshake_failures_total.fetch_add(1, Ordering::Relaxed);
             let refusal = Refusal::bad(Reason::HttpOnTls);
-            return Box::pin(h1::refuse(Transport::Clear(socket), client, Scheme::Http, &worker, refusal)).await;
+            let io = Transport::Clear(socket);
+            return Box::pin(h1::refuse(io, client, Scheme::Http, &worker, &member, refusal)).await;
         }
         Some(_) => Box::pin(shake_hands(acceptor, socket, &worker, start)).await,
         None => None,
     };
     match shaken {
-        Some((io, true)) => Box::pin(h2::serve(io, client, &worker)).await,
-        Some((io, false)) => h1::serve(io, client, Scheme::Https, &worker).await,
+        Some((io, true)) => Box::pin(h2::serve(io, client, &worker, Arc::new(member))).await,
+        Some((io, false)) => h1::serve(io, client, Scheme::Https, &worker, &member).await,
         None => {
             worker.metrics.tls_handshake_failures_total.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Refuses a connection whose network has too many: with a response where that costs no handshake.
+async fn refuse(socket: TcpStream, client: Client, is_tls: bool, worker: &Arc<Worker>, waiting: &Applicant) {
+    let io = Transport::Clear(socket);
+    if is_tls {
+        return io.abort_on_close();
+    }
+    let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::ClientConnections };
+    h1::refuse(io, client, Scheme::Http, worker, waiting.member(), refusal).await;
 }
 
 /// The first byte that a client sends, which stays unread; `None` if none comes in time.

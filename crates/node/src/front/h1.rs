@@ -27,6 +27,8 @@ use tokio::sync::futures::Notified;
 use tokio::sync::mpsc;
 
 use super::Worker;
+use super::shares::{HeldHead, Holds, Member, Progress};
+use super::sheds::Sheds;
 use super::transport::Transport;
 use super::watchdog::Watchdog;
 use crate::clock::instant;
@@ -48,16 +50,22 @@ pub(crate) use batch::Scratch;
 /// The first read of a connection has this much room; most heads fit.
 const READ_BYTES: usize = 4096;
 
+/// Bytes of a request body that have come and are not sent on yet, at most.
+const UPLOAD_BYTES: u64 = 128 << 10;
+
 /// A connection and what it reuses from request to request.
 struct Connection<'w> {
     io: Transport,
     client: Client,
     scheme: Scheme,
     worker: &'w Worker,
+    member: &'w Member,
     /// Received and not yet used.
     buffer: BytesMut,
     /// So many bytes of the buffer hold no end of a head.
     searched: usize,
+    /// Of a head that has come in part, where that is long.
+    held: Option<HeldHead>,
     /// When the head must be there whose first bytes are in the buffer.
     head_deadline: Option<Instant>,
     head: Vec<u8>,
@@ -65,8 +73,6 @@ struct Connection<'w> {
     watchdog: Watchdog,
     /// The drain knows whom to wake.
     awaits_drain: bool,
-    /// How many idle connections were asked to make place when that was last looked at.
-    sheds: u64,
     requests: u64,
     /// When the last request ended.
     idle_since: Instant,
@@ -77,7 +83,7 @@ struct Wakes<'f, 'w> {
     /// The node stops.
     drained: Pin<&'f mut Notified<'w>>,
     /// Another connection needs the place.
-    shed: Pin<&'f mut Notified<'w>>,
+    sheds: Sheds<'f, 'w>,
 }
 
 /// What becomes of the connection.
@@ -92,14 +98,14 @@ enum Next {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker: &Arc<Worker>) {
-    let mut connection = Connection::new(io, client, scheme, worker);
+pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker: &Arc<Worker>, member: &Member) {
+    let mut connection = Connection::new(io, client, scheme, worker, member);
     let drained = worker.drained.notified();
     tokio::pin!(drained);
     drained.as_mut().enable();
-    let shed = worker.places.shed.notified();
-    tokio::pin!(shed);
-    let mut wakes = Wakes { drained, shed };
+    let (by_node, by_network) = (worker.places.shed.notified(), member.shed());
+    tokio::pin!(by_node, by_network);
+    let mut wakes = Wakes { drained, sheds: Sheds::new(&worker.places, member, by_node, by_network) };
     loop {
         // What is rare lives on the heap, so that an idle connection is small.
         let next = match std::future::poll_fn(|cx| connection.poll_turn(cx, &mut wakes)).await {
@@ -126,28 +132,36 @@ pub(crate) async fn serve(io: Transport, client: Client, scheme: Scheme, worker:
 }
 
 /// Refuses a connection before any request was read from it.
-pub(crate) async fn refuse(io: Transport, client: Client, scheme: Scheme, worker: &Arc<Worker>, refusal: Refusal) {
-    let mut connection = Connection::new(io, client, scheme, worker);
+pub(crate) async fn refuse(
+    io: Transport,
+    client: Client,
+    scheme: Scheme,
+    worker: &Arc<Worker>,
+    member: &Member,
+    refusal: Refusal,
+) {
+    let mut connection = Connection::new(io, client, scheme, worker, member);
     connection.refuse(refusal, b"", b"").await;
     connection.linger().await;
 }
 
 impl<'w> Connection<'w> {
-    fn new(io: Transport, client: Client, scheme: Scheme, worker: &'w Arc<Worker>) -> Self {
+    fn new(io: Transport, client: Client, scheme: Scheme, worker: &'w Arc<Worker>, member: &'w Member) -> Self {
         let now = instant();
         Self {
             io,
             client,
             scheme,
             worker,
+            member,
             buffer: BytesMut::new(),
             searched: 0,
+            held: None,
             head_deadline: None,
             head: Vec::new(),
             chunks: Vec::new(),
             watchdog: Watchdog::new(now + worker.engine.config.timeouts.idle),
             awaits_drain: false,
-            sheds: 0,
             requests: 0,
             idle_since: now,
         }
@@ -176,8 +190,8 @@ impl Connection<'_> {
         };
         strip_nominated(&mut request.fields);
         let engine = Arc::clone(&self.worker.engine);
-        let site = match admit::admit(&engine, &request) {
-            Ok(site) => site,
+        let (site, _progress) = match self.admit(&request, framing) {
+            Ok(admitted) => admitted,
             Err(refusal) if matches!(framing, Framing::None | Framing::Length(0)) => {
                 let answer = respond::refusal(refusal, None);
                 let persistence = self.persistence(&request);
@@ -215,6 +229,22 @@ impl Connection<'_> {
             return self.send(answer, &request, start, persistence, None).await;
         }
         self.pass(site, &request, framing, start, interims).await
+    }
+
+    /// The site of a request that may come in and for which there is room.
+    fn admit(&self, request: &Request, framing: Framing) -> Result<(usize, Progress), Refusal> {
+        let engine = &self.worker.engine;
+        let site = admit::admit(engine, request)?;
+        if engine.tier.admits_by_secret() {
+            self.member.exempt();
+        }
+        let body = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => length.min(UPLOAD_BYTES),
+            Framing::Chunked | Framing::UntilClose => UPLOAD_BYTES,
+        };
+        let progress = self.member.begin(self.worker.metrics.in_flight(), Holds::new(&request.fields, body))?;
+        Ok((site, progress))
     }
 
     fn parse(&self, head: &Bytes) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {

@@ -5,15 +5,15 @@
 //! drops what it does not know (ADR 0002).
 
 mod head;
+mod heads;
 mod hit;
 mod stream;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -21,11 +21,14 @@ use h2::{Reason, RecvStream};
 use tokio::sync::futures::Notified;
 
 use super::cork::{Corked, Handle};
+use super::shares::Member;
+use super::sheds::Sheds;
 use super::transport::Transport;
 use super::watchdog::Watchdog;
 use super::{FIRST_REQUEST, Worker};
 use crate::clock::instant;
 use crate::request::finish::Client;
+use heads::{Open, Streams};
 use stream::Stream;
 
 /// Bytes of request bodies that a client may send before they are read, per stream and in all.
@@ -35,11 +38,13 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 256 << 10;
 /// Streams that a client has reset and that are still remembered; beyond, the connection is closed (CVE-2023-44487).
 const RESETS_MAX: usize = 64;
+/// How long an idle connection that was told to make place for another one may take to close.
+const SHED_PATIENCE: Duration = Duration::from_secs(1);
 /// What is read from a body at once.
 const READ_BYTES: u64 = 128 << 10;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>) {
+pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>, member: Arc<Member>) {
     let limits = worker.engine.config.limits;
     let timeouts = worker.engine.config.timeouts;
     let mut builder = Builder::new();
@@ -60,8 +65,10 @@ pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>) {
         cork,
         client,
         worker,
-        open: Arc::new(AtomicUsize::new(0)),
+        member: Arc::clone(&member),
+        open: Arc::default(),
         leaving: false,
+        patience: timeouts.idle,
         awaits_drain: false,
         opened: now,
         has_asked: false,
@@ -72,7 +79,10 @@ pub(crate) async fn serve(io: Transport, client: Client, worker: &Arc<Worker>) {
     let drained = worker.drained.notified();
     tokio::pin!(drained);
     drained.as_mut().enable();
-    std::future::poll_fn(|cx| connection.poll(cx, drained.as_mut())).await;
+    let (by_node, by_network) = (worker.places.shed.notified(), member.shed());
+    tokio::pin!(by_node, by_network);
+    let mut sheds = Sheds::new(&worker.places, &member, by_node, by_network);
+    std::future::poll_fn(|cx| connection.poll(cx, drained.as_mut(), &mut sheds)).await;
 }
 
 /// A connection with all its streams.
@@ -81,10 +91,13 @@ struct Connection<'w> {
     cork: Handle,
     client: Client,
     worker: &'w Arc<Worker>,
+    member: Arc<Member>,
     /// Streams that have a task.
-    open: Arc<AtomicUsize>,
+    open: Arc<Streams>,
     /// No new streams are taken.
     leaving: bool,
+    /// How long it may be without a request.
+    patience: Duration,
     /// The drain knows whom to wake.
     awaits_drain: bool,
     opened: Instant,
@@ -101,7 +114,12 @@ type Accepted = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), 
 
 impl Connection<'_> {
     /// Ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, mut drained: Pin<&mut Notified<'_>>) -> Poll<()> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut drained: Pin<&mut Notified<'_>>,
+        sheds: &mut Sheds<'_, '_>,
+    ) -> Poll<()> {
         loop {
             if self.poll_streams(cx).is_ready() {
                 return Poll::Ready(());
@@ -114,10 +132,15 @@ impl Connection<'_> {
                 self.leave();
                 continue;
             }
-            let deadline = self.idle_since + self.worker.engine.config.timeouts.idle;
-            ready!(self.watchdog.poll(cx, deadline));
+            if !self.leaving && sheds.are_due() && !self.has_streams() && sheds.poll(cx, self.has_asked) {
+                self.patience = self.patience.min(SHED_PATIENCE);
+                self.leave();
+                continue;
+            }
+            ready!(self.watchdog.poll(cx, self.idle_since + self.patience));
             let written = self.cork.written();
-            let busy = self.open.load(Ordering::Relaxed) > 0 || written > self.written;
+            // Answers to PING and SETTINGS are written too: without a stream they are no work.
+            let busy = self.open.count() > 0 || self.streams.has_streams() && written > self.written;
             self.written = written;
             match (busy, self.leaving) {
                 // Answers that have no task may still be on their way to a slow client.
@@ -133,6 +156,10 @@ impl Connection<'_> {
         let drains = self.worker.is_draining() || !self.awaits_drain && drained.poll(cx).is_ready();
         self.awaits_drain = true;
         drains
+    }
+
+    fn has_streams(&self) -> bool {
+        self.open.count() > 0 || self.streams.has_streams()
     }
 
     fn leave(&mut self) {
@@ -161,39 +188,30 @@ impl Connection<'_> {
 
     /// Begins a stream; false at the end of the connection.
     fn accept(&mut self, accepted: Accepted) -> bool {
-        let Some(Ok((request, mut respond))) = accepted else { return false };
+        let Some(Ok((mut request, mut respond))) = accepted else { return false };
         let now = instant();
         self.idle_since = now;
         self.has_asked = true;
-        if let Some(hit) = hit::find(self.worker, &request) {
-            self.send_hit(hit, request, respond, now);
-        } else if self.open.load(Ordering::Relaxed) >= self.worker.engine.config.limits.h2_streams as usize {
+        let limits = &self.worker.engine.config.limits;
+        if let Some(refusal) = heads::refusal(request.headers(), limits.fields) {
+            self.refuse(refusal, &request, respond, now);
+        } else if let Some(hit) = hit::find(self.worker, &request) {
+            self.send_hit(hit, &request, respond, now);
+        } else if self.open.count() >= limits.h2_streams as usize {
             // Streams that the client has reset are still being worked on, and count.
             respond.send_reset(Reason::REFUSED_STREAM);
         } else {
-            tokio::spawn(self.stream().serve(request, respond));
+            heads::compact(request.headers_mut());
+            match self.open.enter(request.headers()) {
+                Some(open) => drop(tokio::spawn(self.stream(open).serve(request, respond))),
+                None => respond.send_reset(Reason::REFUSED_STREAM),
+            }
         }
         true
     }
 
     /// A stream that gets a task.
-    fn stream(&self) -> Stream {
-        Stream { worker: Arc::clone(self.worker), client: self.client, _open: Open::new(&self.open) }
-    }
-}
-
-/// Counts a stream while it is open.
-struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    fn stream(&self, open: Open) -> Stream {
+        Stream { worker: Arc::clone(self.worker), client: self.client, member: Arc::clone(&self.member), open }
     }
 }

@@ -10,6 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const LINE_BYTES_MAX: usize = 4096;
 const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
+/// Chunks that are smaller are gathered, as far as they have arrived: what is done for each piece costs more than the copy.
+const SMALL_BYTES: usize = 4096;
+/// What is gathered at most.
+const GATHERED_BYTES: usize = 16 * 1024;
+/// The longest size line of a chunk that is gathered; longer ones are looked at with more care.
+const SHORT_LINE_BYTES: usize = 32;
+
 /// What the decoder makes of the bytes it is given.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -66,6 +73,9 @@ impl Decoder {
                         return Ok(Step::More);
                     }
                     let take = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                    if take < SMALL_BYTES && follows(buffer.get(take..).unwrap_or_default()).is_some() {
+                        return Ok(Step::Data(self.gather(take, buffer)));
+                    }
                     let rest = left - take as u64;
                     self.state = if rest == 0 { State::DataEnd } else { State::Data(rest) };
                     return Ok(Step::Data(buffer.split_to(take).freeze()));
@@ -87,6 +97,44 @@ impl Decoder {
             }
         }
     }
+}
+
+impl Decoder {
+    /// Takes the rest of a chunk, which are the first `size` bytes of `buffer`, and the small chunks behind it that are whole.
+    /// It leaves off where anything is unusual.
+    fn gather(&mut self, mut size: usize, buffer: &mut BytesMut) -> Bytes {
+        let mut gathered = BytesMut::with_capacity(buffer.len().min(GATHERED_BYTES));
+        let mut end = 0;
+        loop {
+            gathered.extend_from_slice(buffer.get(end..end + size).unwrap_or_default());
+            end += size;
+            let rest = buffer.get(end..).unwrap_or_default();
+            let Some((next, line)) = follows(rest) else { break };
+            let is_whole = rest.len() >= line + next;
+            if next == 0 || next >= SMALL_BYTES || !is_whole || gathered.len() + next > GATHERED_BYTES {
+                break;
+            }
+            end += line;
+            size = next;
+        }
+        let _ = buffer.split_to(end);
+        self.state = State::DataEnd;
+        gathered.freeze()
+    }
+}
+
+/// The size of the next chunk behind the data of one, and how many bytes stand before its own; `None` unless all of that is
+/// there and plain.
+fn follows(rest: &[u8]) -> Option<(usize, usize)> {
+    let line = rest.strip_prefix(b"\r\n")?;
+    let window = line.get(..SHORT_LINE_BYTES).unwrap_or(line);
+    let feed = window.iter().position(|byte| *byte == b'\n')?;
+    let digits = window.get(..feed)?.strip_suffix(b"\r")?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let size = digits.iter().try_fold(0, |size, digit| Some(size * 16 + char::from(*digit).to_digit(16)? as usize))?;
+    Some((size, feed + 3))
 }
 
 /// A line without its CRLF, once all of it is there.
@@ -186,6 +234,35 @@ mod tests {
             assert_eq!((body.as_slice(), rest.as_slice()), (&b"hello world"[..], &b"GET /"[..]), "pieces of {size}");
             assert_eq!(trailers["x-sum"], "1");
         }
+    }
+
+    #[test]
+    fn small_chunks_that_have_arrived_are_one_piece() {
+        let mut wire = b"1\r\na\r\n".repeat(20_000);
+        wire.extend_from_slice(b"2000\r\n");
+        wire.extend_from_slice(&[b'b'; 0x2000]);
+        wire.extend_from_slice(b"\r\n3;x\r\nccc\r\n0\r\n\r\n");
+        let (mut decoder, mut buffer, mut pieces) = (Decoder::default(), BytesMut::from(&wire[..]), Vec::new());
+        while let Step::Data(bytes) = decoder.step(&mut buffer).unwrap() {
+            pieces.push(bytes);
+        }
+        let lengths: Vec<_> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [GATHERED_BYTES, 20_000 - GATHERED_BYTES, 0x2000, 3]);
+        assert_eq!(pieces.concat(), [vec![b'a'; 20_000], vec![b'b'; 0x2000], b"ccc".to_vec()].concat());
+        // A chunk that goes on behind what has arrived is not waited for, and what breaks the coding is found after it.
+        let mut buffer = BytesMut::from(&b"1\r\na\r\n1\r\nb\r\n5\r\nxy"[..]);
+        let mut decoder = Decoder::default();
+        let mut piece = |buffer: &mut BytesMut| match decoder.step(buffer) {
+            Ok(Step::Data(bytes)) => Some(bytes),
+            _ => None,
+        };
+        assert_eq!(
+            [piece(&mut buffer), piece(&mut buffer), piece(&mut buffer)],
+            [Some("ab".into()), Some("xy".into()), None]
+        );
+        buffer.extend_from_slice(b"zzz\r\n1\r\nq\r\n-1\r\n");
+        assert_eq!([piece(&mut buffer), piece(&mut buffer)], [Some("zzzq".into()), None]);
+        assert!(decoder.step(&mut BytesMut::from(&b"-1\r\n"[..])).is_err());
     }
 
     #[test]

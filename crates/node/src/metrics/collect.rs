@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::{CODES, Cells, Histogram, Metrics, PROTOS, histogram, place, process};
 use crate::access_log::Log;
+use crate::front::shares::Shares;
 use crate::hop::Counts;
 use crate::outcome::Verdict;
 use crate::reason::Reason;
@@ -27,6 +28,7 @@ const NO_LABELS: [(&str, &str); 0] = [];
 pub(crate) fn registry(
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
+    shares: Arc<Shares>,
     log: Arc<Log>,
     traces: Option<Arc<Exporter>>,
 ) -> Registry {
@@ -35,6 +37,7 @@ pub(crate) fn registry(
     registry.sub_registry_with_prefix("nearside").register_collector(Box::new(NodeCollector {
         engine,
         metrics,
+        shares,
         log,
         traces,
     }));
@@ -44,6 +47,7 @@ pub(crate) fn registry(
 struct NodeCollector {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
+    shares: Arc<Shares>,
     log: Arc<Log>,
     traces: Option<Arc<Exporter>>,
 }
@@ -93,6 +97,8 @@ impl NodeCollector {
         let help =
             "Requests that were not answered from the store at once and are under way. When they rise, look upstream";
         gauge(encoder, "requests_in_flight", help, metrics.in_flight.load(Ordering::Relaxed))?;
+        let help = "Bytes that heads and tasks of these requests hold. At an eighth of cache.memory, new ones get 503";
+        gauge(encoder, "requests_in_flight_bytes", help, self.shares.head_bytes())?;
         let help = "Bytes of answer bodies sent. Set it against the bytes that the origin sends";
         let mut metric = encoder.encode_descriptor("response_bytes", help, None, MetricType::Counter)?;
         for (site, name) in metrics.sites.iter().enumerate() {
@@ -118,6 +124,9 @@ impl NodeCollector {
         gauge(encoder, "connections_open", "Client connections now. At limits.connections, new ones wait", open)?;
         let total = metrics.connections_total.load(Ordering::Relaxed);
         counter(encoder, "connections", "Client connections accepted. A rise without requests is an attack", total)?;
+        let help = "Client connections refused because their network (/32 of IPv4, /64 of IPv6) had limits.connections_per_client. \
+                    Raise that if it is a proxy that many clients share";
+        counter(encoder, "connections_refused", help, self.shares.refused())?;
         let failures = metrics.tls_handshake_failures_total.load(Ordering::Relaxed);
         let help = "TLS handshakes that failed. A rise after a change of certificate means that clients refuse it";
         counter(encoder, "tls_handshake_failures", help, failures)?;

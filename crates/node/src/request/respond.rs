@@ -276,7 +276,12 @@ pub(crate) fn failure(error: &HopError, mut outcome: Outcome) -> Answer {
 
 /// A request that is not accepted.
 pub(crate) fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
-    synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, site))
+    let mut answer = synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, site));
+    if let (StatusCode::SERVICE_UNAVAILABLE, AnswerHead::Own(fields)) = (answer.status, &mut answer.head) {
+        // What is in progress now has ended by then, for the most part.
+        fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// The end of the way that `Max-Forwards` allows (RFC 9110 §7.6.2). What a TRACE would show stays private.

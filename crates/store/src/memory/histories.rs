@@ -109,7 +109,7 @@ impl History {
         let place = self.draw_size(self.on_their_way.len());
         let response = self.on_their_way.swap_remove(place);
         let names: Vec<_> = response.tags.iter().map(|number| tag(*number)).chain([b"all".to_vec()]).collect();
-        let groups = self.store.join_groups(names.iter().map(Vec::as_slice), response.epoch);
+        let groups = self.store.join_groups(names.iter().map(Vec::as_slice), response.epoch, self.now);
         let name = key(response.key);
         let size = self.draw_size(4000);
         let Some(charge) = self.store.reserve(&name, &head(), size as u64, self.now) else { return };

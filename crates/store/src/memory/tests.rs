@@ -77,6 +77,44 @@ fn resident_bytes_stay_within_the_memory_when_one_key_is_filled_again_and_again(
 }
 
 #[test]
+fn groups_are_charged_while_entries_belong_to_them_however_many_tags_a_response_has() {
+    let memory = 16 << 20;
+    let store = Store::new(Limits::for_memory(memory));
+    let mut largest = 0;
+    for n in 0..200 {
+        let tags: Vec<Vec<u8>> = (0..1000).map(|tag| format!("tag {tag} of {n}").into_bytes()).collect();
+        let groups = store.join_groups(tags.iter().map(Vec::as_slice), store.epoch(), NOW);
+        assert_eq!(groups.uncharged_bytes(), 0, "room is made for the tags of object {n}");
+        let key = format!("key {n}");
+        let charge = store.reserve(key.as_bytes(), &head(), 1000, NOW).expect("there is room");
+        let body = Body::complete(Bytes::from(vec![7; 1000]), Some(charge));
+        let Ok(plain) = Arc::try_unwrap(entry(body, "", &[])) else { panic!("it is nobody else's") };
+        store.insert(key.as_bytes(), Arc::new(Entry { groups, ..plain }), NOW);
+        assert!(store.resident_bytes() <= memory, "object {n}");
+        largest = largest.max(store.objects());
+    }
+    // A thousand tags take a third of a megabyte.
+    assert!(largest < 55, "{largest} objects of a thousand tags in 16 MiB");
+    for n in 0..200 {
+        store.remove(format!("key {n}").as_bytes(), NOW);
+    }
+    assert_eq!(store.resident_bytes(), 0, "they go with the last entry");
+}
+
+#[test]
+fn a_group_is_charged_once_for_all_its_members() {
+    let store = Store::new(Limits::for_memory(1 << 20));
+    let join = || store.join_groups([&b"site"[..]].into_iter(), store.epoch(), NOW);
+    let (first, charged) = (join(), store.resident_bytes());
+    let second = join();
+    assert!(charged > 0 && store.resident_bytes() == charged);
+    drop(first);
+    assert_eq!(store.resident_bytes(), charged);
+    drop(second);
+    assert_eq!(store.resident_bytes(), 0);
+}
+
+#[test]
 fn what_is_on_its_way_and_what_lingers_with_readers_counts() {
     let memory = 1 << 20;
     let store = Store::new(Limits::for_memory(memory));

@@ -18,8 +18,8 @@ use super::batch::{Backlog, Batch, Closing, SLICES, Scratch, Whose};
 use super::hit::find;
 use super::{Connection, READ_BYTES, Wakes, opening};
 use crate::clock::instant;
+use crate::front::FIRST_REQUEST;
 use crate::front::transport::Transport;
-use crate::front::{FIRST_REQUEST, Worker};
 use crate::h1::request::{Refusal, head_end};
 use crate::reason::Reason;
 use crate::request::finish::Times;
@@ -86,6 +86,7 @@ impl<'w> Connection<'w> {
             match rest {
                 Rest::End(turn) => {
                     self.head_deadline = None;
+                    self.held = None;
                     return Poll::Ready(turn);
                 }
                 Rest::Wait if self.buffer.is_empty() => self.head_deadline = None,
@@ -124,10 +125,26 @@ impl<'w> Connection<'w> {
             self.buffer.reserve(READ_BYTES);
         }
         match poll_read(&mut self.io, &mut self.buffer, cx) {
-            Poll::Ready(Ok(1..)) => Poll::Ready(None),
+            Poll::Ready(Ok(1..)) if self.is_affordable() => Poll::Ready(None),
+            Poll::Ready(Ok(1..)) => {
+                let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::RequestMemory };
+                Poll::Ready(Some(Turn::Refused(refusal)))
+            }
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Some(Turn::Close)),
             Poll::Pending => self.poll_silence(cx, wakes).map(Some),
         }
+    }
+
+    /// Whether there is memory for what has come of a head. Short ones are not asked about.
+    fn is_affordable(&mut self) -> bool {
+        let bytes = self.buffer.capacity() as u64;
+        let known = self.held.as_ref().map_or(READ_BYTES as u64, HeldHead::bytes);
+        if bytes > known {
+            self.held = None;
+            self.held = self.member.hold(bytes);
+            return self.held.is_some();
+        }
+        true
     }
 
     /// Waits for bytes. Idling ends when the node drains; a head that has begun has a deadline of its own, from its
@@ -137,11 +154,10 @@ impl<'w> Connection<'w> {
             self.forget_buffers();
             // The task stays the same: once told, the drain knows whom to wake, and so does who sheds connections.
             let drains = self.worker.is_draining() || !self.awaits_drain && wakes.drained.as_mut().poll(cx).is_ready();
-            let sheds = self.worker.places.sheds();
-            if (!self.awaits_drain || sheds != self.sheds) && self.is_shed(cx, wakes) {
+            self.awaits_drain = true;
+            if wakes.sheds.poll(cx, self.requests > 0) {
                 return Poll::Ready(Turn::Close);
             }
-            (self.awaits_drain, self.sheds) = (true, sheds);
             let idle = self.worker.engine.config.timeouts.idle;
             let patience = match (drains, self.requests) {
                 (false, _) => idle,
@@ -155,20 +171,6 @@ impl<'w> Connection<'w> {
         Poll::Ready(Turn::Refused(refusal))
     }
 
-    /// Whether this idle connection is to make place for another one. If not, it can be woken for that.
-    fn is_shed(&self, cx: &mut Context<'_>, wakes: &mut Wakes<'_, 'w>) -> bool {
-        let worker: &'w Worker = self.worker;
-        let places = &worker.places;
-        while wakes.shed.as_mut().poll(cx).is_ready() {
-            if self.requests > 0 && places.are_short() {
-                return true;
-            }
-            // It came while the connection was busy, or for one that has found a place since.
-            wakes.shed.set(places.shed.notified());
-        }
-        false
-    }
-
     /// Gives back what only a request that took the long way has needed.
     fn forget_buffers(&mut self) {
         if self.head.capacity() > 0 {
@@ -177,6 +179,7 @@ impl<'w> Connection<'w> {
         }
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.buffer = BytesMut::new();
+            self.held = None;
         }
     }
 

@@ -5,19 +5,22 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::header::COOKIE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::{Method, Request, Version};
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::Scheme;
 
+use super::heads::Told;
 use super::stream::{Sent, Stream};
 use super::{Connection, head};
 use crate::clock::instant;
 use crate::front::Worker;
-use crate::request::Engine;
+use crate::front::shares::{Holds, Progress};
+use crate::h1::request::Refusal;
 use crate::request::finish::{Client, Record, Said, Times};
 use crate::request::hit::{self, Hit, Meaning, Plain, meaning};
 use crate::request::parts::AnswerReader;
+use crate::request::{Engine, respond};
 
 /// Larger bodies get a task that hands them on as the client takes them.
 const AT_ONCE_BYTES: u64 = 64 << 10;
@@ -27,34 +30,107 @@ impl Connection<'_> {
     pub(super) fn send_hit(
         &mut self,
         hit: Hit,
-        request: Request<RecvStream>,
+        request: &Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         start: Instant,
     ) {
         let engine = &self.worker.engine;
         let length = hit.bytes();
-        let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
+        let mut progress = None;
+        if length > AT_ONCE_BYTES {
+            match self.begin() {
+                Ok(begun) => progress = Some(begun),
+                Err(refusal) => return self.refuse(refusal, request, respond, start),
+            }
+        }
+        let mut sent = Sent::nothing();
         match respond.send_response(head::of_hit(engine, &hit, start), length == 0) {
             Err(_) => sent.cut = Some("client-gone"),
             Ok(stream) if length == 0 => drop(stream),
             Ok(mut stream) => {
-                if !takes(&mut stream, length) {
-                    let carried = Carried { hit, request, stream, start };
-                    tokio::spawn(carried.carry(self.stream()));
+                if takes(&mut stream, length) {
+                    sent.send(&hit, &mut stream);
+                } else if let Some(progress) = progress.or_else(|| self.begin().ok()) {
+                    let told = Told::new(host(request), target(request), Said::of(engine, request.headers()), None);
+                    let carried = Carried { hit, told, stream, start, _progress: progress };
+                    tokio::spawn(carried.carry(self.stream(self.open.enter_headless())));
                     return;
+                } else {
+                    stream.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+                    sent.cut = Some("client-gone");
                 }
-                hit.pieces(|_, chunk, range| {
-                    let size = range.len() as u64;
-                    match stream.send_data(chunk.slice(range), sent.bytes + size == length) {
-                        Ok(()) => sent.bytes += size,
-                        Err(_) => sent.cut = Some("client-gone"),
-                    }
-                });
             }
         }
         let end = instant();
         let times = Times { start, first_byte: end, end };
-        finish(self.worker, self.client, &request, &hit, &sent, times);
+        let said = Said::of(engine, request.headers());
+        let asked = Asked { method: request.method().as_str(), host: host(request), target: target(request), said };
+        finish(self.worker, self.client, asked, &hit, &sent, times);
+    }
+
+    /// Begins a request in progress that holds no head.
+    fn begin(&self) -> Result<Progress, Refusal> {
+        self.member.begin(self.worker.metrics.in_flight(), Holds::default())
+    }
+
+    /// Refuses a request that came at `start`, without a task and without a body, so that its client has nothing to take.
+    pub(super) fn refuse(
+        &self,
+        refusal: Refusal,
+        request: &Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        start: Instant,
+    ) {
+        let engine = &self.worker.engine;
+        let answer = respond::refusal(refusal, None);
+        let mut response = head::of_answer(engine, &answer, start);
+        for name in [CONTENT_LENGTH, CONTENT_TYPE] {
+            response.headers_mut().remove(name);
+        }
+        let mut sent = Sent::nothing();
+        if respond.send_response(response, true).is_err() {
+            sent.cut = Some("client-gone");
+        }
+        let end = instant();
+        let record = Record {
+            method: request.method().as_str(),
+            scheme: Scheme::Https,
+            host: host(request),
+            target: target(request),
+            version: Version::HTTP_2,
+            client: self.client,
+            status: answer.status,
+            bytes: sent.bytes,
+            times: Times { start, first_byte: end, end },
+            age: None,
+            cut: sent.cut,
+            outcome: &answer.outcome,
+            trace: None,
+            said: Said::of(engine, request.headers()),
+        };
+        self.worker.finish(&record, engine.clock.now());
+    }
+}
+
+fn host(request: &Request<RecvStream>) -> &[u8] {
+    request.uri().authority().map_or(b"", |authority| authority.as_str().as_bytes())
+}
+
+fn target(request: &Request<RecvStream>) -> &[u8] {
+    request.uri().path_and_query().map_or(b"", |target| target.as_str().as_bytes())
+}
+
+impl Sent {
+    /// Sends the whole of a hit, for which there is room.
+    fn send(&mut self, hit: &Hit, stream: &mut SendStream<Bytes>) {
+        let length = hit.bytes();
+        hit.pieces(|_, chunk, range| {
+            let size = range.len() as u64;
+            match stream.send_data(chunk.slice(range), self.bytes + size == length) {
+                Ok(()) => self.bytes += size,
+                Err(_) => self.cut = Some("client-gone"),
+            }
+        });
     }
 }
 
@@ -95,12 +171,21 @@ fn selects(engine: &Engine, fields: &http::HeaderMap) -> Option<bool> {
     (fields.lines(&COOKIE).count() < 2).then_some(selects)
 }
 
-fn finish(worker: &Worker, client: Client, request: &Request<RecvStream>, hit: &Hit, sent: &Sent, times: Times) {
+/// What was asked for, as the log has it.
+#[derive(Clone, Copy)]
+struct Asked<'r> {
+    method: &'r str,
+    host: &'r [u8],
+    target: &'r [u8],
+    said: Said<'r>,
+}
+
+fn finish(worker: &Worker, client: Client, asked: Asked<'_>, hit: &Hit, sent: &Sent, times: Times) {
     let record = Record {
-        method: request.method().as_str(),
+        method: asked.method,
         scheme: Scheme::Https,
-        host: request.uri().authority().map_or(b"", |authority| authority.as_str().as_bytes()),
-        target: request.uri().path_and_query().map_or(b"", |target| target.as_str().as_bytes()),
+        host: asked.host,
+        target: asked.target,
         version: Version::HTTP_2,
         client,
         status: hit.status(),
@@ -110,22 +195,24 @@ fn finish(worker: &Worker, client: Client, request: &Request<RecvStream>, hit: &
         cut: sent.cut,
         outcome: &hit.outcome(),
         trace: None,
-        said: Said::of(&worker.engine, request.headers()),
+        said: asked.said,
     };
     worker.finish(&record, worker.engine.clock.now());
 }
 
-/// A hit whose body is handed on as the client takes it.
+/// A hit whose body is handed on as the client takes it. Of its request only that is kept which the log says.
 struct Carried {
     hit: Hit,
-    request: Request<RecvStream>,
+    told: Told,
     stream: SendStream<Bytes>,
     start: Instant,
+    _progress: Progress,
 }
 
 impl Carried {
     async fn carry(mut self, task: Stream) {
-        let mut sent = Sent { bytes: 0, first_byte: Some(instant()), cut: None };
+        let _in_flight = task.worker.metrics.enter();
+        let mut sent = Sent { first_byte: Some(instant()), ..Sent::nothing() };
         match self.hit.entry.body.reader(self.hit.span().start) {
             Some(reader) => {
                 let left = Some(self.hit.bytes());
@@ -136,6 +223,9 @@ impl Carried {
         }
         let end = instant();
         let times = Times { start: self.start, first_byte: sent.first_byte.unwrap_or(end), end };
-        finish(&task.worker, task.client, &self.request, &self.hit, &sent, times);
+        let told = &self.told;
+        // A HEAD has no body to hand on.
+        let asked = Asked { method: "GET", host: told.host(), target: told.target(), said: told.said() };
+        finish(&task.worker, task.client, asked, &self.hit, &sent, times);
     }
 }

@@ -2,22 +2,25 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::header::{COOKIE, HOST};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::header::HOST;
+use http::{HeaderValue, Method, StatusCode, Version};
 use nearside_semantics::key::{Scheme, is_authority, write_host};
 use nearside_store::Read;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Open, READ_BYTES, head};
+use super::heads::{Open, Told};
+use super::{READ_BYTES, STREAM_WINDOW, head};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::front::take_rate::TakeRate;
+use crate::front::shares::{Holds, Member, Progress};
 use crate::h1::framing::content_length;
 use crate::h1::request::{self, Refusal};
 use crate::hop::LOOK_EVERY;
@@ -31,10 +34,14 @@ use crate::request::parts::AnswerReader;
 use crate::request::{Answer, AnswerBody, Request, admit, forward, respond};
 use crate::trace::Trace;
 
+/// Frames of a request body that are smaller are gathered, as far as they have come.
+const GATHERED_BYTES: usize = 4096;
+
 pub(super) struct Stream {
     pub(super) worker: Arc<Worker>,
     pub(super) client: Client,
-    pub(super) _open: Open,
+    pub(super) member: Arc<Member>,
+    pub(super) open: Open,
 }
 
 /// How sending ended.
@@ -44,50 +51,46 @@ pub(super) struct Sent {
     pub(super) cut: Option<&'static str>,
 }
 
+impl Sent {
+    pub(super) fn nothing() -> Self {
+        Self { bytes: 0, first_byte: None, cut: None }
+    }
+}
+
 impl Stream {
-    pub(super) async fn serve(self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    pub(super) async fn serve(mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let start = instant();
-        let _in_flight = self.worker.metrics.enter();
+        let worker = Arc::clone(&self.worker);
+        let _in_flight = worker.metrics.enter();
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
-        let (interims, mut receiver) = Interims::channel(Version::HTTP_2);
-        let (answer, request) = match self.parse(parts, interims) {
-            Ok(mut request) => {
-                let answer = {
-                    let mut work = Box::pin(self.answer(&mut request, body));
-                    loop {
-                        tokio::select! {
-                            biased;
-                            Some(interim) = receiver.recv() => inform(&mut respond, &interim),
-                            answer = &mut work => break Some(answer),
-                            // What nobody waits for is cancelled with this.
-                            _reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => break None,
-                        }
-                    }
-                };
-                // Beside the final answer a 100 says nothing more.
-                while let Ok(interim) = receiver.try_recv() {
-                    if interim.status != StatusCode::CONTINUE {
-                        inform(&mut respond, &interim);
-                    }
-                }
-                (answer, Some(request))
+        let mut progress = None;
+        let (answer, told) = match self.parse(parts) {
+            Ok((request, interims)) => {
+                let work = self.work(request, body, interims, &mut respond, &mut progress);
+                // On the heap: what is sent afterwards may take long, and needs none of it.
+                Box::pin(work).await
             }
-            Err(refusal) => (Some(respond::refusal(refusal, None)), None),
+            Err(refusal) => (Ok(respond::refusal(refusal, None)), Told::default()),
         };
+        // A body may take long, and needs no fields.
+        self.open.release_head();
+        if let Some(progress) = &mut progress {
+            progress.release_head();
+        }
         let (status, age, outcome, sent) = match answer {
-            Some(answer) => {
+            Ok(answer) => {
                 let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
                 (status, age, outcome, self.send(answer, &method, start, &mut respond).await)
             }
-            None => self.left(request.as_ref()),
+            Err(outcome) => (client_gone(), None, outcome, Sent { cut: Some("client-gone"), ..Sent::nothing() }),
         };
         let end = instant();
         let record = Record {
             method: method.as_str(),
             scheme: Scheme::Https,
-            host: request.as_ref().map_or(b"", |request| request.authority.as_bytes()),
-            target: request.as_ref().map_or(b"", |request| &request.target),
+            host: told.host(),
+            target: told.target(),
             version: Version::HTTP_2,
             client: self.client,
             status,
@@ -96,21 +99,54 @@ impl Stream {
             age,
             cut: sent.cut,
             outcome: &outcome,
-            trace: request.as_ref().map(|request| &request.trace),
-            said: request.as_ref().map(|request| Said::of(&self.worker.engine, &request.fields)).unwrap_or_default(),
+            trace: told.trace.as_ref(),
+            said: told.said(),
         };
-        self.worker.finish(&record, self.worker.engine.clock.now());
+        worker.finish(&record, worker.engine.clock.now());
     }
 
-    /// The end of a request whose client has left before its response.
-    fn left(&self, request: Option<&Request>) -> (StatusCode, Option<u64>, Outcome, Sent) {
-        let site = request.and_then(|request| admit::site_of(&self.worker.engine, request).ok());
-        let outcome = Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, site) };
-        (client_gone(), None, outcome, Sent { bytes: 0, first_byte: None, cut: Some("client-gone") })
+    /// The answer to a request, or the outcome where its client has left before; and what is to be told of it.
+    async fn work(
+        &self,
+        mut request: Request,
+        body: RecvStream,
+        mut interims: mpsc::Receiver<Arc<Interim>>,
+        respond: &mut SendResponse<Bytes>,
+        progress: &mut Option<Progress>,
+    ) -> (Result<Answer, Outcome>, Told) {
+        let answer = {
+            let mut work = std::pin::pin!(self.answer(&mut request, body, progress));
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(interim) = interims.recv() => inform(respond, &interim),
+                    answer = &mut work => break Some(answer),
+                    // What nobody waits for is cancelled with this.
+                    _reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => break None,
+                }
+            }
+        };
+        // Beside the final answer a 100 says nothing more.
+        while let Ok(interim) = interims.try_recv() {
+            if interim.status != StatusCode::CONTINUE {
+                inform(respond, &interim);
+            }
+        }
+        let answer = answer.ok_or_else(|| self.left(&request));
+        let said = Said::of(&self.worker.engine, &request.fields);
+        let told = Told::new(request.authority.as_bytes(), &request.target, said, Some(request.trace));
+        (answer, told)
+    }
+
+    /// The outcome of a request whose client has left before its response.
+    fn left(&self, request: &Request) -> Outcome {
+        let site = admit::site_of(&self.worker.engine, request).ok();
+        Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, site) }
     }
 
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
-    fn parse(&self, parts: http::request::Parts, interims: Interims) -> Result<Request, Refusal> {
+    fn parse(&self, parts: http::request::Parts) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
+        let (interims, receiver) = Interims::channel(Version::HTTP_2);
         let mut fields = parts.headers;
         let authority = match parts.uri.authority() {
             Some(authority) => {
@@ -125,11 +161,10 @@ impl Stream {
         };
         let authority = authority.filter(|a| is_authority(a.as_bytes())).ok_or(Refusal::bad(Reason::Host))?;
         fields.insert(HOST, authority.clone());
-        join_cookies(&mut fields);
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         request::target(target.as_bytes(), parts.method.as_str(), Scheme::Https)?;
         let trace = Trace::of(&fields, self.worker.engine.config.traces.one_in);
-        Ok(Request {
+        let request = Request {
             block: None,
             signed_as_sent: Vec::new(),
             method: parts.method,
@@ -141,21 +176,31 @@ impl Stream {
             client: self.client,
             trace,
             interims,
-        })
+        };
+        Ok((request, receiver))
     }
 
-    async fn answer(&self, request: &mut Request, body: RecvStream) -> Answer {
+    async fn answer(&self, request: &mut Request, body: RecvStream, progress: &mut Option<Progress>) -> Answer {
         let engine = &self.worker.engine;
         let site = match admit::admit(engine, request) {
             Ok(site) => site,
             Err(refusal) => return respond::refusal(refusal, None),
         };
+        if engine.tier.admits_by_secret() {
+            self.member.exempt();
+        }
+        let length = content_length(&request.fields).ok().flatten();
+        let window = u64::from(STREAM_WINDOW);
+        let held = if body.is_end_stream() { 0 } else { length.map_or(window, |length| length.min(window)) };
+        match self.member.begin(self.worker.metrics.in_flight(), Holds::new(&request.fields, held)) {
+            Ok(begun) => *progress = Some(begun),
+            Err(refusal) => return respond::refusal(refusal, Some(site)),
+        }
         request.normalise(engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         if plain && body.is_end_stream() {
             return forward::answer(engine, site, request).await;
         }
-        let length = content_length(&request.fields).ok().flatten();
         let limit = engine.config.limits.body_bytes;
         if length.is_some_and(|length| length > limit) {
             return too_large(site);
@@ -175,7 +220,7 @@ impl Stream {
     async fn send(&self, answer: Answer, method: &Method, start: Instant, respond: &mut SendResponse<Bytes>) -> Sent {
         let bodiless = *method == Method::HEAD || matches!(answer.body, AnswerBody::None);
         let response = head::of_answer(&self.worker.engine, &answer, start);
-        let mut sent = Sent { bytes: 0, first_byte: None, cut: None };
+        let mut sent = Sent::nothing();
         let Ok(mut stream) = respond.send_response(response, bodiless) else {
             sent.cut = Some("client-gone");
             return sent;
@@ -299,12 +344,28 @@ async fn push(
     Ok(())
 }
 
+/// The next piece of a request body: a frame, or what small ones that have come hold together.
+async fn gathered(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+    let first = match body.data().await? {
+        Ok(first) if first.len() < GATHERED_BYTES => first,
+        other => return Some(other),
+    };
+    let mut gathered = BytesMut::from(&first[..]);
+    while gathered.len() < GATHERED_BYTES {
+        // The end, and errors, are said again.
+        let more = std::future::poll_fn(|cx| Poll::Ready(body.poll_data(cx))).await;
+        let Poll::Ready(Some(Ok(more))) = more else { break };
+        gathered.extend_from_slice(&more);
+    }
+    Some(Ok(gathered.freeze()))
+}
+
 /// Carries a request body from its stream to the pass lane.
 async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, stall: Duration) {
     let mut left = limit;
     loop {
         let data = tokio::select! {
-            data = tokio::time::timeout(stall, body.data()) => data,
+            data = tokio::time::timeout(stall, gathered(&mut body)) => data,
             // The answer came without it: the stream is reset, so that the client need not send it.
             () = sender.closed() => return,
         };
@@ -338,15 +399,4 @@ fn is_same_host(authority: &[u8], host: &[u8]) -> bool {
         form
     };
     authority == host || normalised(authority) == normalised(host)
-}
-
-/// "these MUST be concatenated into a single octet string" (RFC 9113 §8.2.3).
-fn join_cookies(fields: &mut HeaderMap) {
-    if fields.get_all(COOKIE).iter().count() < 2 {
-        return;
-    }
-    let lines: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-        fields.insert(COOKIE, joined);
-    }
 }
