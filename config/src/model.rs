@@ -219,7 +219,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 50_000,
-            head_bytes: 32 << 10,
+            head_bytes: 16 << 10,
             fields: 100,
             body_bytes: 1 << 30,
             requests_per_connection: 1_000_000_000,
