@@ -35,6 +35,7 @@ mod plugins;
 mod protection;
 mod purge;
 mod ranges;
+mod refused;
 mod resume;
 mod sharing;
 mod slices;

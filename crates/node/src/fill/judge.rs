@@ -6,7 +6,7 @@ use nearside_semantics::age::Exchange;
 use nearside_semantics::lifetime::lifetime;
 use nearside_semantics::resume::content_range;
 use nearside_semantics::reuse::{Freshness, Reuse};
-use nearside_semantics::storable::{Candidate, NotStorable, storable, whole_is_storable};
+use nearside_semantics::storable::{Candidate, NotStorable, speaks_of_request, storable, whole_is_storable};
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_semantics::{Timestamp, conditional};
 use nearside_store::{Charge, Head};
@@ -33,17 +33,44 @@ impl Plan {
             && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
     }
 
-    /// The reason why responses for its key are not worth waiting for, if `stored` is one: it lasts, and is not one
-    /// client's own.
-    pub(super) fn shows_uncacheable(&self, stored: Result<(), Unstored>) -> Option<Reason> {
-        let own = [NotStorable::RequestNoStore, NotStorable::Authorization, NotStorable::Partial];
-        let unstored = stored.err().filter(|_| self.forward.method == Method::GET)?;
-        let lasts = match unstored {
-            Unstored::Law(reason) => !own.contains(&reason),
-            Unstored::TooLarge => true,
-            _ => false,
-        };
-        unstored.reason().filter(|_| lasts)
+    /// What a response with this status, which was not stored for this reason, says of later ones for its key.
+    pub(super) fn finding(&self, status: StatusCode, unstored: Unstored) -> Finding {
+        match unstored {
+            // The answer to a POST says nothing of GETs.
+            _ if !self.forward.method.is_safe() => Finding::Nothing,
+            // It answers one client's own condition or range.
+            Unstored::Law(NotStorable::Partial) if self.is_selective() => Finding::Nothing,
+            Unstored::Law(reason) => found(status, reason),
+            Unstored::TooLarge => Finding::Uncacheable(Reason::TooLarge),
+            _ => Finding::Nothing,
+        }
+    }
+}
+
+/// What a response that was not stored says of later ones for its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Nothing: it is one client's own, or there was no room for it.
+    Nothing,
+    /// They will not be stored either. What is stored has been replaced, unless the response is an error.
+    Uncacheable(Reason),
+    /// It is an error that may be due to the request: others must not get it, and may be answered otherwise.
+    Refused,
+}
+
+/// Only a response that itself forbids to store it, or a success that says nothing, is taken to hold for later ones. An
+/// error is easily brought about: by a field that is too large or malformed, by credentials, by anything that makes an
+/// application or the firewall before it fail. Such a request must not decide about those of others.
+fn found(status: StatusCode, reason: NotStorable) -> Finding {
+    let is_of_one = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        || speaks_of_request(status)
+        || status.is_server_error();
+    let is_error = status.is_client_error() || status.is_server_error();
+    match reason {
+        NotStorable::RequestNoStore => Finding::Nothing,
+        _ if is_of_one || is_error && reason == NotStorable::NoFreshness => Finding::Refused,
+        NotStorable::Authorization | NotStorable::Partial => Finding::Nothing,
+        _ => Finding::Uncacheable(reason.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! One request leads a fill, others that want the same follow it. RFC 9111 §4 ("collapse"), RFC 9211 §2.6.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use nearside_semantics::conditional::preconditions_hold;
@@ -12,11 +13,12 @@ use nearside_semantics::{Timestamp, cache_status};
 use nearside_store::{Entry, Head};
 
 use super::interim::Interims;
-use super::key::{CacheKey, write_fill_key};
+use super::key::{CacheKey, set_lane, write_fill_key};
 use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
 use super::unchanged::{goes_alone, may_refuse_alteration};
 use super::{Answer, Engine, Request, respond, slices};
+use crate::clock::instant;
 use crate::fill::{self, Begun, Fetched, Joined, Waiting};
 use crate::h1::request::Refusal;
 use crate::hop::{HopError, Urgency};
@@ -25,6 +27,12 @@ use crate::reason::Reason;
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
+/// How often a request waits for others that are then refused: with the number of [`lanes`], hundreds have led by then.
+const REFUSED_ROUNDS_MAX: usize = 8;
+/// How long it waits for them in all: refusals are quick, errors of an overloaded origin are not.
+const REFUSED_WAIT_MAX: Duration = Duration::from_secs(3);
+/// So many requests for one key are under way at most while it refuses some.
+const LANES_MAX: u64 = 256;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
@@ -48,7 +56,9 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
     let mut learned = None;
     let mut by_head = request.method == Method::HEAD;
     let mut broken = false;
-    for _ in 0..ROUNDS_MAX {
+    let (mut rounds, mut refused, since) = (0, 0, instant());
+    while rounds < ROUNDS_MAX {
+        rounds += 1;
         let now = engine.clock.now();
         // Made anew each time: an answer that was waited for may have brought a rule.
         let key = engine.key(site, request, now);
@@ -71,6 +81,15 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
+            Turn::Refused
+                if refused == REFUSED_ROUNDS_MAX || instant().saturating_duration_since(since) > REFUSED_WAIT_MAX =>
+            {
+                return alone(engine, site, request, key, &ask).await;
+            }
+            Turn::Refused => {
+                refused += 1;
+                rounds -= 1;
+            }
             Turn::ByGet => by_head = false,
             Turn::Broken if broken => return broken_off(site),
             Turn::Broken => broken = true,
@@ -110,10 +129,19 @@ pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Reques
                 return Way::Alone(Ask { detail: ask.detail.or(Some(Reason::Unchanged)), ..ask });
             }
             let is_shared = ask.stored.is_some()
-                || engine.store.uncacheable(&key.bytes, now).is_none() && !wants_no_store(engine, site, request);
+                || engine.store.uncacheable(&key.bytes, now).is_none()
+                    && lanes(engine, key, now) < LANES_MAX
+                    && !wants_no_store(engine, site, request);
             if is_shared { Way::Together(ask) } else { Way::Alone(ask) }
         }
     }
+}
+
+/// How many may lead for a key at a time: one, or as many as were refused lately, one soon after the other. So clients that
+/// are refused on purpose cost those who wait a few round trips, and the origin about as many requests as they send
+/// themselves; and where everybody is refused, the number doubles with each round, and soon nobody waits for another.
+fn lanes(engine: &Engine, key: &CacheKey, now: Timestamp) -> u64 {
+    u64::from(engine.store.refused(&key.bytes, now)).clamp(1, LANES_MAX)
 }
 
 /// Whether a response satisfies the request's `If-Match` and `If-Unmodified-Since`: where it does not, only the origin may
@@ -139,6 +167,8 @@ enum Turn {
     ByGet,
     /// It cannot be shared.
     Alone,
+    /// The one who led was refused: that says nothing about this request.
+    Refused,
     /// The body has broken off, and the client has got nothing of it yet.
     Broken,
 }
@@ -274,6 +304,9 @@ fn finish(
             if fetched.refuses_head() {
                 return Turn::ByGet;
             }
+            if fetched.is_refusal && !leads {
+                return Turn::Refused;
+            }
             if fetched.body.is_cut() && (leads || fetched.stored.is_ok()) {
                 return Turn::Broken;
             }
@@ -356,7 +389,9 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     match finish(engine, begun, &key, request, ask, outcome, true) {
         Turn::Answer(answer) => *answer,
         Turn::Broken => broken_off(site),
-        Turn::Again(_) | Turn::Alone | Turn::ByGet => respond::refusal(Refusal::bad(Reason::Retry), Some(site)),
+        Turn::Again(_) | Turn::Alone | Turn::Refused | Turn::ByGet => {
+            respond::refusal(Refusal::bad(Reason::Retry), Some(site))
+        }
     }
 }
 
@@ -403,6 +438,10 @@ fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey,
 fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
     let mut fill_key = Vec::with_capacity(key.bytes.len() + 1);
     write_fill_key(&key.bytes, method == Method::HEAD, &ask.vary, &request.fields, &mut fill_key);
+    let lanes = lanes(engine, key, engine.clock.now());
+    if lanes > 1 {
+        set_lane(&mut fill_key, key.bytes.len(), engine.fills.lane(lanes));
+    }
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
     engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
         let now = engine.clock.now();

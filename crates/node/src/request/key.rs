@@ -64,6 +64,14 @@ pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &
     vary.variant_key(fields, fill);
 }
 
+/// Makes a fill key, which begins with a cache key of this length, that of a lane. All keys of lane 0 are as they were.
+pub(crate) fn set_lane(fill: &mut Vec<u8>, key_length: usize, lane: u8) {
+    if let Some(kind) = fill.get_mut(key_length).filter(|_| lane > 0) {
+        *kind |= 2;
+        fill.insert(key_length + 1, lane);
+    }
+}
+
 impl Engine {
     /// Writes the key that is looked up first into `key`, which is cleared before; whether a rule about queries made it.
     pub(crate) fn write_key(
