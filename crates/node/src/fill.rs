@@ -91,7 +91,15 @@ pub(crate) enum Begun {
     /// What was stored has been validated. `shared` says whether others than the leader may have it: a 304 can bring
     /// what is for one client only.
     /// `only_for` is the exact key of those who may, where the others who wait were led here by a rule that does not hold.
-    Revalidated { entry: Arc<Entry>, hop: Arc<str>, wait: Arc<Wait>, shared: bool, only_for: Option<Box<[u8]>> },
+    /// `is_personal` says that others have to ask whether it is theirs too.
+    Revalidated {
+        entry: Arc<Entry>,
+        hop: Arc<str>,
+        wait: Arc<Wait>,
+        shared: bool,
+        is_personal: bool,
+        only_for: Option<Box<[u8]>>,
+    },
     /// No answer could be had.
     Failed(HopError),
     /// It was a refresh, and found no place at the origin: who waits for it has to ask with more weight. Or all who wanted it
@@ -382,17 +390,18 @@ async fn not_modified(
     if !conditional::selects(&fresh, &old.head.fields) || !engine.has(&plan.key, old, engine.clock.now()) {
         return Some(plan.forward.unconditional());
     }
-    let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
+    let (entry, judged) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
     if entry.declared.reuse(engine.clock.now(), None) != Reuse::Fresh {
         rest(engine, plan);
     }
     let same_key = plan.key.agrees(engine.rules(plan.site).search_variance(&entry.head.fields).as_ref());
-    replace(engine, fill, plan, old, &entry, storable);
+    replace(engine, fill, plan, old, &entry, judged.storable);
     if whole {
         engine.hops.release(asked).await;
     }
     let only_for = (!same_key).then(|| plan.key.exact.clone());
-    fill.begin(Begun::Revalidated { entry, hop, wait, shared: storable.is_ok(), only_for });
+    let shared = judged.storable.is_ok();
+    fill.begin(Begun::Revalidated { entry, hop, wait, shared, is_personal: judged.is_personal, only_for });
     None
 }
 
@@ -440,8 +449,9 @@ async fn response(
     if is_vain(engine, plan, status, &judged, is_refusal) {
         rest(engine, plan);
     }
+    let (freshness, is_personal) = (judged.freshness, judged.is_personal);
     let parts =
-        Parts { head, length: shown, freshness: judged.freshness, body, stored, groups, by_head, only_for, is_refusal };
+        Parts { head, length: shown, freshness, body, stored, groups, by_head, only_for, is_refusal, is_personal };
     let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {

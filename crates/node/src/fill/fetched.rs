@@ -34,6 +34,7 @@ pub(super) struct Parts {
     pub(super) by_head: bool,
     pub(super) only_for: Option<Box<[u8]>>,
     pub(super) is_refusal: bool,
+    pub(super) is_personal: bool,
 }
 
 /// Why an answer is not stored.
@@ -84,6 +85,8 @@ pub(crate) struct Fetched {
     by_head: bool,
     /// It is an error that may be due to the leader's request.
     pub(crate) is_refusal: bool,
+    /// It may be the page of the leader's user.
+    pub(crate) is_personal: bool,
     age_stated: bool,
     response_time: Timestamp,
     /// The leader's place at the start, taken before a byte can be dropped.
@@ -110,14 +113,24 @@ impl Fetched {
         let groups = Membership::default();
         engine.strip_for_clients(site, &mut fields);
         let head = Arc::new(head(engine, asked.head.status, fields, length));
-        let parts =
-            Parts { head, length, freshness, body, stored, groups, by_head: false, only_for: None, is_refusal: false };
+        let parts = Parts {
+            head,
+            length,
+            freshness,
+            body,
+            stored,
+            groups,
+            by_head: false,
+            only_for: None,
+            is_refusal: false,
+            is_personal: false,
+        };
         Self::of(engine, site, asked, parts, request)
     }
 
     /// The same, of which more is known already.
     pub(super) fn of(engine: &Engine, site: usize, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
-        let Parts { head, length, freshness, body, stored, groups, by_head, only_for, is_refusal } = parts;
+        let Parts { head, length, freshness, body, stored, groups, by_head, only_for, is_refusal, is_personal } = parts;
         let vary = engine.rules(site).vary(&head.fields);
         let mut variant = Vec::new();
         vary.variant_key(request, &mut variant);
@@ -137,6 +150,7 @@ impl Fetched {
             by_head,
             only_for,
             is_refusal,
+            is_personal,
             response_time: asked.exchange.response_time,
             first,
         }

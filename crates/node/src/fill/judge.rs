@@ -1,11 +1,14 @@
 //! Whether an answer is stored, and for how long: the law is `semantics`', the policy the site's, the room the store's.
 
-use http::header::{FORWARDED, RANGE, VIA};
+use std::time::Duration;
+
+use http::header::{COOKIE, FORWARDED, RANGE, VIA};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use nearside_semantics::age::Exchange;
-use nearside_semantics::lifetime::lifetime;
+use nearside_semantics::control::Control;
+use nearside_semantics::lifetime::{Lifetime, lifetime};
 use nearside_semantics::resume::content_range;
-use nearside_semantics::reuse::{Freshness, Reuse};
+use nearside_semantics::reuse::{Freshness, Reuse, StalePolicy};
 use nearside_semantics::storable::{Candidate, NotStorable, speaks_of_request, storable, whole_is_storable};
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_semantics::{Timestamp, conditional};
@@ -84,8 +87,21 @@ fn varies_on_rewritten(vary: &Vary) -> bool {
     matches!(vary, Vary::On(nominees) if nominees.iter().any(is_rewritten))
 }
 
+/// Whether a response may be the page of the user whose cookies its request had: it says nothing about caching, and is not
+/// told apart by cookies. Others get it only once the origin has said, to them, that it is theirs too.
+fn may_be_personal(request: &HeaderMap, control: &Control, life: Lifetime, vary: &Vary) -> bool {
+    let by_cookies = |nominee: &Nominee| match nominee {
+        Nominee::Field(name) => *name == COOKIE,
+        Nominee::Cookie(_) | Nominee::CookiePrefix(_) => true,
+    };
+    let is_told_apart = matches!(vary, Vary::On(nominees) if nominees.iter().any(by_cookies));
+    request.contains_key(COOKIE) && !life.is_explicit() && !control.directives.public && !is_told_apart
+}
+
 /// What the rules say of a response.
 pub(crate) struct Judged {
+    /// It may be the page of one user.
+    pub(super) is_personal: bool,
     pub(crate) storable: Result<(), NotStorable>,
     /// What would be said of the whole response, of which this is the part that the client asked for.
     pub(super) whole: Option<Result<(), Unstored>>,
@@ -104,8 +120,16 @@ pub(crate) fn judge(
     let rules = engine.rules(plan.site);
     let control = rules.control(fields);
     let life = lifetime(status, fields, &control, exchange.response_date, rules.lifetime(&plan.request));
-    let freshness = Freshness::of(fields, &control.directives, life, exchange, rules.stale);
-    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, rules.stale);
+    let vary = rules.vary(fields);
+    let is_personal = may_be_personal(&plan.request, &control, life, &vary);
+    let (mut directives, mut stale) = (control.directives, rules.stale);
+    if is_personal {
+        // Never served without asking, not even while the origin fails.
+        (directives.stale_while_revalidate, directives.stale_if_error) = (None, None);
+        stale = StalePolicy { on_error: Duration::ZERO, ..stale };
+    }
+    let freshness = Freshness::of(fields, &directives, life, exchange, stale);
+    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, stale);
     let is_block = plan.key.block.map(|block| block.is_answered_by(status, fields));
     let candidate = |status| Candidate {
         method: &plan.forward.method,
@@ -123,13 +147,13 @@ pub(crate) fn judge(
     let storable = if is_block == Some(false) || plan.is_selective() && status != StatusCode::OK {
         // 206, 304, 412 and 416 answer a condition or a range of one client.
         Err(NotStorable::Partial)
-    } else if varies_on_rewritten(&rules.vary(fields)) {
+    } else if varies_on_rewritten(&vary) {
         Err(NotStorable::VaryAll)
     } else {
         // A block is as good as a whole: it was asked for as what it is, and is found as that only.
         storable(&candidate(if is_block == Some(true) { StatusCode::OK } else { status }), &control, life, rules.store)
     };
-    Judged { storable, whole, freshness, retain_until }
+    Judged { is_personal, storable, whole, freshness, retain_until }
 }
 
 /// Checks that a body of this length may be stored at all.

@@ -19,7 +19,7 @@ use super::plan::{plan, plan_alone};
 use super::unchanged::{goes_alone, may_refuse_alteration};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::clock::instant;
-use crate::fill::{self, Begun, Fetched, Joined, Waiting};
+use crate::fill::{self, Begun, Fetched, Joined, Plan, Waiting};
 use crate::h1::request::Refusal;
 use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
@@ -81,6 +81,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
+            Turn::Apart => return apart(engine, site, request, key, &ask).await,
             Turn::Refused
                 if refused == REFUSED_ROUNDS_MAX || instant().saturating_duration_since(since) > REFUSED_WAIT_MAX =>
             {
@@ -167,6 +168,8 @@ enum Turn {
     ByGet,
     /// It cannot be shared.
     Alone,
+    /// It may be the page of another user: the origin has to say whether it is this one's too.
+    Apart,
     /// The one who led was refused: that says nothing about this request.
     Refused,
     /// The body has broken off, and the client has got nothing of it yet.
@@ -276,6 +279,7 @@ fn finish(
             })
         }
         Begun::Revalidated { shared: false, .. } if !leads => Turn::Alone,
+        Begun::Revalidated { is_personal: true, .. } if !leads => Turn::Apart,
         Begun::Revalidated { entry, hop, wait, only_for, .. } => {
             let elsewhere = only_for.as_ref().is_some_and(|exact| *exact != key.exact);
             if !leads && elsewhere || !entry.answers(&request.fields) {
@@ -306,6 +310,9 @@ fn finish(
             }
             if fetched.is_refusal && !leads {
                 return Turn::Refused;
+            }
+            if fetched.is_personal && !leads {
+                return Turn::Apart;
             }
             if fetched.body.is_cut() && (leads || fetched.stored.is_ok()) {
                 return Turn::Broken;
@@ -368,6 +375,23 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 /// Goes forward for one request only; the answer is stored if it may be.
 async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
     let plan = plan_alone(engine, site, request, key.clone());
+    by_itself(engine, site, request, key, ask, plan).await
+}
+
+/// Asks for one request only what a fill would ask for all: whether what is stored is right, or for the whole.
+async fn apart(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
+    let plan = plan(engine, site, request, key.clone(), ask);
+    by_itself(engine, site, request, key, ask, plan).await
+}
+
+async fn by_itself(
+    engine: &Arc<Engine>,
+    site: usize,
+    request: &Request,
+    key: CacheKey,
+    ask: &Ask,
+    plan: Plan,
+) -> Answer {
     let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
     fill::start(engine, Arc::clone(&fill), plan);
     let _waiting = Waiting::new(&fill, true);
@@ -389,7 +413,7 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     match finish(engine, begun, &key, request, ask, outcome, true) {
         Turn::Answer(answer) => *answer,
         Turn::Broken => broken_off(site),
-        Turn::Again(_) | Turn::Alone | Turn::Refused | Turn::ByGet => {
+        Turn::Again(_) | Turn::Alone | Turn::Apart | Turn::Refused | Turn::ByGet => {
             respond::refusal(Refusal::bad(Reason::Retry), Some(site))
         }
     }
