@@ -193,3 +193,38 @@ pub(super) fn room(
     let charge = engine.store.reserve(&plan.key.bytes, head, length.unwrap_or(0), engine.clock.now());
     charge.ok_or(Unstored::NoRoom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_itself_forbids_storing_and_silent_successes_hold_for_later_responses() {
+        use NotStorable::{
+            Authorization, NoFreshness, NoStore, Partial, Private, RequestError, RequestNoStore, SetCookie,
+        };
+        let uncacheable = |reason: NotStorable| Finding::Uncacheable(reason.into());
+        for (status, reason, expected) in [
+            (200, NoStore, uncacheable(NoStore)),
+            (200, Private, uncacheable(Private)),
+            (200, NoFreshness, uncacheable(NoFreshness)),
+            (302, SetCookie, uncacheable(SetCookie)),
+            (404, NoStore, uncacheable(NoStore)),
+            (200, Authorization, Finding::Nothing),
+            (200, RequestNoStore, Finding::Nothing),
+            (206, Partial, Finding::Nothing),
+            (404, NoFreshness, Finding::Refused),
+            (422, NoFreshness, Finding::Refused),
+            (400, RequestError, Finding::Refused),
+            (431, NoStore, Finding::Refused),
+            (401, NoStore, Finding::Refused),
+            (403, Private, Finding::Refused),
+            (403, Authorization, Finding::Refused),
+            (500, NoStore, Finding::Refused),
+            (502, SetCookie, Finding::Refused),
+            (400, Partial, Finding::Refused),
+        ] {
+            assert_eq!(found(StatusCode::from_u16(status).unwrap(), reason), expected, "{status} {reason:?}");
+        }
+    }
+}

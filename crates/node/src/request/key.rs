@@ -152,3 +152,25 @@ impl Engine {
         self.tier.scheme(&request.fields, request.scheme)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn lanes_have_fill_keys_of_their_own() {
+        let mut keys = HashSet::new();
+        for head_only in [false, true] {
+            for lane in 0..=u8::MAX {
+                let mut fill = Vec::new();
+                write_fill_key(b"key", head_only, &Vary::None, &HeaderMap::new(), &mut fill);
+                set_lane(&mut fill, 3, lane);
+                assert!(fill.starts_with(b"key") && keys.insert(fill), "{head_only} {lane}");
+            }
+        }
+    }
+}
