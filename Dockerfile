@@ -1,5 +1,8 @@
 # One image for every role: `docker run nearside edge …`.
-FROM rust:1-slim-bookworm AS build
+# Releases name both bases by digest (SECURITY.md): --build-arg RUST_IMAGE=rust:1-slim-bookworm@sha256:…
+ARG RUST_IMAGE=rust:1-slim-bookworm
+ARG BASE_IMAGE=debian:bookworm-slim
+FROM ${RUST_IMAGE} AS build
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends cmake make g++ \
  && rm -rf /var/lib/apt/lists/*
@@ -7,7 +10,7 @@ WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin nearside && strip -o /nearside target/release/nearside
 
-FROM debian:bookworm-slim
+FROM ${BASE_IMAGE}
 # The certificates are for origins over https.
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends ca-certificates \

@@ -242,7 +242,7 @@ impl Default for Limits {
             connections_per_client: Self::share_of(CONNECTIONS),
             requests: CONNECTIONS,
             requests_per_client: Self::share_of(CONNECTIONS),
-            head_bytes: 32 << 10,
+            head_bytes: 16 << 10,
             fields: 100,
             body_bytes: 1 << 30,
             requests_per_connection: 1_000_000_000,

@@ -20,4 +20,5 @@ mod fleet;
 mod loadtest;
 mod scenarios;
 mod signals;
+mod supply;
 mod wrong_input;

@@ -31,7 +31,7 @@ pub(crate) use table::{Fills, Joined};
 
 use carry::{Passing, keep, pass};
 use fetched::{Parts, head, length_of};
-use judge::room;
+use judge::{Finding, room};
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::clock::instant;
@@ -91,7 +91,15 @@ pub(crate) enum Begun {
     /// What was stored has been validated. `shared` says whether others than the leader may have it: a 304 can bring
     /// what is for one client only.
     /// `only_for` is the exact key of those who may, where the others who wait were led here by a rule that does not hold.
-    Revalidated { entry: Arc<Entry>, hop: Arc<str>, wait: Arc<Wait>, shared: bool, only_for: Option<Box<[u8]>> },
+    /// `is_personal` says that others have to ask whether it is theirs too.
+    Revalidated {
+        entry: Arc<Entry>,
+        hop: Arc<str>,
+        wait: Arc<Wait>,
+        shared: bool,
+        is_personal: bool,
+        only_for: Option<Box<[u8]>>,
+    },
     /// No answer could be had.
     Failed(HopError),
     /// It was a refresh, and found no place at the origin: who waits for it has to ask with more weight. Or all who wanted it
@@ -315,6 +323,33 @@ async fn ask(
     }
 }
 
+/// Remembers what a response that was not stored says of later ones, and removes what it has shown to be of no use.
+fn note(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, status: StatusCode, finding: Finding) {
+    let (key, now) = (&plan.key.bytes, engine.clock.now());
+    // A HEAD tells of what is stored in its own way.
+    let is_whole = plan.forward.method == Method::GET;
+    match finding {
+        Finding::Uncacheable(why) if is_whole => engine.store.remember_uncacheable(key, why.token(), now),
+        Finding::Refused => engine.store.remember_refused(key, now),
+        Finding::Uncacheable(_) | Finding::Nothing => {}
+    }
+    // "Not found" is no error of a request: a page that was deleted must not be served during its stale windows.
+    let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    let replaces = matches!(finding, Finding::Uncacheable(_)) || finding == Finding::Refused && is_gone;
+    // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3).
+    if let Some(old) = plan.stored.as_ref().filter(|_| is_whole && replaces) {
+        forget(engine, fill, plan, old);
+    }
+}
+
+/// Whether a refresh by such a response should not be repeated at once. One client's error keeps nobody from refreshing what
+/// is stored; errors of several do.
+fn is_vain(engine: &Engine, plan: &Plan, status: StatusCode, judged: &Judged, is_refusal: bool) -> bool {
+    let now = engine.clock.now();
+    let is_first = is_refusal && status.is_client_error() && engine.store.refused(&plan.key.bytes, now) == 0;
+    (status.is_server_error() || judged.freshness.reuse(now, None) != Reuse::Fresh) && !is_first
+}
+
 /// A refresh that has brought nothing fresh is not tried again at once by whoever comes next.
 fn rest(engine: &Engine, plan: &Plan) {
     if plan.is_refresh() {
@@ -361,17 +396,18 @@ async fn not_modified(
     if !conditional::selects(&fresh, &old.head.fields) || !engine.has(&plan.key, old, engine.clock.now()) {
         return Some(plan.forward.unconditional());
     }
-    let (entry, storable) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
+    let (entry, judged) = freshened(engine, plan, old, &fresh, asked.exchange, sent);
     if entry.declared.reuse(engine.clock.now(), None) != Reuse::Fresh {
         rest(engine, plan);
     }
     let same_key = plan.key.agrees(engine.rules(plan.site).search_variance(&entry.head.fields).as_ref());
-    replace(engine, fill, plan, old, &entry, storable);
+    replace(engine, fill, plan, old, &entry, judged.storable);
     if whole {
         engine.hops.release(asked).await;
     }
     let only_for = (!same_key).then(|| plan.key.exact.clone());
-    fill.begin(Begun::Revalidated { entry, hop, wait, shared: storable.is_ok(), only_for });
+    let shared = judged.storable.is_ok();
+    fill.begin(Begun::Revalidated { entry, hop, wait, shared, is_personal: judged.is_personal, only_for });
     None
 }
 
@@ -386,9 +422,6 @@ async fn response(
     let mut fields = asked.take_end_to_end();
     let status = asked.head.status;
     let judged = judge(engine, plan, status, &fields, asked.exchange);
-    if status.is_server_error() || judged.freshness.reuse(engine.clock.now(), None) != Reuse::Fresh {
-        rest(engine, plan);
-    }
     let length = if bodiless(status) { Some(0) } else { length_of(&fields) };
     let shown = length_of(&fields);
     let groups = membership(engine, plan, &fields, sent);
@@ -417,17 +450,18 @@ async fn response(
     }
     let only_for = (!agrees).then(|| plan.key.exact.clone());
     let by_head = plan.forward.method == Method::HEAD;
-    let parts = Parts { head, length: shown, freshness: judged.freshness, body, stored, groups, by_head, only_for };
+    let finding = judged.whole.unwrap_or(stored).err().map_or(Finding::Nothing, |why| plan.finding(status, why));
+    let is_refusal = finding == Finding::Refused;
+    if is_vain(engine, plan, status, &judged, is_refusal) {
+        rest(engine, plan);
+    }
+    let (freshness, is_personal) = (judged.freshness, judged.is_personal);
+    let parts =
+        Parts { head, length: shown, freshness, body, stored, groups, by_head, only_for, is_refusal, is_personal };
     let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
     let fill = Arc::clone(&entered.fill);
     if stored.is_err() {
-        if let Some(why) = plan.shows_uncacheable(judged.whole.unwrap_or(stored)) {
-            engine.store.remember_uncacheable(&plan.key.bytes, why.token(), engine.clock.now());
-            // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3); an error means nothing.
-            if let Some(old) = plan.stored.as_ref().filter(|_| !status.is_server_error()) {
-                forget(engine, &entered.fill, plan, old);
-            }
-        }
+        note(engine, &fill, plan, status, finding);
         drop(entered);
         if plan.background {
             // Nobody leads: who has joined meanwhile goes forward alone, and the body is not wanted.

@@ -1,6 +1,6 @@
 //! The next hops of a node: who is asked, in which order, and how a request gets there and its answer back.
 //!
-//! New connections race the addresses of a name ([`connect`]); their TLS is pingora's, idle ones wait in a pool of ours; the
+//! New connections race the addresses of a name ([`connect`]); their TLS is rustls' ([`tls`]), idle ones wait in a pool of ours; the
 //! protocol on them is [`crate::h1`]. Names are resolved here ([`resolve`]), off the serving threads, because pingora's peers
 //! resolve blocking and panic on failure.
 //!
@@ -23,6 +23,7 @@ mod pool;
 mod probe;
 mod rendezvous;
 mod resolve;
+mod tls;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use connect::ConnectError;
 use gate::Gate;
 use health::{Health, Kind};
 use resolve::{Names, Resolved};
+use tls::ClientTls;
 
 use crate::client_network::ClientNetwork;
 use crate::h1::response::ResponseError;
@@ -300,6 +302,7 @@ pub(crate) struct Hops {
     /// What purges are known here.
     position: Option<Arc<Position>>,
     connector: TransportConnector,
+    tls: ClientTls,
     pool: pool::Pool,
     timeouts: Timeouts,
     /// Whether origins are asked where no shield is left.
@@ -335,6 +338,7 @@ impl Hops {
             position,
             // Its pool is not used.
             connector: TransportConnector::new(Some(ConnectorOptions::new(0))),
+            tls: ClientTls::new(),
             pool: pool::Pool::new(config.timeouts.upstream_idle),
             timeouts: config.timeouts,
             falls_back: match &config.role {

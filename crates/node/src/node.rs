@@ -79,9 +79,9 @@ impl Node {
     ///
     /// Whatever keeps it from serving all that the configuration says.
     pub fn start(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Result<Self, StartError> {
-        // pingora's connector takes the process's provider; the one that is installed first stays.
+        // What names no provider takes the process's; the one that is installed first stays.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        authorities::check()?;
+        authorities::read()?;
         let mut listeners = Vec::new();
         for address in &config.listen {
             listeners.push(Arc::new(Listener::bind_or_ipv4(*address, None, config.threads)?));

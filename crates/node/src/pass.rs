@@ -43,9 +43,12 @@ pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, u
         // Never sent on: what an origin, or another cache before it, makes of it is not the client's to say.
         return Passed::Answer(operator::by_method(engine, site, request, upload).await);
     }
+    if request.method == Method::TRACE {
+        return Passed::Answer(respond::no_trace(site));
+    }
     let hops_left = max_forwards(request);
     if hops_left == Some(0) {
-        return Passed::Answer(respond::last_recipient(&request.method, site));
+        return Passed::Answer(respond::last_recipient(site));
     }
     let lane = Lane { engine, site, request, key: engine.key(site, request, engine.clock.now()), hops_left };
     // Entered before the request is sent, so that a purge in between overtakes what may come of it.
@@ -146,7 +149,7 @@ impl Lane<'_> {
         }
         self.engine.purge_url(&self.key.exact, but, Purge::Hard);
         let target = self.target();
-        for other in locations(&target, fields) {
+        for other in locations(&target, asked.head.status, fields) {
             let key = self.engine.exact_key(self.site, target.scheme, target.authority, &other);
             self.engine.purge_url(&key, but, Purge::Hard);
         }
@@ -217,9 +220,9 @@ impl Drop for Doubt<'_> {
 }
 
 /// "Each intermediary that receives a TRACE or OPTIONS request containing a Max-Forwards header field MUST check and
-/// update its value prior to forwarding the request" (RFC 9110 §7.6.2).
+/// update its value prior to forwarding the request" (RFC 9110 §7.6.2). A TRACE is never forwarded.
 fn max_forwards(request: &Request) -> Option<u64> {
-    let heeds = request.method == Method::OPTIONS || request.method == Method::TRACE;
+    let heeds = request.method == Method::OPTIONS;
     request.fields.get(MAX_FORWARDS).filter(|_| heeds)?.to_str().ok()?.parse().ok()
 }
 

@@ -115,6 +115,7 @@ reasons! {
         Authorization "authorization" "RFC 9111 §3.5" "The request was authorised, and the answer does not allow others to have it." "Let the origin say public, s-maxage or must-revalidate if the answer is the same for all."
         SetCookie "set-cookie" "RFC 9111 §7.3" "The answer sets a cookie: others must not get it." "Set no cookie on what is the same for all, or set set_cookie = \"remove\", or \"store\" if all are to get the cookie."
         VaryAll "vary-all" "RFC 9111 §4.1" "Vary: *, or a field that each node writes anew: no later request can be shown to match." "Name in Vary the fields that matter."
+        RequestError "request-error" "RFC 9110 §15.5" "The error speaks of one request: others are answered otherwise." "Let the origin say public, or CDN-Cache-Control: max-age, if everybody is to get this error."
         NoFreshness "no-freshness" "RFC 9111 §3" "The answer says nothing of its freshness, and its status allows no guess." "Let the origin say Cache-Control: max-age."
         Useless "useless" "RFC 9111 §4" "It could never be used again without asking, and has nothing to ask with." "Let the origin give it a lifetime, or an ETag."
         TooLarge "too-large" "cache.object_max" "The body is larger than what is stored of one object." "Raise cache.object_max, or set the site's slice."
@@ -149,7 +150,7 @@ reasons! {
         OnlyIfCached "only-if-cached" "RFC 9111 §5.2.1.7" "The client wants it only if it is stored, and it is not." "Nothing."
         Range "range" "RFC 9110 §15.5.17" "No byte of it is in the client's range." "Nothing."
         RangeGone "range-gone" "RFC 9110 §14" "The bytes of the range were let go before they could be read." "Ask again."
-        Trace "trace" "RFC 9110 §9.3.8" "TRACE ends here, and is not answered." "Nothing."
+        Trace "trace" "RFC 9110 §9.3.8" "TRACE ends at the first node: an echo would show fields that browsers and nodes keep to themselves." "Send the request that is to be looked at, and read Via and Cache-Status; or ask nearside explain."
         MaxForwards "max-forwards" "RFC 9110 §7.6.2" "An OPTIONS that was to come no further." "Nothing."
         Ping "ping" "[public]" "A browser times the way to this edge." "Nothing."
         Purge "purge" "purge_from" "A purge by method." "Nothing."
@@ -281,6 +282,7 @@ impl From<NotStorable> for Reason {
             NotStorable::Authorization => Self::Authorization,
             NotStorable::SetCookie => Self::SetCookie,
             NotStorable::VaryAll => Self::VaryAll,
+            NotStorable::RequestError => Self::RequestError,
             NotStorable::NoFreshness => Self::NoFreshness,
             NotStorable::Useless => Self::Useless,
         }

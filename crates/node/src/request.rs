@@ -19,7 +19,7 @@ pub(crate) mod plan;
 pub(crate) mod respond;
 pub(crate) mod slices;
 pub(crate) mod unchanged;
-mod unkeyed;
+pub(crate) mod unkeyed;
 
 use std::sync::Arc;
 

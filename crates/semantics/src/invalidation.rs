@@ -1,7 +1,9 @@
 //! What a request makes unusable (RFC 9111 §4.4).
 //!
-//! A success of an unsafe method, or of one that is not known, invalidates the URI that it was for, and the URIs in
-//! `Location` and `Content-Location` if they have the same origin.
+//! A 2xx or 3xx to an unsafe method, or to one that is not known, invalidates the URI that it was for: that is all that
+//! §4.4 demands. A 2xx also invalidates the URIs in `Location` and `Content-Location` if they have the same origin: they
+//! name what was made or changed. A redirection names where to go next, which nothing says was changed: the login form
+//! of a site would empty its start page, and an open redirector any page that a client names.
 
 use fluent_uri::{Uri, UriRef};
 use http::header::{CONTENT_LOCATION, HeaderName, LOCATION};
@@ -29,11 +31,14 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !method.is_safe() && (status.is_success() || status.is_redirection())
 }
 
-/// Path and query of the other URIs that a non-error response invalidates: those of the same origin in `Location` and
-/// `Content-Location`. The target's own is not among them.
+/// Path and query of the other URIs that a response to an unsafe request invalidates: after a success, those of the same
+/// origin in `Location` and `Content-Location`. The target's own is not among them.
 #[must_use]
-pub fn locations(target: &Target<'_>, response: &HeaderMap) -> Vec<Vec<u8>> {
+pub fn locations(target: &Target<'_>, status: StatusCode, response: &HeaderMap) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
+    if !status.is_success() {
+        return found;
+    }
     for name in [LOCATION, CONTENT_LOCATION] {
         if let Some(other) = reference(target, response, &name)
             && other != target.path_and_query

@@ -6,6 +6,8 @@
 //! ([`crate::query`]) is applied to the target before; what else of a request selects is a matter of variants
 //! ([`crate::vary`]), so that all of them share one key and go together.
 
+use std::net::Ipv6Addr;
+
 /// The scheme of a request, as the client used it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -77,7 +79,7 @@ pub fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The bytes of a registered name (RFC 3986 §3.2.2).
+/// The bytes of a registered name that stand for themselves (RFC 3986 §3.2.2).
 const IN_NAME: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -90,7 +92,6 @@ const IN_NAME: [bool; 256] = {
                     b'-' | b'.'
                         | b'_'
                         | b'~'
-                        | b'%'
                         | b'!'
                         | b'$'
                         | b'&'
@@ -113,13 +114,35 @@ const IN_NAME: [bool; 256] = {
 #[must_use]
 pub fn is_authority(authority: &[u8]) -> bool {
     let (host, port) = split_port(authority);
-    let literal =
-        |inner: &[u8]| !inner.is_empty() && inner.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
     let host_is_right = match host {
-        [b'[', inner @ .., b']'] => literal(inner),
-        _ => !host.is_empty() && host.iter().all(|b| IN_NAME.get(usize::from(*b)) == Some(&true)),
+        [b'[', inner @ .., b']'] => std::str::from_utf8(inner).is_ok_and(|inner| inner.parse::<Ipv6Addr>().is_ok()),
+        _ => !host.is_empty() && (host.iter().all(in_name) || is_escaped_name(host)),
     };
-    host_is_right && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+    host_is_right && is_port(port)
+}
+
+fn in_name(byte: &u8) -> bool {
+    IN_NAME.get(usize::from(*byte)) == Some(&true)
+}
+
+/// Whether a registered name with `%` in it has two hexadecimal digits behind each. Servers that decode names read a
+/// malformed one as they like.
+fn is_escaped_name(host: &[u8]) -> bool {
+    let mut rest = host;
+    loop {
+        rest = match rest {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
+            [byte, rest @ ..] if in_name(byte) => rest,
+            _ => return false,
+        };
+    }
+}
+
+/// Whether a port is absent, or a number that TCP has. Larger ones wrap around in some servers, and lead to another port.
+fn is_port(port: &[u8]) -> bool {
+    let value = port.iter().fold(0_u32, |value, digit| value.saturating_mul(10).saturating_add(u32::from(digit & 15)));
+    port.len() <= 5 && port.iter().all(u8::is_ascii_digit) && value <= u32::from(u16::MAX)
 }
 
 #[cfg(test)]
@@ -175,10 +198,50 @@ mod tests {
 
     #[test]
     fn rfc9110_s7_2_only_an_authority_is_a_host() {
-        for good in ["a", "a.b", "a:80", "a:", "[::1]", "[::1]:80", "127.0.0.1:9080", "xn--bcher-kva.example", "a_b"] {
+        for good in [
+            "a",
+            "a.b",
+            "a:80",
+            "a:",
+            "a:65535",
+            "a%2Fb%c3%BC",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:192.0.2.1]",
+            "127.0.0.1:9080",
+            "xn--bcher-kva.example",
+            "a_b",
+        ] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
-        for bad in ["", ":80", "a b", "a/b", "u@a", "a:b", "a:123456", "[::1", "::1", "a?b", "a#b", "a\\b", "[]"] {
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "u@a",
+            "a:b",
+            "a:123456",
+            "a:65536",
+            "a:99999",
+            "a:+1",
+            "[::1",
+            "::1",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "[]",
+            "[:]",
+            "[1.2.3.4]",
+            "[::1%25lo]",
+            "[::1]a",
+            "a%zz",
+            "a%",
+            "a%4",
+            "%%41",
+            "a%4g:80",
+            "a\u{fc}",
+        ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
     }

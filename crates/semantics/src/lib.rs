@@ -30,6 +30,7 @@ pub mod spelling;
 pub mod storable;
 pub mod tags;
 pub mod time;
+pub mod trailers;
 pub mod vary;
 
 pub use time::{DeltaSeconds, Timestamp};

@@ -31,6 +31,8 @@ pub enum NotStorable {
     SetCookie,
     /// `Vary: *`: no later request can be shown to match (§4.1).
     VaryAll,
+    /// The status speaks of the request that was sent, and the response does not say that others may have it.
+    RequestError,
     /// Neither explicit freshness, nor `public`, nor a status that allows heuristics (§3).
     NoFreshness,
     /// It could be stored, but never reused without asking, and has no validator to ask with.
@@ -100,6 +102,9 @@ pub fn whole_is_storable(
     let Candidate { request, status, response, .. } = *candidate;
     let directives = &control.directives;
     directives_allow(status, directives)?;
+    if speaks_of_request(status) && !(control.targeted || directives.public) {
+        return Err(NotStorable::RequestError);
+    }
     if policy.request_directives && RequestDirectives::of(request).no_store {
         return Err(NotStorable::RequestNoStore);
     }
@@ -156,6 +161,16 @@ fn reusable_one_day(
     } else {
         Err(NotStorable::NoFreshness)
     }
+}
+
+/// Whether a status says what was wrong with one request: its method, its fields, its length, its framing, when it came.
+///
+/// A client that sends an oversized or malformed field gets such a response for a URL that is fine, and origins state
+/// freshness for all responses alike. Were it stored, everybody would get the error ("cache-poisoned denial of
+/// service"). RFC 9110 §15.1 allows a cache to guess a lifetime for 405, 414 and 501; nothing asks it to.
+#[must_use]
+pub fn speaks_of_request(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 405..=408 | 411..=417 | 421 | 425 | 426 | 428 | 429 | 431 | 501)
 }
 
 fn has_stale_window(directives: &ResponseDirectives) -> bool {

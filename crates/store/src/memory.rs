@@ -49,7 +49,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Store {
     slots: Table<Arc<Slot>>,
-    uncacheable: Table<&'static str>,
+    unshared: Table<Unshared>,
     sharing: Table<Sharing>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
@@ -114,13 +114,25 @@ impl Value for Arc<SearchRule> {}
 
 impl Value for () {}
 
-impl Value for &'static str {}
+/// Why responses for a key are not shared, or not by all who wait.
+#[derive(Debug, Clone, Copy)]
+enum Unshared {
+    /// They may not be stored.
+    Uncacheable(&'static str),
+    /// So many requests were answered with an error that may be theirs alone.
+    Refused(u32),
+}
+
+impl Value for Unshared {}
 
 impl Value for Sharing {}
 
 /// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
 /// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
+/// How long refused requests are remembered after the last of them: a page that refuses all who ask for it has several
+/// within one round trip, and what one client brings about does not last.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How long a key is not refreshed again after a refresh in vain: an origin that is down, or says what is stale already,
 /// is asked once a second for it.
 const REFRESHED_FOR: Duration = Duration::from_secs(1);
@@ -153,7 +165,7 @@ impl Store {
         let search_bytes = (limits.memory_bytes / SEARCH_SHARE).max(1 << 16);
         Self {
             slots: Table::new(limits.memory_bytes, table_shards(limits.memory_bytes)),
-            uncacheable: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            unshared: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             sharing: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             ranged: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
@@ -228,12 +240,12 @@ impl Store {
             self.variants_dropped.fetch_add(fallen as u64, Ordering::Relaxed);
             put(key, slot)
         });
-        self.uncacheable.remove(key, now);
+        self.unshared.remove(key, now);
     }
 
     /// Removes all variants of a key; returns how many there were.
     pub fn remove(&self, key: &[u8], now: Timestamp) -> usize {
-        self.uncacheable.remove(key, now);
+        self.unshared.remove(key, now);
         self.slots.remove(key, now).map_or(0, |slot| slot.variants())
     }
 
@@ -247,7 +259,29 @@ impl Store {
 
     /// Remembers for a while that the answers for a key may not be stored, and why.
     pub fn remember_uncacheable(&self, key: &[u8], why: &'static str, now: Timestamp) {
-        remember(&self.uncacheable, key, why, now, UNCACHEABLE_FOR);
+        remember(&self.unshared, key, Unshared::Uncacheable(why), now, UNCACHEABLE_FOR);
+    }
+
+    /// Counts a request for this key that was answered with an error which may be its own.
+    pub fn remember_refused(&self, key: &[u8], now: Timestamp) {
+        let weight = key.len() as u64 + table::OVERHEAD_BYTES;
+        self.unshared.compute(key, now, |old| {
+            let count = match old {
+                Some(Unshared::Uncacheable(_)) => return Op::Keep,
+                Some(Unshared::Refused(count)) => count.saturating_add(1),
+                None => 1,
+            };
+            Op::Put { value: Unshared::Refused(count), weight, until: now.after(REFUSED_FOR) }
+        });
+    }
+
+    /// How many requests for this key were refused lately, one soon after the other, since anything was stored.
+    #[must_use]
+    pub fn refused(&self, key: &[u8], now: Timestamp) -> u32 {
+        match self.unshared.get(key, now) {
+            Some(Unshared::Refused(count)) => count,
+            Some(Unshared::Uncacheable(_)) | None => 0,
+        }
     }
 
     /// Remembers for a while what a response to a request with `Authorization` for this key said of others.
@@ -286,7 +320,10 @@ impl Store {
     /// Why the last answer for this key could not be stored, if that is remembered.
     #[must_use]
     pub fn uncacheable(&self, key: &[u8], now: Timestamp) -> Option<&'static str> {
-        self.uncacheable.get(key, now)
+        match self.unshared.get(key, now) {
+            Some(Unshared::Uncacheable(why)) => Some(why),
+            Some(Unshared::Refused(_)) | None => None,
+        }
     }
 
     /// How URLs are stored whose site cuts bodies into blocks.

@@ -51,6 +51,24 @@ async fn a_success_of_an_unsafe_or_unknown_method_invalidates_the_uri_and_what_i
     assert!(is_hit(&bed.get("/safe").await), "a safe method");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirection_after_an_unsafe_request_invalidates_its_own_uri_only() {
+    let script = |head: &str| match head.starts_with("get") {
+        true => answer(200, "cache-control: max-age=600\r\n", "page"),
+        false => answer(if head.contains("/made") { 201 } else { 302 }, "location: /\r\ncontent-location: /b\r\n", ""),
+    };
+    let bed = Bed::scripted(script, |_| {}).await;
+    for (path, also) in [("/login", false), ("/made", true)] {
+        for page in [path, "/", "/b"] {
+            bed.get(page).await;
+            assert!(is_hit(&bed.get(page).await), "{page}");
+        }
+        ask(&bed, "POST", path).await;
+        assert!(!is_hit(&bed.get(path).await), "{path}");
+        assert_eq!([!is_hit(&bed.get("/").await), !is_hit(&bed.get("/b").await)], [also; 2], "{path}");
+    }
+}
+
 fn grouped(head: &str) -> String {
     let groups = if head.contains("/ab") {
         "cache-groups: \"a\", \"b\"\r\n"

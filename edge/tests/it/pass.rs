@@ -336,7 +336,8 @@ async fn trailers_of_answers_reach_the_clients_stored_or_not() {
         let te = if head.contains("te: trailers") && head.contains("connection: te") { "1" } else { "0" };
         format!(
             "HTTP/1.1 200 OK\r\ncache-control: {cc}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
-             4\r\nbody\r\n0\r\nx-sum: 7\r\nx-te: {te}\r\ncontent-length: 9\r\nkeep-alive: x\r\n\r\n"
+             4\r\nbody\r\n0\r\nx-sum: 7\r\nx-te: {te}\r\ncontent-length: 9\r\nkeep-alive: x\r\nset-cookie: a=b\r\nlocation: /\r\n\
+             cache-control: public\r\nsurrogate-key: k\r\nx-forwarded-for: 1\r\nnearside-secret: s\r\nvia: x\r\n\r\n"
         )
     };
     let origin = crate::bed::scripted(Duration::ZERO, script).await;
@@ -379,5 +380,72 @@ async fn rfc9110_s7_6_2_max_forwards_is_counted_down_and_ends_here() {
     }
     let last = ask("OPTIONS", "0").await;
     assert_eq!((last.status.as_u16(), last.field("allow")), (200, "GET, HEAD, OPTIONS"));
-    assert_eq!(ask("TRACE", "0").await.status, 501);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_ends_here_and_is_not_echoed() {
+    let bed = Bed::with_tls().await;
+    for speech in [Speech::H1, Speech::H1Tls, Speech::H2] {
+        for left in ["0", "1", "x"] {
+            let fields = [("cookie", "sid=1"), ("authorization", "Bearer x"), ("max-forwards", left)];
+            let mut request = crate::bed::get_with("/_echo", &fields);
+            *request.method_mut() = Method::TRACE;
+            let reply = bed.ask(speech, request).await;
+            let text = String::from_utf8_lossy(&reply.body).to_lowercase();
+            assert_eq!((reply.status.as_u16(), reply.field("allow")), (501, "GET, HEAD, OPTIONS"), "{speech:?} {left}");
+            assert!(!text.contains("sid=1") && !text.contains("bearer"), "{speech:?} {left}: {text}");
+        }
+    }
+    assert_eq!(bed.asked("/_echo"), 0, "none of them went on");
+}
+
+/// Trailers that a request must not have, and one that it may.
+const TRAILERS: [(&str, &str); 12] = [
+    ("transfer-encoding", "chunked"),
+    ("content-length", "9"),
+    ("host", "other.org"),
+    ("authorization", "Bearer x"),
+    ("cookie", "sid=1"),
+    ("x-forwarded-for", "192.0.2.1"),
+    ("x-original-url", "/other"),
+    ("forwarded", "for=192.0.2.1"),
+    ("via", "1.1 other"),
+    ("nearside-secret", "s"),
+    ("x_forwarded_for", "192.0.2.1"),
+    ("x-sum", "7"),
+];
+
+fn trailers_seen(body: &[u8]) -> Vec<(String, String)> {
+    let echo: serde_json::Value = serde_json::from_slice(body).unwrap();
+    serde_json::from_value(echo["trailers"].clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_s6_5_1_trailers_of_requests_say_nothing_that_belongs_into_heads() {
+    let expected = [("x-sum".to_owned(), "7".to_owned())];
+    let bed = Bed::with_tls().await;
+    let trailers: String = TRAILERS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let wire = format!(
+        "POST /_echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+         5\r\nhello\r\n0\r\n{trailers}\r\n"
+    );
+    let answer = bed.raw(wire.as_bytes()).await;
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    let json = body.get(body.find('{').unwrap()..=body.rfind('}').unwrap()).unwrap();
+    assert_eq!(trailers_seen(json.as_bytes()), expected, "{answer}");
+
+    let io = hyper_util::rt::TokioIo::new(bed.tls(b"h2").await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    // What belongs to one connection is malformed in HTTP/2 anyway (RFC 9113 §8.2.2), and so may be a second length.
+    let sent = TRAILERS.iter().filter(|(name, _)| !["transfer-encoding", "content-length"].contains(name));
+    let map: http::HeaderMap = sent
+        .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+        .collect();
+    let body = Full::new(Bytes::from_static(b"hello"))
+        .with_trailers(std::future::ready(Some(Ok::<_, std::convert::Infallible>(map))));
+    let request = Request::post(format!("https://{HOST}/_echo")).body(body).unwrap();
+    let reply = crate::bed::read(sender.send_request(request).await.unwrap()).await.unwrap();
+    assert_eq!(trailers_seen(&reply.body), expected);
 }

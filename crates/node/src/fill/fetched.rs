@@ -33,6 +33,8 @@ pub(super) struct Parts {
     pub(super) groups: Membership,
     pub(super) by_head: bool,
     pub(super) only_for: Option<Box<[u8]>>,
+    pub(super) is_refusal: bool,
+    pub(super) is_personal: bool,
 }
 
 /// Why an answer is not stored.
@@ -81,6 +83,10 @@ pub(crate) struct Fetched {
     /// It is for this exact key only: others who wait were led here by a rule that no longer holds.
     only_for: Option<Box<[u8]>>,
     by_head: bool,
+    /// It is an error that may be due to the leader's request.
+    pub(crate) is_refusal: bool,
+    /// It may be the page of the leader's user.
+    pub(crate) is_personal: bool,
     age_stated: bool,
     response_time: Timestamp,
     /// The leader's place at the start, taken before a byte can be dropped.
@@ -107,13 +113,24 @@ impl Fetched {
         let groups = Membership::default();
         engine.strip_for_clients(site, &mut fields);
         let head = Arc::new(head(engine, asked.head.status, fields, length));
-        let parts = Parts { head, length, freshness, body, stored, groups, by_head: false, only_for: None };
+        let parts = Parts {
+            head,
+            length,
+            freshness,
+            body,
+            stored,
+            groups,
+            by_head: false,
+            only_for: None,
+            is_refusal: false,
+            is_personal: false,
+        };
         Self::of(engine, site, asked, parts, request)
     }
 
     /// The same, of which more is known already.
     pub(super) fn of(engine: &Engine, site: usize, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
-        let Parts { head, length, freshness, body, stored, groups, by_head, only_for } = parts;
+        let Parts { head, length, freshness, body, stored, groups, by_head, only_for, is_refusal, is_personal } = parts;
         let vary = engine.rules(site).vary(&head.fields);
         let mut variant = Vec::new();
         vary.variant_key(request, &mut variant);
@@ -132,6 +149,8 @@ impl Fetched {
             groups,
             by_head,
             only_for,
+            is_refusal,
+            is_personal,
             response_time: asked.exchange.response_time,
             first,
         }

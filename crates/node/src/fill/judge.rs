@@ -1,12 +1,15 @@
 //! Whether an answer is stored, and for how long: the law is `semantics`', the policy the site's, the room the store's.
 
-use http::header::{FORWARDED, RANGE, VIA};
+use std::time::Duration;
+
+use http::header::{COOKIE, FORWARDED, RANGE, VIA};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use nearside_semantics::age::Exchange;
-use nearside_semantics::lifetime::lifetime;
+use nearside_semantics::control::Control;
+use nearside_semantics::lifetime::{Lifetime, lifetime};
 use nearside_semantics::resume::content_range;
-use nearside_semantics::reuse::{Freshness, Reuse};
-use nearside_semantics::storable::{Candidate, NotStorable, storable, whole_is_storable};
+use nearside_semantics::reuse::{Freshness, Reuse, StalePolicy};
+use nearside_semantics::storable::{Candidate, NotStorable, speaks_of_request, storable, whole_is_storable};
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_semantics::{Timestamp, conditional};
 use nearside_store::{Charge, Head};
@@ -33,17 +36,44 @@ impl Plan {
             && (conditional::is_conditional(fields) || fields.contains_key(RANGE))
     }
 
-    /// The reason why responses for its key are not worth waiting for, if `stored` is one: it lasts, and is not one
-    /// client's own.
-    pub(super) fn shows_uncacheable(&self, stored: Result<(), Unstored>) -> Option<Reason> {
-        let own = [NotStorable::RequestNoStore, NotStorable::Authorization, NotStorable::Partial];
-        let unstored = stored.err().filter(|_| self.forward.method == Method::GET)?;
-        let lasts = match unstored {
-            Unstored::Law(reason) => !own.contains(&reason),
-            Unstored::TooLarge => true,
-            _ => false,
-        };
-        unstored.reason().filter(|_| lasts)
+    /// What a response with this status, which was not stored for this reason, says of later ones for its key.
+    pub(super) fn finding(&self, status: StatusCode, unstored: Unstored) -> Finding {
+        match unstored {
+            // The answer to a POST says nothing of GETs.
+            _ if !self.forward.method.is_safe() => Finding::Nothing,
+            // It answers one client's own condition or range.
+            Unstored::Law(NotStorable::Partial) if self.is_selective() => Finding::Nothing,
+            Unstored::Law(reason) => found(status, reason),
+            Unstored::TooLarge => Finding::Uncacheable(Reason::TooLarge),
+            _ => Finding::Nothing,
+        }
+    }
+}
+
+/// What a response that was not stored says of later ones for its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Nothing: it is one client's own, or there was no room for it.
+    Nothing,
+    /// They will not be stored either. What is stored has been replaced, unless the response is an error.
+    Uncacheable(Reason),
+    /// It is an error that may be due to the request: others must not get it, and may be answered otherwise.
+    Refused,
+}
+
+/// Only a response that itself forbids to store it, or a success that says nothing, is taken to hold for later ones. An
+/// error is easily brought about: by a field that is too large or malformed, by credentials, by anything that makes an
+/// application or the firewall before it fail. Such a request must not decide about those of others.
+fn found(status: StatusCode, reason: NotStorable) -> Finding {
+    let is_of_one = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        || speaks_of_request(status)
+        || status.is_server_error();
+    let is_error = status.is_client_error() || status.is_server_error();
+    match reason {
+        NotStorable::RequestNoStore => Finding::Nothing,
+        _ if is_of_one || is_error && reason == NotStorable::NoFreshness => Finding::Refused,
+        NotStorable::Authorization | NotStorable::Partial => Finding::Nothing,
+        _ => Finding::Uncacheable(reason.into()),
     }
 }
 
@@ -57,8 +87,21 @@ fn varies_on_rewritten(vary: &Vary) -> bool {
     matches!(vary, Vary::On(nominees) if nominees.iter().any(is_rewritten))
 }
 
+/// Whether a response may be the page of the user whose cookies its request had: it says nothing about caching, and is not
+/// told apart by cookies. Others get it only once the origin has said, to them, that it is theirs too.
+fn may_be_personal(request: &HeaderMap, control: &Control, life: Lifetime, vary: &Vary) -> bool {
+    let by_cookies = |nominee: &Nominee| match nominee {
+        Nominee::Field(name) => *name == COOKIE,
+        Nominee::Cookie(_) | Nominee::CookiePrefix(_) => true,
+    };
+    let is_told_apart = matches!(vary, Vary::On(nominees) if nominees.iter().any(by_cookies));
+    request.contains_key(COOKIE) && !life.is_explicit() && !control.directives.public && !is_told_apart
+}
+
 /// What the rules say of a response.
 pub(crate) struct Judged {
+    /// It may be the page of one user.
+    pub(super) is_personal: bool,
     pub(crate) storable: Result<(), NotStorable>,
     /// What would be said of the whole response, of which this is the part that the client asked for.
     pub(super) whole: Option<Result<(), Unstored>>,
@@ -77,8 +120,16 @@ pub(crate) fn judge(
     let rules = engine.rules(plan.site);
     let control = rules.control(fields);
     let life = lifetime(status, fields, &control, exchange.response_date, rules.lifetime(&plan.request));
-    let freshness = Freshness::of(fields, &control.directives, life, exchange, rules.stale);
-    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, rules.stale);
+    let vary = rules.vary(fields);
+    let is_personal = may_be_personal(&plan.request, &control, life, &vary);
+    let (mut directives, mut stale) = (control.directives, rules.stale);
+    if is_personal {
+        // Never served without asking, not even while the origin fails.
+        (directives.stale_while_revalidate, directives.stale_if_error) = (None, None);
+        stale = StalePolicy { on_error: Duration::ZERO, ..stale };
+    }
+    let freshness = Freshness::of(fields, &directives, life, exchange, stale);
+    let retain_until = freshness.retain_until(conditional::has_validator(fields), exchange.response_time, stale);
     let is_block = plan.key.block.map(|block| block.is_answered_by(status, fields));
     let candidate = |status| Candidate {
         method: &plan.forward.method,
@@ -96,13 +147,13 @@ pub(crate) fn judge(
     let storable = if is_block == Some(false) || plan.is_selective() && status != StatusCode::OK {
         // 206, 304, 412 and 416 answer a condition or a range of one client.
         Err(NotStorable::Partial)
-    } else if varies_on_rewritten(&rules.vary(fields)) {
+    } else if varies_on_rewritten(&vary) {
         Err(NotStorable::VaryAll)
     } else {
         // A block is as good as a whole: it was asked for as what it is, and is found as that only.
         storable(&candidate(if is_block == Some(true) { StatusCode::OK } else { status }), &control, life, rules.store)
     };
-    Judged { storable, whole, freshness, retain_until }
+    Judged { is_personal, storable, whole, freshness, retain_until }
 }
 
 /// Checks that a body of this length may be stored at all.
@@ -141,4 +192,39 @@ pub(super) fn room(
     fits(engine, length.unwrap_or(0))?;
     let charge = engine.store.reserve(&plan.key.bytes, head, length.unwrap_or(0), engine.clock.now());
     charge.ok_or(Unstored::NoRoom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_itself_forbids_storing_and_silent_successes_hold_for_later_responses() {
+        use NotStorable::{
+            Authorization, NoFreshness, NoStore, Partial, Private, RequestError, RequestNoStore, SetCookie,
+        };
+        let uncacheable = |reason: NotStorable| Finding::Uncacheable(reason.into());
+        for (status, reason, expected) in [
+            (200, NoStore, uncacheable(NoStore)),
+            (200, Private, uncacheable(Private)),
+            (200, NoFreshness, uncacheable(NoFreshness)),
+            (302, SetCookie, uncacheable(SetCookie)),
+            (404, NoStore, uncacheable(NoStore)),
+            (200, Authorization, Finding::Nothing),
+            (200, RequestNoStore, Finding::Nothing),
+            (206, Partial, Finding::Nothing),
+            (404, NoFreshness, Finding::Refused),
+            (422, NoFreshness, Finding::Refused),
+            (400, RequestError, Finding::Refused),
+            (431, NoStore, Finding::Refused),
+            (401, NoStore, Finding::Refused),
+            (403, Private, Finding::Refused),
+            (403, Authorization, Finding::Refused),
+            (500, NoStore, Finding::Refused),
+            (502, SetCookie, Finding::Refused),
+            (400, Partial, Finding::Refused),
+        ] {
+            assert_eq!(found(StatusCode::from_u16(status).unwrap(), reason), expected, "{status} {reason:?}");
+        }
+    }
 }

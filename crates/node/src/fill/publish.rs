@@ -13,12 +13,12 @@ use nearside_semantics::{conditional, groups, tags};
 use nearside_store::{Entry, Epoch, Membership};
 
 use super::fetched::head;
-use super::judge::judge;
+use super::judge::{Judged, judge};
 use super::{Fill, Plan};
 use crate::hop::Asked;
 use crate::request::Engine;
 
-/// What is stored, with the fields that a newer answer brings (RFC 9111 §3.2), and whether that may still be stored.
+/// What is stored, with the fields that a newer answer brings (RFC 9111 §3.2), and what the rules say of that.
 pub(super) fn freshened(
     engine: &Engine,
     plan: &Plan,
@@ -26,7 +26,7 @@ pub(super) fn freshened(
     fresh: &HeaderMap,
     exchange: Exchange,
     sent: Epoch,
-) -> (Arc<Entry>, Result<(), NotStorable>) {
+) -> (Arc<Entry>, Judged) {
     let mut fields = conditional::merge(&old.head.fields, fresh);
     let judged = judge(engine, plan, old.head.status, &fields, exchange);
     let vary = engine.rules(plan.site).vary(&fields);
@@ -53,7 +53,7 @@ pub(super) fn freshened(
         groups,
         body: Arc::clone(&old.body),
     };
-    (Arc::new(entry), judged.storable)
+    (Arc::new(entry), judged)
 }
 
 /// Ends a fill by storing its entry under the key that the entry asks for; what it was to validate is replaced by it.
@@ -148,8 +148,8 @@ pub(super) fn freshen_by_head(
         return;
     };
     if conditional::describes(fields, &old.head.fields) {
-        let (entry, storable) = freshened(engine, plan, old, fields, asked.exchange, sent);
-        replace(engine, fill, plan, old, &entry, storable);
+        let (entry, judged) = freshened(engine, plan, old, fields, asked.exchange, sent);
+        replace(engine, fill, plan, old, &entry, judged.storable);
     } else {
         forget(engine, fill, plan, old);
     }

@@ -19,6 +19,8 @@ pub(crate) struct Fills {
     hasher: ahash::RandomState,
     /// Numbers the fills that nobody joins.
     alone: AtomicU64,
+    /// Spreads requests over the lanes of their keys.
+    turns: AtomicU64,
     /// Counts purges of any key; changed only under the lock of the purged key's shard.
     purges: AtomicU64,
     /// The same for the keys of each shard.
@@ -47,6 +49,7 @@ impl Default for Fills {
             shards,
             hasher: ahash::RandomState::new(),
             alone: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             purges: AtomicU64::new(0),
             purges_near,
             resumes: Resumes::default(),
@@ -68,6 +71,13 @@ impl Fills {
         let fill = self.new_fill(key, fill_key, exact);
         shard.insert(fill_key.into(), Arc::clone(&fill));
         Joined::Leader(fill)
+    }
+
+    /// One of so many lanes, each in its turn.
+    pub(crate) fn lane(&self, lanes: u64) -> u8 {
+        // Relaxed: any order will do.
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        u8::try_from(turn.checked_rem(lanes).unwrap_or(0)).unwrap_or(u8::MAX)
     }
 
     /// Notes a fill that nobody joins, so that a purge can overtake it too.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
+use http::header::{CONNECTION, DATE};
 use http::{HeaderMap, HeaderValue, Version};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::date;
@@ -22,6 +22,7 @@ use super::patience::is_event_stream;
 use super::{Hop, Patience};
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
+use crate::h1::trailers::strip_of_response;
 use crate::pass::upload::{Sending, UploadMeter};
 use crate::server_timing::{self, Wait};
 
@@ -220,8 +221,7 @@ impl Asked {
     /// The end-to-end trailers of a body that has been read to its end.
     pub(crate) fn take_trailers(&mut self) -> HeaderMap {
         let mut trailers = std::mem::take(&mut self.trailers);
-        strip_hop_by_hop(&mut trailers);
-        trailers.remove(CONTENT_LENGTH);
+        strip_of_response(&mut trailers);
         trailers
     }
 

@@ -11,6 +11,7 @@ use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream as TcpLayer;
+use pingora_core::protocols::l4::virt::VirtualSocketStream;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -98,7 +99,7 @@ impl Hops {
         }
     }
 
-    /// Speaks TLS on a connection, where the hop does.
+    /// Speaks TLS on a connection, where the hop does, and gives it to pingora.
     async fn handshake(
         &self,
         hop: &Hop,
@@ -106,16 +107,22 @@ impl Hops {
         address: SocketAddr,
         limit: Duration,
     ) -> Result<Stream, ConnectError> {
-        let sni = if hop.upstream.tls { hop.upstream.host.clone() } else { String::new() };
-        let mut peer = HttpPeer::new(address, hop.upstream.tls, sni);
-        peer.options.custom_l4 = Some(Arc::new(Connected(Mutex::new(Some(socket)))));
-        // Not by the limits of the peer: for those pingora starts a thread that wakes a hundred times a second.
-        match timeout(limit, self.connector.new_stream(&peer)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) if hop.upstream.tls => Err(ConnectError::Tls { address, cause: describe(&error) }),
-            Ok(Err(error)) => Err(ConnectError::Refused { address, source: io::Error::other(describe(&error)) }),
-            Err(_elapsed) => Err(ConnectError::Tls { address, cause: format!("not finished within {limit:?}") }),
-        }
+        let layer = if hop.upstream.tls {
+            match timeout(limit, self.tls.handshake(&hop.upstream.host, socket)).await {
+                Ok(Ok(encrypted)) => TcpLayer::from(VirtualSocketStream::new(Box::new(encrypted))),
+                Ok(Err(error)) => return Err(ConnectError::Tls { address, cause: error.to_string() }),
+                Err(_elapsed) => {
+                    return Err(ConnectError::Tls { address, cause: format!("not finished within {limit:?}") });
+                }
+            }
+        } else {
+            TcpLayer::from(socket)
+        };
+        // Without limits of the peer: for those pingora starts a thread that wakes a hundred times a second.
+        let mut peer = HttpPeer::new(address, false, String::new());
+        peer.options.custom_l4 = Some(Arc::new(Connected(Mutex::new(Some(layer)))));
+        let refused = |error| ConnectError::Refused { address, source: io::Error::other(describe(&error)) };
+        self.connector.new_stream(&peer).await.map_err(refused)
     }
 }
 
@@ -139,13 +146,12 @@ fn describe(error: &pingora_core::BError) -> String {
 
 /// Gives pingora a connection that there is already.
 #[derive(Debug)]
-struct Connected(Mutex<Option<TcpStream>>);
+struct Connected(Mutex<Option<TcpLayer>>);
 
 #[async_trait]
 impl L4Connect for Connected {
     async fn connect(&self, _address: &PeerAddress) -> pingora_core::Result<TcpLayer> {
-        let socket = self.0.lock().take();
-        socket.map(TcpLayer::from).ok_or_else(|| pingora_core::Error::new_str("the connection was used already"))
+        self.0.lock().take().ok_or_else(|| pingora_core::Error::new_str("the connection was used already"))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::h1::trailers::strip_of_request;
 use crate::h1::write;
 
 /// Pieces that wait for the next hop at one time; a client that sends faster is held to its pace.
@@ -181,7 +182,10 @@ impl Upload {
                 wire.extend_from_slice(b"\r\n");
             }
             (Piece::End(_), Some(_)) => {}
-            (Piece::End(trailers), None) => write::last_chunk(&trailers, wire),
+            (Piece::End(mut trailers), None) => {
+                strip_of_request(&mut trailers);
+                write::last_chunk(&trailers, wire);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One request leads a fill, others that want the same follow it. RFC 9111 §4 ("collapse"), RFC 9211 §2.6.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use nearside_semantics::conditional::preconditions_hold;
@@ -13,12 +14,13 @@ use nearside_semantics::{Timestamp, cache_status};
 use nearside_store::{Entry, Head};
 
 use super::interim::Interims;
-use super::key::{CacheKey, write_fill_key};
+use super::key::{CacheKey, set_lane, write_fill_key};
 use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
 use super::unchanged::{goes_alone, may_refuse_alteration};
 use super::{Answer, Engine, Request, respond, slices};
-use crate::fill::{self, Begun, Fetched, Joined, Waiting};
+use crate::clock::instant;
+use crate::fill::{self, Begun, Fetched, Joined, Plan, Waiting};
 use crate::h1::request::Refusal;
 use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
@@ -26,6 +28,12 @@ use crate::reason::Reason;
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
+/// How often a request waits for others that are then refused: with the number of [`lanes`], hundreds have led by then.
+const REFUSED_ROUNDS_MAX: usize = 8;
+/// How long it waits for them in all: refusals are quick, errors of an overloaded origin are not.
+const REFUSED_WAIT_MAX: Duration = Duration::from_secs(3);
+/// So many requests for one key are under way at most while it refuses some.
+const LANES_MAX: u64 = 256;
 
 /// Answers a GET or HEAD without a body.
 pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
@@ -49,7 +57,9 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
     let mut learned = None;
     let mut by_head = request.method == Method::HEAD;
     let mut broken = false;
-    for _ in 0..ROUNDS_MAX {
+    let (mut rounds, mut refused, since) = (0, 0, instant());
+    while rounds < ROUNDS_MAX {
+        rounds += 1;
         let now = engine.clock.now();
         // Made anew each time: an answer that was waited for may have brought a rule.
         let key = engine.key(site, request, now);
@@ -78,6 +88,16 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
+            Turn::Apart => return apart(engine, site, request, key, &ask).await,
+            Turn::Refused
+                if refused == REFUSED_ROUNDS_MAX || instant().saturating_duration_since(since) > REFUSED_WAIT_MAX =>
+            {
+                return alone(engine, site, request, key, &ask).await;
+            }
+            Turn::Refused => {
+                refused += 1;
+                rounds -= 1;
+            }
             Turn::ByGet => by_head = false,
             Turn::Broken if broken => return broken_off(site),
             Turn::Broken => broken = true,
@@ -120,7 +140,9 @@ pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Reques
                 return Way::Alone(Ask { detail: ask.detail.or(Some(Reason::FirstRange)), ..ask });
             }
             let is_shared = ask.stored.is_some()
-                || engine.store.uncacheable(&key.bytes, now).is_none() && !wants_no_store(engine, site, request);
+                || engine.store.uncacheable(&key.bytes, now).is_none()
+                    && lanes(engine, key, now) < LANES_MAX
+                    && !wants_no_store(engine, site, request);
             if is_shared { Way::Together(ask) } else { Way::Alone(ask) }
         }
     }
@@ -137,6 +159,13 @@ fn is_first_range(engine: &Engine, key: &CacheKey, ask: &Ask, request: &Request,
         && begins_beyond(&request.fields, FAR_BYTES)
         && !engine.store.was_ranged(&key.bytes, now)
         && !engine.fills.runs(&key.bytes, &fill_key(key, ask, request, &Method::GET))
+}
+
+/// How many may lead for a key at a time: one, or as many as were refused lately, one soon after the other. So clients that
+/// are refused on purpose cost those who wait a few round trips, and the origin about as many requests as they send
+/// themselves; and where everybody is refused, the number doubles with each round, and soon nobody waits for another.
+fn lanes(engine: &Engine, key: &CacheKey, now: Timestamp) -> u64 {
+    u64::from(engine.store.refused(&key.bytes, now)).clamp(1, LANES_MAX)
 }
 
 /// Whether a response satisfies the request's `If-Match` and `If-Unmodified-Since`: where it does not, only the origin may
@@ -162,6 +191,10 @@ enum Turn {
     ByGet,
     /// It cannot be shared.
     Alone,
+    /// It may be the page of another user: the origin has to say whether it is this one's too.
+    Apart,
+    /// The one who led was refused: that says nothing about this request.
+    Refused,
     /// The body has broken off, and the client has got nothing of it yet.
     Broken,
 }
@@ -269,6 +302,7 @@ fn finish(
             })
         }
         Begun::Revalidated { shared: false, .. } if !leads => Turn::Alone,
+        Begun::Revalidated { is_personal: true, .. } if !leads => Turn::Apart,
         Begun::Revalidated { entry, hop, wait, only_for, .. } => {
             let elsewhere = only_for.as_ref().is_some_and(|exact| *exact != key.exact);
             if !leads && elsewhere || !entry.answers(&request.fields) {
@@ -296,6 +330,12 @@ fn finish(
             }
             if fetched.refuses_head() {
                 return Turn::ByGet;
+            }
+            if fetched.is_refusal && !leads {
+                return Turn::Refused;
+            }
+            if fetched.is_personal && !leads {
+                return Turn::Apart;
             }
             if fetched.body.is_cut() && (leads || fetched.stored.is_ok()) {
                 return Turn::Broken;
@@ -358,6 +398,23 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 /// Goes forward for one request only; the answer is stored if it may be.
 async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
     let plan = plan_alone(engine, site, request, key.clone());
+    by_itself(engine, site, request, key, ask, plan).await
+}
+
+/// Asks for one request only what a fill would ask for all: whether what is stored is right, or for the whole.
+async fn apart(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
+    let plan = plan(engine, site, request, key.clone(), ask);
+    by_itself(engine, site, request, key, ask, plan).await
+}
+
+async fn by_itself(
+    engine: &Arc<Engine>,
+    site: usize,
+    request: &Request,
+    key: CacheKey,
+    ask: &Ask,
+    plan: Plan,
+) -> Answer {
     let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
     fill::start(engine, Arc::clone(&fill), plan);
     let _waiting = Waiting::new(&fill, true);
@@ -379,7 +436,9 @@ async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheK
     match finish(engine, begun, &key, request, ask, outcome, true) {
         Turn::Answer(answer) => *answer,
         Turn::Broken => broken_off(site),
-        Turn::Again(_) | Turn::Alone | Turn::ByGet => respond::refusal(Refusal::bad(Reason::Retry), Some(site)),
+        Turn::Again(_) | Turn::Alone | Turn::Apart | Turn::Refused | Turn::ByGet => {
+            respond::refusal(Refusal::bad(Reason::Retry), Some(site))
+        }
     }
 }
 
@@ -432,6 +491,10 @@ fn fill_key(key: &CacheKey, ask: &Ask, request: &Request, method: &Method) -> Ve
 
 fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
     let fill_key = fill_key(key, ask, request, method);
+    let lanes = lanes(engine, key, engine.clock.now());
+    if lanes > 1 {
+        set_lane(&mut fill_key, key.bytes.len(), engine.fills.lane(lanes));
+    }
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
     engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
         let now = engine.clock.now();

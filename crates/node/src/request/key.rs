@@ -64,6 +64,14 @@ pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &
     vary.variant_key(fields, fill);
 }
 
+/// Makes a fill key, which begins with a cache key of this length, that of a lane. All keys of lane 0 are as they were.
+pub(crate) fn set_lane(fill: &mut Vec<u8>, key_length: usize, lane: u8) {
+    if let Some(kind) = fill.get_mut(key_length).filter(|_| lane > 0) {
+        *kind |= 2;
+        fill.insert(key_length + 1, lane);
+    }
+}
+
 impl Engine {
     /// Writes the key that is looked up first into `key`, which is cleared before; whether a rule about queries made it.
     pub(crate) fn write_key(
@@ -142,5 +150,27 @@ impl Engine {
     /// The scheme that the client used.
     pub(crate) fn client_scheme(&self, request: &Request) -> Scheme {
         self.tier.scheme(&request.fields, request.scheme)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn lanes_have_fill_keys_of_their_own() {
+        let mut keys = HashSet::new();
+        for head_only in [false, true] {
+            for lane in 0..=u8::MAX {
+                let mut fill = Vec::new();
+                write_fill_key(b"key", head_only, &Vary::None, &HeaderMap::new(), &mut fill);
+                set_lane(&mut fill, 3, lane);
+                assert!(fill.starts_with(b"key") && keys.insert(fill), "{head_only} {lane}");
+            }
+        }
     }
 }

@@ -284,15 +284,23 @@ pub(crate) fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
     answer
 }
 
-/// The end of the way that `Max-Forwards` allows (RFC 9110 §7.6.2). What a TRACE would show stays private.
-pub(crate) fn last_recipient(method: &Method, site: usize) -> Answer {
-    let outcome = Outcome::new(Verdict::Synth, Some(site));
-    if method != Method::OPTIONS {
-        return synth(StatusCode::NOT_IMPLEMENTED, Reason::Trace, outcome);
-    }
-    let mut answer = synth(StatusCode::OK, Reason::MaxForwards, outcome);
+/// Methods that a node answers without its next hop.
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+
+/// The end of the way that `Max-Forwards` allows to an OPTIONS (RFC 9110 §7.6.2).
+pub(crate) fn last_recipient(site: usize) -> Answer {
+    with_allow(synth(StatusCode::OK, Reason::MaxForwards, Outcome::new(Verdict::Synth, Some(site))))
+}
+
+/// The end of every TRACE. An echo would show a script what its browser keeps from it, cookies and credentials among
+/// them, and what the nodes tell each other and their origin (RFC 9110 §9.3.8).
+pub(crate) fn no_trace(site: usize) -> Answer {
+    with_allow(synth(StatusCode::NOT_IMPLEMENTED, Reason::Trace, Outcome::new(Verdict::Synth, Some(site))))
+}
+
+fn with_allow(mut answer: Answer) -> Answer {
     if let AnswerHead::Own(fields) = &mut answer.head {
-        fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        fields.insert(ALLOW, ALLOWED);
     }
     answer
 }

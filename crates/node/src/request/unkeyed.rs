@@ -76,6 +76,11 @@ pub(super) fn strip(fields: &mut HeaderMap, method: &Method, is_in_key: impl Fn(
     }
 }
 
+/// Whether a field is one of these, whatever the request.
+pub(crate) fn is_listed(name: &HeaderName) -> bool {
+    is_unkeyed(name, true)
+}
+
 fn is_unkeyed(name: &HeaderName, is_cached: bool) -> bool {
     // What nodes write themselves is theirs to judge: an edge drops what a client says, a shield adds to it.
     if [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO].contains(name) {

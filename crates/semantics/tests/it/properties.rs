@@ -136,7 +136,7 @@ proptest! {
         let _ = range::evaluate(&request, &response, millis, moment);
         let target = invalidation::Target { scheme: key::Scheme::Http, authority: b"a.org",
             alias: None, path_and_query: &noise };
-        let _ = invalidation::locations(&target, &response);
+        let _ = invalidation::locations(&target, status, &response);
         let _ = groups::groups(&response);
         let mut out = Vec::new();
         Vary::of(&response, &[Nominee::Cookie("a".into())]).variant_key(&request, &mut out);

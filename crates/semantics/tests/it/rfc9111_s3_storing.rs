@@ -38,7 +38,7 @@ fn directives() {
 #[test]
 fn any_final_status_with_explicit_freshness() {
     for status in
-        [200, 201, 203, 204, 299, 302, 303, 307, 308, 400, 403, 404, 410, 418, 429, 499, 500, 502, 503, 504, 599]
+        [200, 201, 203, 204, 299, 302, 303, 307, 308, 401, 403, 404, 410, 418, 422, 451, 499, 500, 502, 503, 504, 599]
     {
         assert_eq!(store("GET", "", status, "cache-control: max-age=60"), Ok(()), "{status}");
         assert_eq!(store("GET", "", status, "expires: $now+60"), Ok(()), "{status}");
@@ -48,6 +48,39 @@ fn any_final_status_with_explicit_freshness() {
     }
     for (status, reason) in [(206, Partial), (304, Status), (412, Status), (416, Status), (103, Status)] {
         assert_eq!(store("GET", "", status, "cache-control: max-age=60"), Err(reason), "{status}");
+    }
+}
+
+#[test]
+fn an_error_that_speaks_of_the_request_is_stored_only_if_it_is_said_to_be_for_others() {
+    let table = [
+        ("cache-control: max-age=60", Err(RequestError)),
+        ("cache-control: s-maxage=60", Err(RequestError)),
+        ("cache-control: max-age=60, must-revalidate", Err(RequestError)),
+        ("expires: $now+60", Err(RequestError)),
+        ("last-modified: $now-1000", Err(RequestError)),
+        ("etag: \"a\"", Err(RequestError)),
+        ("", Err(RequestError)),
+        ("cdn-cache-control: ! | cache-control: max-age=60", Err(RequestError)),
+        ("cache-control: max-age=60, public", Ok(())),
+        ("cdn-cache-control: max-age=60", Ok(())),
+        ("cdn-cache-control: max-age=60 | cache-control: no-store", Ok(())),
+        ("cdn-cache-control: no-store | cache-control: public, max-age=60", Err(NoStore)),
+        ("cache-control: max-age=60, public, private", Err(Private)),
+    ];
+    let of_one_condition = [412, 416];
+    for status in [400, 405, 406, 407, 408, 411, 413, 414, 415, 417, 421, 425, 426, 428, 429, 431, 501] {
+        for (response, expected) in table {
+            assert_eq!(store("GET", "", status, response), expected, "{status} {response}");
+        }
+    }
+    for status in of_one_condition {
+        for (response, _) in table {
+            assert_eq!(store("GET", "", status, response), Err(Status), "{status} {response}");
+        }
+    }
+    for status in [401, 402, 403, 404, 409, 410, 418, 422, 451, 500, 502, 503, 504, 505, 511] {
+        assert_eq!(store("GET", "", status, "cache-control: max-age=60"), Ok(()), "{status} speaks of the resource");
     }
 }
 
@@ -77,9 +110,11 @@ fn s3_5_authorised_requests() {
 #[test]
 fn s5_2_2_3_must_understand_overrides_no_store_for_known_statuses_only() {
     let response = "cache-control: no-store, must-understand, max-age=60";
-    for status in [200, 203, 204, 301, 308, 404, 410, 501] {
+    for status in [200, 203, 204, 301, 308, 404, 410] {
         assert_eq!(store("GET", "", status, response), Ok(()), "{status}");
     }
+    assert_eq!(store("GET", "", 501, response), Err(RequestError), "it speaks of one request all the same");
+    assert_eq!(store("GET", "", 501, &format!("{response}, public")), Ok(()));
     for status in [299, 499, 599, 999] {
         assert_eq!(store("GET", "", status, response), Err(NotUnderstood), "{status}");
         assert_eq!(store("GET", "", status, "cache-control: must-understand, max-age=60"), Err(NotUnderstood));

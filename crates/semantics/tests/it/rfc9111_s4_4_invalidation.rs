@@ -23,7 +23,10 @@ fn successes_of_unsafe_and_unknown_methods_invalidate() {
 fn found(target: &str, response: &str) -> Vec<String> {
     let target =
         Target { scheme: Scheme::Http, authority: b"www.example.org", alias: None, path_and_query: target.as_bytes() };
-    locations(&target, &head(response)).into_iter().map(|path| String::from_utf8(path).unwrap()).collect()
+    locations(&target, StatusCode::OK, &head(response))
+        .into_iter()
+        .map(|path| String::from_utf8(path).unwrap())
+        .collect()
 }
 
 #[test]
@@ -59,11 +62,21 @@ fn locations_of_the_same_origin_are_invalidated_too() {
 }
 
 #[test]
+fn a_redirection_names_nothing_that_was_changed() {
+    let target = Target { scheme: Scheme::Http, authority: b"example.org", alias: None, path_and_query: b"/login" };
+    let response = head("location: / | content-location: /account");
+    for (status, count) in [(200, 2), (201, 2), (204, 2), (301, 0), (302, 0), (303, 0), (307, 0), (404, 0), (500, 0)] {
+        let found = locations(&target, StatusCode::from_u16(status).unwrap(), &response);
+        assert_eq!(found.len(), count, "{status}");
+    }
+}
+
+#[test]
 fn hosts_that_a_site_takes_for_one_are_one_origin() {
     let target = |alias| Target { scheme: Scheme::Http, authority: b"example.org", alias, path_and_query: b"/a" };
     let response = head("location: http://www.example.org/c");
-    assert!(locations(&target(None), &response).is_empty());
-    assert_eq!(locations(&target(Some(b"www.example.org")), &response), [b"/c".to_vec()]);
+    assert!(locations(&target(None), StatusCode::OK, &response).is_empty());
+    assert_eq!(locations(&target(Some(b"www.example.org")), StatusCode::OK, &response), [b"/c".to_vec()]);
 }
 
 #[test]

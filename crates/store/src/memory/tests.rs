@@ -231,6 +231,24 @@ fn a_removed_variant_leaves_the_others_and_takes_its_bytes_with_it() {
 }
 
 #[test]
+fn refused_requests_are_counted_until_something_is_stored_or_known_or_none_came_for_a_while() {
+    let store = Store::new(Limits::for_memory(1 << 20));
+    let after = |secs| NOW.after(Duration::from_secs(secs));
+    assert_eq!(store.refused(b"k", NOW), 0);
+    store.remember_refused(b"k", NOW);
+    store.remember_refused(b"k", after(9));
+    assert_eq!((store.refused(b"k", after(18)), store.refused(b"other", after(18))), (2, 0));
+    assert_eq!(store.uncacheable(b"k", after(18)), None, "that others are refused is not known");
+    assert_eq!(store.refused(b"k", after(19)), 0);
+    store.remember_refused(b"k", NOW);
+    assert!(put(&store, b"k", 10));
+    assert_eq!(store.refused(b"k", NOW), 0);
+    store.remember_uncacheable(b"k", "private", NOW);
+    store.remember_refused(b"k", NOW);
+    assert_eq!((store.uncacheable(b"k", NOW), store.refused(b"k", NOW)), (Some("private"), 0));
+}
+
+#[test]
 fn an_uncacheable_key_is_forgotten_after_two_minutes_and_a_rule_after_a_day() {
     let store = Store::new(Limits::for_memory(1 << 20));
     store.remember_uncacheable(b"k", "private", NOW);
