@@ -15,6 +15,7 @@ mod bodies;
 mod breaker;
 mod caching;
 mod crowding;
+mod doors;
 mod explain;
 mod failure;
 mod fleet;
