@@ -19,6 +19,7 @@ mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
 mod registry;
+mod replays;
 mod roll;
 mod signature;
 mod steering;
