@@ -53,7 +53,7 @@ async fn no_path_is_read_under_a_name_that_only_leads_here() {
     let admin = bed.edge.admin_address().unwrap();
     let of_console = ["", "main.js", "style.css", "api/stream", "api/demo", "api/route?ip=192.0.2.1"];
     let of_console = of_console.map(|path| format!("/console/{path}"));
-    for (address, more) in [(control.address, &of_console[..]), (admin, &[])] {
+    for (address, more) in [(control.address, &of_console[..]), (admin, &[][..])] {
         for path in paths(address).await.iter().chain(more) {
             for name in ["evil.example", "evil.example:7080", "127.0.0.1.evil.example", "control"] {
                 assert_eq!(get(address, path, &format!("host: {name}\r\n")).await, 403, "{path} as {name}");
@@ -117,7 +117,9 @@ async fn whoever_shows_no_right_token_is_refused_before_the_body() {
             let body = "content-type: application/json\r\ncontent-length: 8388608\r\nexpect: 100-continue\r\n";
             let answer = ask(address, &format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{shown}{body}\r\n")).await;
             assert_eq!(status(&answer), 401, "{path} {shown}: {answer}");
-            assert!(answer.contains("application/problem+json"), "{path}: {answer}");
+            // Cloudflare's shape has errors of its own.
+            let is_problem = answer.contains("application/problem+json") || path.starts_with("/client/");
+            assert!(is_problem, "{path}: {answer}");
         }
     }
     let unknown = "POST /v1/hooks/none HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8388608\r\n\r\n";
