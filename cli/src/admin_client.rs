@@ -11,7 +11,8 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use nearside_config::Secret;
+use nearside_config::{Secret, files};
+use nearside_diagnostics::visible_line;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -52,7 +53,12 @@ impl Token {
     /// The token, if there is one.
     pub(crate) fn read(&self) -> anyhow::Result<Option<Secret>> {
         match &self.token_file {
-            Some(path) => Ok(Some(Secret::read(path).context("--token-file: expected a token")?)),
+            Some(path) => {
+                if let Some(note) = files::open_to_others("--token-file", "the token in", path, None) {
+                    complain!("warning: {note}");
+                }
+                Ok(Some(Secret::read(path).context("--token-file: expected a token")?))
+            }
             None if std::env::var_os("NEARSIDE_TOKEN").is_none() => Ok(None),
             None => Ok(Some(Secret::from_env("NEARSIDE_TOKEN").context("NEARSIDE_TOKEN: expected a token")?)),
         }
@@ -71,7 +77,7 @@ pub(crate) fn understood<T: DeserializeOwned>(node: &Target, reply: &Reply) -> a
     }
     let problem: serde_json::Value = serde_json::from_slice(&reply.body).with_context(other)?;
     let detail = problem.get("detail").and_then(|detail| detail.as_str()).unwrap_or("no reason given");
-    let refusal = format!("{node} refused: {detail}");
+    let refusal = format!("{node} refused: {}", visible_line(detail));
     if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&reply.status) {
         return Err(Denied::Token(refusal).into());
     }

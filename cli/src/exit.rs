@@ -41,7 +41,7 @@ pub(crate) enum Denied {
 /// Tells what went wrong and gives the code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
-        crate::out::print_error(format_args!("{}", error.render(has_colours())));
+        crate::out::print_styled_error(&error.render(has_colours()));
         return ExitCode::from(CONFIG);
     }
     complain!("error: {error:#}");

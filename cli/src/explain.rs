@@ -11,7 +11,6 @@ use nearside_node::Reason;
 
 use crate::admin_client::{ANSWER_MAX, Token, send_patiently, understood};
 use crate::nodes::{Control, NodeName};
-use crate::terminal::visible;
 
 /// So long a probe may take: a node waits for a place at its origin, and for its first byte.
 const PROBE_MAX: Duration = Duration::from_secs(90);
@@ -70,7 +69,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         say!("{}", serde_json::to_string(&explanation)?);
     } else {
-        crate::out::print(format_args!("{}", visible(&page(&question, &explanation)?)));
+        crate::out::print(format_args!("{}", page(&question, &explanation)?));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,13 +12,13 @@ use clap::Args;
 use nearside_api::Filter;
 use nearside_api::filter::LOG_FIELDS;
 use nearside_config::Secret;
+use nearside_diagnostics::visible_line;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::admin_client::{Token, follow};
 use crate::nodes::{Control, NodeName, Target, without_controls};
 use crate::out;
-use crate::terminal::visible;
 
 /// Flags of `nearside log`.
 #[derive(Debug, Args)]
@@ -86,6 +86,7 @@ async fn one(
     follow(&node, &target, token.as_deref(), |kind, data| match kind {
         "requests" => print(data, json, &left),
         "missed" => {
+            let data = visible_line(data);
             complain!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
             ControlFlow::Continue(())
         }
@@ -103,7 +104,7 @@ fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
         if json {
             say!("{line}");
         } else {
-            say!("{}", visible(&pretty(line)));
+            say!("{}", visible_line(&pretty(line)));
         }
         if !out::is_open() || before == 1 {
             return ControlFlow::Break(());

@@ -24,7 +24,6 @@ mod port;
 mod proc;
 mod purge;
 mod signals;
-mod terminal;
 mod tools;
 mod top;
 mod verify;

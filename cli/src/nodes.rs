@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use http::Method;
 use nearside_config::{HostPort, NodeId, Secret, Upstream, ValueError};
+use nearside_diagnostics::visible_line;
 use serde::Deserialize;
 
 use crate::admin_client::{send_with, understood};
@@ -127,7 +128,8 @@ pub(crate) struct About {
 /// Asks a process what it is.
 pub(crate) async fn about(target: &Target, token: Option<&Secret>) -> anyhow::Result<About> {
     let reply = send_with(Method::GET, &target.url("/v1/version"), None, token).await?;
-    understood(target, &reply)
+    let About { role, id } = understood(target, &reply)?;
+    Ok(About { role: visible_line(&role).into_owned(), id: visible_line(&id).into_owned() })
 }
 
 impl Control {
@@ -215,7 +217,8 @@ pub(crate) async fn without_controls(targets: Vec<Target>, token: Option<&Secret
 async fn fleet_of(control: &Target, token: Option<&Secret>) -> anyhow::Result<Vec<Listed>> {
     let reply = send_with(Method::GET, &control.url("/v1/nodes"), None, token).await?;
     let Listing { nodes } = understood(control, &reply)?;
-    Ok(nodes)
+    let safe = |node: Listed| Listed { id: visible_line(&node.id).into_owned(), ..node };
+    Ok(nodes.into_iter().map(safe).collect())
 }
 
 fn target(listed: &Listed) -> anyhow::Result<Target> {

@@ -1,11 +1,15 @@
 //! Standard output and standard error of the program. Either may be closed before everything is said, as in `nearside … | head -1`:
 //! then nothing more is printed, and the command goes on to its end and its exit code.
+//!
+//! **Invariant:** nothing that others have said reaches a terminal with characters that it obeys: all that is printed here is made
+//! [`visible`], but for [`print_styled_error`].
 
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use nearside_diagnostics::visible;
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// The first error of standard output: after it nothing more is written.
@@ -25,7 +29,7 @@ macro_rules! complain {
 /// Writes to standard output.
 pub(crate) fn print(text: fmt::Arguments<'_>) {
     if is_open()
-        && let Err(error) = io::stdout().lock().write_fmt(text)
+        && let Err(error) = io::stdout().lock().write_all(visible(&text.to_string()).as_bytes())
     {
         // Only the first one tells something.
         let _ = ERROR.set(error);
@@ -34,7 +38,12 @@ pub(crate) fn print(text: fmt::Arguments<'_>) {
 
 /// Writes to standard error; where that cannot be written, nobody can be told.
 pub(crate) fn print_error(text: fmt::Arguments<'_>) {
-    let _ = io::stderr().lock().write_fmt(text);
+    let _ = io::stderr().lock().write_all(visible(&text.to_string()).as_bytes());
+}
+
+/// Writes a text of this program with colours of its own to standard error.
+pub(crate) fn print_styled_error(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Whether everything so far could be printed.

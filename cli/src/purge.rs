@@ -11,6 +11,7 @@ use clap::Args;
 use http::Method;
 use nearside_api::{NodeReceipt, Order, Receipt, State, Wait};
 use nearside_config::{Secret, Span};
+use nearside_diagnostics::visible_line;
 use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Token, send_with, understood};
@@ -213,5 +214,6 @@ fn print(node: &NodeReceipt) {
         0 => String::new(),
         fills => format!(", {fills} fenced"),
     };
-    say!("{:<12} {:<11} {} matched{fenced}, {:.1} ms", node.id, node.state.as_str(), node.matched, node.ms);
+    let id = visible_line(&node.id);
+    say!("{id:<12} {:<11} {} matched{fenced}, {:.1} ms", node.state.as_str(), node.matched, node.ms);
 }

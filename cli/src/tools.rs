@@ -8,11 +8,12 @@ use clap::{Args, CommandFactory};
 use http::Method;
 use nearside_api::listen;
 use nearside_config::lint::{self, Names};
-use nearside_config::{ConfigError, Flaw, ListenAddress};
+use nearside_config::{ConfigError, Flaw, ListenAddress, Severity};
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::{Token, send};
 use crate::diagnostics::log_to_stderr;
+use crate::exit::has_colours;
 use crate::nodes::{Control, NodeName};
 use crate::signals::Signals;
 use crate::{out, port, verify};
@@ -63,7 +64,16 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let accept = |flaws: Vec<Flaw>| {
-        if flaws.is_empty() { Ok(()) } else { Err(ConfigError::of_flaws(&args.file, flaws)) }
+        if flaws.is_empty() {
+            return Ok(());
+        }
+        let is_note = |flaw: &Flaw| flaw.severity == Severity::Note;
+        let (passes, error) = (flaws.iter().all(is_note), ConfigError::of_flaws(&args.file, flaws));
+        if !passes {
+            return Err(error);
+        }
+        out::print_styled_error(&error.notes(has_colours()));
+        Ok(())
     };
     if nearside_config::is_control(&args.file) {
         let config = nearside_config::load_control(&args.file)?;

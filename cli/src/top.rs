@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Token, follow, send};
+use crate::admin_client::{Token, follow, send_with};
 use crate::nodes::{Control, NodeName, Target, about, without_controls};
 use sample::Sample;
 use view::{Seen, Table, tables};
@@ -83,6 +83,7 @@ fn print(table: &Table) {
 /// What is watched, and what was counted when it was last looked at.
 pub(crate) struct Watch {
     nodes: Vec<Node>,
+    token: Option<Arc<Secret>>,
     keys: Arc<Mutex<HashMap<String, u64>>>,
     looked: Instant,
     /// Those who read the logs of nodes.
@@ -114,18 +115,18 @@ impl Watch {
             let name = about(&target, token.as_deref()).await?.id;
             let counting = count_keys(target.clone(), token.clone(), Arc::clone(&keys));
             following.push(Following(tokio::spawn(counting).abort_handle()));
-            let last = scrape(&target).await;
+            let last = scrape(&target, token.as_deref()).await;
             nodes.push(Node { target, name, last });
         }
-        Ok(Self { nodes, keys, looked: Instant::now(), _following: following })
+        Ok(Self { nodes, token, keys, looked: Instant::now(), _following: following })
     }
 
     /// What was counted since it was last looked.
     pub(crate) async fn look(&mut self) -> Vec<Table> {
         let mut scraping = JoinSet::new();
         for (place, node) in self.nodes.iter().enumerate() {
-            let target = node.target.clone();
-            scraping.spawn(async move { (place, scrape(&target).await) });
+            let (target, token) = (node.target.clone(), self.token.clone());
+            scraping.spawn(async move { (place, scrape(&target, token.as_deref()).await) });
         }
         let mut scraped: Vec<Option<Sample>> = self.nodes.iter().map(|_| None).collect();
         while let Some(Ok((place, sample))) = scraping.join_next().await {
@@ -154,9 +155,9 @@ impl Watch {
     }
 }
 
-/// What a node counts now; nothing if it does not answer.
-async fn scrape(target: &Target) -> Option<Sample> {
-    let reply = send(Method::GET, &target.url("/metrics"), None).await.ok()?;
+/// What a node counts now; nothing if it does not answer. Metrics need no token, but with one the node may be called by any name.
+async fn scrape(target: &Target, token: Option<&Secret>) -> Option<Sample> {
+    let reply = send_with(Method::GET, &target.url("/metrics"), None, token).await.ok()?;
     reply.status.is_success().then(|| Sample::parse(&String::from_utf8_lossy(&reply.body)))
 }
 

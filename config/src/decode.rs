@@ -133,6 +133,7 @@ fn config(root: &Section<'_>) -> Option<Config> {
         listen,
         listen_tls,
         admin: root.get("admin").map(|ListenAddress(address)| address),
+        admin_hosts: root.list("admin_hosts"),
         tokens: token::tokens(root, names.as_deref()),
         control: control::follows(root),
         purge_from: root.list("purge_from"),
@@ -145,6 +146,8 @@ fn config(root: &Section<'_>) -> Option<Config> {
         file: None,
         origins: origins(&root.section("origins")),
         sites,
+        // Last of all, so that none is missing.
+        secret_files: root.secret_files(),
     };
     name.map(|_| config)
 }

@@ -37,6 +37,12 @@ impl Flaw {
         Self { severity: Severity::Warning, ..Self::error(at, title, label, help) }
     }
 
+    /// Something that works as it was meant, but leaves open what need not be.
+    #[must_use]
+    pub fn note(at: impl Into<String>, title: String, label: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::error(at, title, label, help) }
+    }
+
     /// The key of the top of the file that it is below.
     #[must_use]
     pub fn key(&self) -> &str {

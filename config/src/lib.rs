@@ -11,6 +11,7 @@ mod decode;
 pub mod files;
 mod flaw;
 pub mod lint;
+mod mask;
 mod model;
 mod problem;
 mod section;
@@ -21,8 +22,8 @@ pub use flaw::Flaw;
 pub use model::{
     AccessLog, Answer, Cache, Config, ConfigFile, Console, ControlConfig, Dns, EventType, Fallback, Follows, Hook,
     Keep, Key, Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, Normalise, OnLag, OriginLimits, Part, Policy,
-    Public, PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SetCookie, Signature, Site, SiteTimeouts, Steering,
-    Template, Timeouts, TlsListener, Token, Traces, Wan, WanLink, WanPlace, Webhook, default_id,
+    Public, PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SecretFile, SetCookie, Signature, Site, SiteTimeouts,
+    Steering, Template, Timeouts, TlsListener, Token, Traces, Wan, WanLink, WanPlace, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem, Severity, render};
 pub use values::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nearside_geo::Place;
 
-use crate::values::{Network, NodeId, Secret, Upstream, ValueError};
+use crate::values::{HostPattern, Network, NodeId, Secret, Upstream, ValueError};
 
 mod control;
 mod hook;
@@ -23,7 +23,7 @@ pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use public::{Public, PublicUrl};
 pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteTimeouts};
 pub use steering::{Answer, Console, Dns, Policy, Steering};
-pub use token::{Scope, Token};
+pub use token::{Scope, SecretFile, Token};
 pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};
 
 /// Everything that an edge or a shield is told.
@@ -47,6 +47,8 @@ pub struct Config {
     pub listen_tls: Vec<TlsListener>,
     /// Where operators reach it.
     pub admin: Option<SocketAddr>,
+    /// The names under which the admin listener answers, beside addresses and `localhost`.
+    pub admin_hosts: Vec<HostPattern>,
     /// What must be shown to them. Without any, whoever reaches the listener may do everything, if it is on the loopback.
     pub tokens: Vec<Token>,
     /// Whose purge log it follows.
@@ -67,6 +69,8 @@ pub struct Config {
     pub traces: Traces,
     /// The file that all this stood in, if it was one.
     pub file: Option<ConfigFile>,
+    /// Files that secrets were read from.
+    pub secret_files: Vec<SecretFile>,
     /// What may be asked of an origin.
     pub origins: OriginLimits,
     /// The sites it serves; never empty.

@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::mask::Masked;
+
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// It works as it was meant, but leaves open what need not be: `nearside check` tells of it and passes.
+    Note,
     /// It works, but not as anybody would want it: a node starts with a warning.
     Warning,
     /// It cannot work: nothing starts.
@@ -53,6 +57,15 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// Its problems for people, of which none keeps the configuration from being used.
+    #[must_use]
+    pub fn notes(&self, colours: bool) -> String {
+        match self {
+            Self::Invalid { path, text, problems } => render(path, text, problems, colours),
+            Self::Unreadable { .. } => String::new(),
+        }
+    }
+
     /// The error for people: each problem with its line and excerpt, as rustc does; with colours if wanted.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {
@@ -64,18 +77,28 @@ impl ConfigError {
     }
 }
 
-/// Problems of a file for people, each with its line and excerpt.
+/// Problems of a file for people, each with its line and excerpt; without secrets that stand in the file.
 #[must_use]
 pub fn render(path: &str, text: &str, problems: &[Problem], colours: bool) -> String {
     let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
-    problems.iter().map(|problem| renderer.render(&report(path, text, problem)) + "\n\n").collect()
+    let masked = Masked::new(text);
+    let shown = |problem: &Problem| {
+        let problem = Problem {
+            title: masked.message(&problem.title),
+            label: masked.message(&problem.label),
+            help: problem.help.as_deref().map(|help| masked.message(help)),
+            ..problem.clone()
+        };
+        renderer.render(&report(path, &masked.text, &problem)) + "\n\n"
+    };
+    problems.iter().map(shown).collect()
 }
 
 fn report<'a>(path: &'a str, text: &'a str, problem: &'a Problem) -> Vec<Group<'a>> {
     let annotation = AnnotationKind::Primary.span(problem.span.clone()).label(&problem.label);
     let level = match problem.severity {
-        Severity::Warning => Level::WARNING,
+        Severity::Note | Severity::Warning => Level::WARNING,
         Severity::Error => Level::ERROR,
     };
     let mut group =

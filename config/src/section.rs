@@ -10,6 +10,8 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::mask::is_secret;
+use crate::model::SecretFile;
 use crate::problem::{Problem, Severity};
 use crate::values::{ByteSize, Fraction, Secret, Span};
 
@@ -19,6 +21,8 @@ pub(crate) struct Findings {
     pub(crate) problems: RefCell<Vec<Problem>>,
     /// Those of them that follow from the absence of keys, each with the places of these. A misspelt key explains them.
     absences: RefCell<Vec<(Vec<String>, Problem)>>,
+    /// Files that secrets were read from.
+    secret_files: RefCell<Vec<SecretFile>>,
     /// Every key that the code knows, with its path: `cache.memory`, `site[].hosts`.
     pub(crate) known: RefCell<Vec<String>>,
 }
@@ -98,7 +102,19 @@ impl<'d> Section<'d> {
     /// The value of a key; `None` if it is absent, or wrong, which is reported.
     pub(crate) fn get<T: Value>(&self, key: &'static str) -> Option<T> {
         let value = self.find(key)?;
+        // Only secrets are written so.
+        if let DeValue::Table(table) = value.get_ref()
+            && let Some(path) = table.get("file").and_then(|path| path.get_ref().as_str())
+        {
+            let file = SecretFile { at: self.place_of(key), path: path.into() };
+            self.findings.secret_files.borrow_mut().push(file);
+        }
         T::read(value.get_ref()).map_err(|allowed| self.wrong(key, value, &allowed)).ok()
+    }
+
+    /// The files of the whole configuration that secrets were read from so far.
+    pub(crate) fn secret_files(&self) -> Vec<SecretFile> {
+        self.findings.secret_files.borrow().clone()
     }
 
     /// The value of a key, or its default.
@@ -239,6 +255,8 @@ impl<'d> Section<'d> {
 
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, allowed: &str) {
         let found = match value.get_ref() {
+            // It may be one that stands in the file.
+            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) if is_secret(key) => "this value".to_owned(),
             DeValue::String(text) => format!("\"{text}\""),
             DeValue::Integer(number) => number.as_str().to_owned(),
             DeValue::Float(number) => number.as_str().to_owned(),

@@ -22,7 +22,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use nearside_api::{Backend, Event, Problem};
+use nearside_api::{Backend, Event, Problem, UnreadBody};
 use nearside_config::{Console, Scope, Upstream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ const STATE_EVERY: Duration = Duration::from_secs(1);
 const DEMO_MAX: Duration = Duration::from_secs(30);
 /// What a demo says is no longer.
 const DEMO_BYTES_MAX: usize = 1 << 20;
+/// What a demo is told is no longer.
+const ORDER_BYTES_MAX: usize = 64 << 10;
 /// Nothing but what is here is run; pages of edges are timed wherever they are.
 const POLICY: &str = "default-src 'self'; connect-src *; img-src 'self' data:; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -90,7 +92,8 @@ async fn file(Path(name): Path<String>) -> Response {
 }
 
 impl Shared {
-    /// Whether somebody may look: everybody, unless the file says otherwise.
+    /// Checks that a request may see the fleet: with a token where there are tokens, unless the file opens the console to
+    /// everybody.
     fn admit(&self, fields: &HeaderMap) -> Result<(), Problem> {
         if self.config.open { Ok(()) } else { self.desk.access().admit(fields, Scope::Read).map(drop) }
     }
@@ -205,20 +208,21 @@ async fn tell_demo(
     State(shared): State<Shared>,
     Path(verb): Path<String>,
     fields: HeaderMap,
-    body: Json<Value>,
+    body: UnreadBody,
 ) -> Result<Response, Problem> {
-    shared.desk.access().admit(&fields, Scope::Admin)?;
+    let holder = shared.desk.access().admit(&fields, Scope::Admin)?;
     let none = || Problem::new(StatusCode::NOT_FOUND, "no-demo", "this is no demo: nothing here can be broken");
     if !["fail", "heal"].contains(&&*verb) {
         return Err(none());
     }
+    let order: Value = body.json(holder, ORDER_BYTES_MAX).await?;
     if let Some(whole) = &shared.config.demo {
-        return shared.demo(whole, "POST", &format!("/v1/demo/{verb}"), body.0.to_string()).await;
+        return shared.demo(whole, "POST", &format!("/v1/demo/{verb}"), order.to_string()).await;
     }
     let wan = shared.config.wan.as_ref().ok_or_else(none)?;
-    let what = body.0.get("what").and_then(Value::as_str).unwrap_or_default();
-    let (method, path, order) = to_wan(&verb, what)?;
-    let done = shared.demo(wan, method, &path, order).await?;
+    let what = order.get("what").and_then(Value::as_str).unwrap_or_default();
+    let (method, path, words) = to_wan(&verb, what)?;
+    let done = shared.demo(wan, method, &path, words).await?;
     if !done.status().is_success() {
         return Ok(done);
     }

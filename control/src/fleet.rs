@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State as Shared};
+use axum::extract::{ConnectInfo, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Ordered, Problem, Reach, Receipt, carry_out_signed, understood};
+use nearside_api::{Backend, Ordered, Problem, Reach, Receipt, UnreadBody, carry_out_signed};
 use nearside_config::Scope;
-use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
+use nearside_purge::{At, BEAT_PATH, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
 use tokio::sync::{broadcast, watch};
 
 use crate::desk::Desk;
@@ -37,7 +36,6 @@ pub(crate) fn routes(desk: Arc<Desk>) -> Router {
         .route(FOLLOW_PATH, post(follow))
         .route(BEAT_PATH, post(beat))
         .route(GIVE_PATH, post(give))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(desk)
 }
 
@@ -45,10 +43,10 @@ async fn follow(
     Shared(desk): Shared<Arc<Desk>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     fields: HeaderMap,
-    body: Result<Json<Hello>, JsonRejection>,
+    body: UnreadBody,
 ) -> Result<Response, Problem> {
-    desk.nodes.admit(&fields, Scope::Admin)?;
-    let Hello { member, instance, at, last } = understood(body)?;
+    let holder = desk.nodes.admit(&fields, Scope::Admin)?;
+    let Hello { member, instance, at, last } = body.json(holder, BODY_BYTES_MAX).await?;
     let hello = Hello { member: member.seen_from(client.ip()), instance, at, last };
     let id = hello.member.id.clone();
     let known = Arc::clone(&desk.known);
@@ -139,13 +137,9 @@ fn written(line: &Line) -> Bytes {
     text.into()
 }
 
-async fn beat(
-    Shared(desk): Shared<Arc<Desk>>,
-    fields: HeaderMap,
-    body: Result<Json<Beat>, JsonRejection>,
-) -> Result<StatusCode, Problem> {
-    desk.nodes.admit(&fields, Scope::Admin)?;
-    if desk.engine.hears(&understood(body)?) {
+async fn beat(Shared(desk): Shared<Arc<Desk>>, fields: HeaderMap, body: UnreadBody) -> Result<StatusCode, Problem> {
+    let holder = desk.nodes.admit(&fields, Scope::Admin)?;
+    if desk.engine.hears(&body.json(holder, BODY_BYTES_MAX).await?) {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(StatusCode::CONFLICT, "unknown-node", "this node does not follow the log: follow it first"))
@@ -156,15 +150,15 @@ async fn give(
     Shared(desk): Shared<Arc<Desk>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     fields: HeaderMap,
-    body: Result<Json<Given>, JsonRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Receipt>, Problem> {
-    desk.nodes.admit(&fields, Scope::Admin)?;
+    let holder = desk.nodes.admit(&fields, Scope::Admin)?;
     if desk.access().is_guarded() && !desk.nodes.is_guarded() {
         // Else whoever reaches this listener could purge without one of the tokens.
         let detail = "with a [[token]], nodes may give orders only if they show [nodes] secret: configure one";
         return Err(Problem::new(StatusCode::FORBIDDEN, "nodes-secret", detail));
     }
-    let Given { node, order } = understood(body)?;
+    let Given { node, order } = body.json(holder, BODY_BYTES_MAX).await?;
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-node", reach: Reach::Fleet };
     carry_out_signed(&*desk, &from, &format!("node {node}"), None, Ok(order)).await.map(Json)
 }

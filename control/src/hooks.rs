@@ -4,20 +4,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, carry_out_signed};
-use nearside_config::{Hook, Part, Template};
+use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, UnreadBody, carry_out_signed};
+use nearside_config::{Hook, Part, Signature, Template};
 use serde_json::Value;
 
 use crate::desk::Desk;
-use crate::signature::{now_secs, verify};
+use crate::known::instant;
+use crate::replays::{Accepted, EventKey, Replays};
+use crate::signature::{is_signed, now_secs, verify};
 
-/// The largest event.
-const BODY_BYTES_MAX: usize = 1 << 20;
 /// What one template may make of an event.
 const VALUES_MAX: usize = 1000;
 
@@ -25,13 +25,15 @@ const VALUES_MAX: usize = 1000;
 struct Hooks {
     desk: Arc<Desk>,
     hooks: Vec<Hook>,
+    replays: Replays,
 }
 
 pub(crate) fn routes(desk: Arc<Desk>, hooks: Vec<Hook>) -> Router {
-    Router::new()
-        .route("/v1/hooks/{name}", post(hook))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Arc::new(Hooks { desk, hooks }))
+    Router::new().route("/v1/hooks/{name}", post(hook)).with_state(Arc::new(Hooks {
+        desk,
+        hooks,
+        replays: Replays::default(),
+    }))
 }
 
 async fn hook(
@@ -39,21 +41,69 @@ async fn hook(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     Path(name): Path<String>,
     fields: HeaderMap,
-    body: Bytes,
+    body: UnreadBody,
 ) -> Result<(StatusCode, Json<Receipt>), Problem> {
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "unknown-hook", "no hook of this name is configured");
     let hook = hooks.hooks.iter().find(|hook| hook.name == name).ok_or_else(unknown)?;
     let holder = format!("hook {name}");
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-hook", reach: Reach::Fleet };
-    let (order, id) = match verify(hook.signature, &hook.secret, &fields, &body, now_secs()) {
-        Err(why) => (Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", why)), None),
-        Ok(id) => (order(hook, &body), id),
+    let event = SignedEvent::read(hook, &fields, body).await;
+    let (order, key) = match &event {
+        Ok(event) => match hooks.replays.find(&event.key, instant()) {
+            // What is delivered twice is one event.
+            Some(accepted) if accepted.delivery == event.delivery => return Ok(hooks.told(&accepted.receipt)),
+            Some(_) => (Err(replayed()), None),
+            None => (order(hook, &event.body), Some(event.key.as_text())),
+        },
+        Err(problem) => (Err(problem.clone()), None),
     };
-    // What is delivered twice is one event.
-    let receipt = carry_out_signed(&*hooks.desk, &from, &holder, id.as_deref(), order).await?;
-    let receipt = hooks.desk.receipt(&receipt.id).unwrap_or(receipt);
-    // Accepted: whoever sends it need not send it again.
-    Ok((if receipt.is_complete() { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(receipt)))
+    let receipt = carry_out_signed(&*hooks.desk, &from, &holder, key.as_deref(), order).await?;
+    if let Ok(event) = event {
+        let accepted = Accepted { delivery: event.delivery, receipt: receipt.id.clone() };
+        hooks.replays.accept(event.key, accepted, instant());
+    }
+    Ok(hooks.told(&receipt.id))
+}
+
+impl Hooks {
+    /// The answer to an event. It is accepted: whoever sends it need not send it again.
+    fn told(&self, receipt: &str) -> (StatusCode, Json<Receipt>) {
+        // Of an old one only the name is known.
+        let forgotten = || Receipt::of(receipt.to_owned(), None, false, Vec::new());
+        let receipt = self.desk.receipt(receipt).unwrap_or_else(forgotten);
+        (if receipt.is_complete() { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(receipt))
+    }
+}
+
+/// An event whose signature is right.
+struct SignedEvent {
+    body: Bytes,
+    key: EventKey,
+    /// The id of the delivery, where it is not signed.
+    delivery: Option<String>,
+}
+
+impl SignedEvent {
+    async fn read(hook: &Hook, fields: &HeaderMap, body: UnreadBody) -> Result<Self, Problem> {
+        let wrong = |why: &str| Problem::new(StatusCode::UNAUTHORIZED, "signature", why);
+        if !is_signed(hook.signature, fields) {
+            return Err(wrong("the event shows no signature of this hook's kind"));
+        }
+        let body = body.unproven().await?;
+        let id = verify(hook.signature, &hook.secret, fields, &body, now_secs()).map_err(wrong)?;
+        Ok(match (hook.signature, id) {
+            (Signature::Standard, Some(id)) => {
+                Self { key: EventKey::new(&hook.name, id.as_bytes()), body, delivery: None }
+            }
+            (_, id) => Self { key: EventKey::new(&hook.name, &body), body, delivery: id },
+        })
+    }
+}
+
+fn replayed() -> Problem {
+    let detail = "this event was accepted before, under another delivery id: nothing was purged. If it is a new event, make its body \
+                  differ from the one before, by its time for example, or sign as Standard Webhooks has it";
+    Problem::new(StatusCode::CONFLICT, "replayed", detail)
 }
 
 /// What an event purges.

@@ -19,6 +19,7 @@ mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
 mod registry;
+mod replays;
 mod roll;
 mod signature;
 mod steering;
@@ -32,8 +33,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use nearside_api::{Access, listen};
-use nearside_config::ControlConfig;
+use nearside_api::{Access, Backend, HostRule, ServeLimits, Server, listen};
+use nearside_config::{ControlConfig, HostPattern};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -105,6 +106,7 @@ impl Control {
             serving.extend(listens.serving);
         }
         let desk = Arc::new(Desk::new(access, nodes, Arc::clone(&known), engine, steering));
+        let server = server(address, config.hosts, &desk);
         running.push(tokio::spawn(fleet::watch_nodes(Arc::clone(&desk))));
         for webhook in config.webhooks {
             // From the first event on.
@@ -120,13 +122,13 @@ impl Control {
                     move || readyz(Arc::clone(&known), *stopped.borrow())
                 }),
             )
-            .merge(metrics::routes(Arc::clone(&desk)))
+            .merge(metrics::routes(Arc::clone(&desk), server.counts()))
             .merge(fleet::routes(Arc::clone(&desk)))
             .merge(console::routes(Arc::clone(&desk), config.console))
             .merge(hooks::routes(Arc::clone(&desk), config.hooks))
             .merge(nearside_api::routes(desk));
         serving.push(tokio::spawn(async move {
-            if let Err(error) = listen::serve(listener, routes, until_told(stopped)).await {
+            if let Err(error) = server.run(listener, routes, until_told(stopped)).await {
                 tracing::error!(%error, "the listener has ended");
             }
         }));
@@ -161,6 +163,14 @@ impl Control {
     pub fn dns(&self) -> Option<SocketAddr> {
         self.dns
     }
+}
+
+/// The server for operators and nodes.
+fn server(address: SocketAddr, hosts: Vec<HostPattern>, desk: &Arc<Desk>) -> Server {
+    let doors = Arc::clone(desk);
+    let rule = HostRule::new(address, hosts, "hosts");
+    let rule = rule.except(move |fields| doors.access().knows(fields) || doors.nodes.knows(fields));
+    Server::new(ServeLimits::control()).under(rule)
 }
 
 /// Waits until the process is told to stop, or is dropped.

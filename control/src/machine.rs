@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nearside_config::files::{folder_of, found, why_not_appendable, why_not_creatable};
+use nearside_config::files::{folder_of, found, open_secrets, open_to_others, why_not_appendable, why_not_creatable};
 use nearside_config::{ControlConfig, Flaw, Nats, NatsLogin, PurgeLog, Steering};
 
 use crate::steering::World;
@@ -14,6 +14,7 @@ pub fn flaws(config: &ControlConfig, beside: Option<&Path>) -> Vec<Flaw> {
         PurgeLog::File(path) => purge_log(path, beside).into_iter().collect(),
         PurgeLog::Nats(nats) => nats_files(nats, beside),
     };
+    flaws.extend(open_secrets(&config.secret_files, beside));
     flaws.extend(config.steering.iter().flat_map(|steering| steering_files(steering, beside)));
     flaws
 }
@@ -33,7 +34,7 @@ fn purge_log(path: &Path, beside: Option<&Path>) -> Option<Flaw> {
 }
 
 fn nats_files(nats: &Nats, beside: Option<&Path>) -> Vec<Flaw> {
-    let mut flaws = Vec::new();
+    let (mut flaws, mut open) = (Vec::new(), None);
     let mut look = |key: &str, what: &str, path: &Path, holds: &str| {
         let why = match std::fs::read_to_string(found(path, beside)) {
             Ok(text) if text.contains(holds) => return,
@@ -48,8 +49,10 @@ fn nats_files(nats: &Nats, beside: Option<&Path>) -> Vec<Flaw> {
         look("ca", "certificates of the NATS servers' CA", path, "BEGIN CERTIFICATE");
     }
     if let NatsLogin::Credentials(path) = &nats.login {
+        open = open_to_others("purge_log.credentials", "the file with the seed", path, beside);
         look("credentials", "credentials for NATS", path, "BEGIN NATS USER JWT");
     }
+    flaws.extend(open);
     flaws
 }
 

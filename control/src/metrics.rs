@@ -9,15 +9,16 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use nearside_api::ServerCounts;
 
 use crate::desk::Desk;
 use crate::known::instant;
 
-pub(crate) fn routes(desk: Arc<Desk>) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(desk)
+pub(crate) fn routes(desk: Arc<Desk>, server: Arc<ServerCounts>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state((desk, server))
 }
 
-async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+async fn metrics(State((desk, server)): State<(Arc<Desk>, Arc<ServerCounts>)>) -> Response {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, lines: &[(&str, u64)]| {
         let _ = write!(text, "# HELP {name} {help}.\n# TYPE {name} {kind}\n");
@@ -61,6 +62,13 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
         "Lines of the diagnostic log left out because they repeated others. When they rise, read the log: one line stands for many",
         &[("_total", nearside_diagnostics::suppressed())],
     );
+    for count in server.all() {
+        let (kind, rest) = match count.is_counter {
+            true => ("counter", "_total{listener=\"control\"}"),
+            false => ("gauge", "{listener=\"control\"}"),
+        };
+        family(&format!("nearside_{}", count.name), kind, count.help, &[(rest, count.value)]);
+    }
     text.push_str("# EOF\n");
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -1,12 +1,14 @@
 //! Who is of the fleet, in a file beside the log: after a start, a purge is not acknowledged for nodes that have not come back yet.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nearside_purge::Member;
 use parking_lot::Mutex;
 
-use crate::log::file::sync_folder;
+use crate::log::file::{MODE, sync_folder};
 
 /// The file.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Roll {
         let done = serde_json::to_vec(&members)
             .map_err(io::Error::from)
             .and_then(|text| {
-                let mut file = std::fs::File::create(&new)?;
+                let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&new)?;
                 file.write_all(&text)?;
                 file.sync_all()
             })

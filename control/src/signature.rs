@@ -28,7 +28,15 @@ pub(crate) fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> St
     format!("v1,{}", STANDARD.encode(tag.as_ref()))
 }
 
-/// Whether an event was signed with a secret, and, where the way of signing has one, its id.
+/// Whether an event shows a signature at all, which is known before its body is read.
+pub(crate) fn is_signed(signature: Signature, fields: &HeaderMap) -> bool {
+    fields.contains_key(match signature {
+        Signature::Github => "x-hub-signature-256",
+        Signature::Standard => "webhook-signature",
+    })
+}
+
+/// Whether an event was signed with a secret, and, where the way of signing has one, its id; that of GitHub is not signed.
 pub(crate) fn verify(
     signature: Signature,
     secret: &Secret,

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::Method;
+use nearside_api::{ServeLimits, Server};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -41,7 +42,7 @@ pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<Change>> {
         .layer(middleware::from_fn(only_here))
         .with_state(sender);
     // As long as the program: it has nothing to lose.
-    tokio::spawn(async move { axum::serve(listener, routes).await });
+    tokio::spawn(Server::new(ServeLimits::admin()).run(listener, routes, std::future::pending()));
     Ok(receiver)
 }
 

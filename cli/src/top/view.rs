@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nearside_diagnostics::visible_line;
+
 use super::sample::{Sample, value};
 
 /// So many rows of each table.
@@ -23,8 +25,17 @@ pub(crate) struct Seen {
     pub(crate) counted: Option<Sample>,
 }
 
-/// All tables for what was counted within `span`; `keys` are the URLs that were asked for most, each with its count.
+/// All tables for what was counted within `span`; `keys` are the URLs that were asked for most, each with its count. Names of nodes,
+/// labels and URLs are what others have said.
 pub(crate) fn tables(nodes: &[Seen], keys: &[(String, u64)], span: Duration) -> Vec<Table> {
+    let mut tables = raw_tables(nodes, keys, span);
+    for cell in tables.iter_mut().flat_map(|table| &mut table.rows).flatten() {
+        *cell = visible_line(cell).into_owned();
+    }
+    tables
+}
+
+fn raw_tables(nodes: &[Seen], keys: &[(String, u64)], span: Duration) -> Vec<Table> {
     let all = Sample::together(nodes.iter().filter_map(|node| node.counted.as_ref()));
     let per_second = Rate(span.as_secs_f64().max(f64::EPSILON));
     vec![
@@ -174,6 +185,19 @@ fn seconds(span: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_terminals_obey_is_in_a_cell() {
+        let lies = "\u{1b}[2J\n\u{202e}";
+        let counted = Sample::parse(
+            "nearside_requests_total{cache=\"\u{200f}\"} 1\nnearside_upstream_requests_total{peer=\"\u{9b}\"} 1\n",
+        );
+        let nodes = [Seen { name: lies.to_owned(), counted: Some(counted) }];
+        let tables = tables(&nodes, &[(lies.to_owned(), 1)], Duration::from_secs(1));
+        let cells: String = tables.iter().flat_map(|table| &table.rows).flatten().cloned().collect();
+        assert!(cells.contains("\\u001b[2J\\u000a\\u202e") && cells.contains("\\u009b"), "{cells}");
+        assert!(!cells.contains(|c: char| c.is_control() || c == '\u{202e}'), "{cells}");
+    }
 
     #[test]
     fn tables_say_what_was_counted() {

@@ -114,3 +114,66 @@ fn a_control_process_that_nobody_may_use_is_found() {
         file("control.toml", "role = \"control\"\nlisten = \"0.0.0.0:7080\"\n[purge_log]\nfile = \"purges.log\"\n");
     fails(&["check", &path], 78, &["control.toml:2:", "no secret for nodes", "[nodes]", "no token", "[[token]]"]);
 }
+
+#[test]
+fn secrets_that_stand_in_a_file_are_not_repeated() {
+    let texts = [
+        "role = \"shield\"\nlisten = [\":1\"]\n[edges]\nsecret = \"hunter2-hunter2-hunter2\"\n",
+        "role = \"edge\"\nlisten = [\":1\"]\n[[token]]\nname = \"a\"\nscope = \"all\"\nsecrt = 'hunter2-hunter2-hunter2'\n",
+        "role = \"edge\"\nlisten = [\":1\"]\n[control]\nsecret = \"hunter2-hunter2\nlag_max = 1\n",
+        "role = \"edge\"\nlisten = [\":1\"]\n[control]\naddress = \"http://user:hunter2@127.0.0.1:1\"\n",
+        "role = \"edge\"\nlisten = [\":1\"]\n[[site]]\nname = \"a\"\nhosts = [\"*\"]\norigins = [\"http://user:hunter2@a\"]\n",
+        "role = \"edge\"\nlisten = [\":1\"]\n[control]\nsecret = { value = \"hunter2\" }\n",
+        "role = \"control\"\nlisten = \":1\"\n[purge_log]\nkind = \"nats\"\nservers = [\"nats://hunter2@a\"]\npassword = \"hunter2\"\n",
+        "role = \"control\"\nlisten = \":1\"\n[[hook]]\nsecret = { text = \"hunter2\" }\n",
+    ];
+    for text in texts {
+        let name = if text.contains("control\"\nlisten = \":1\"") { "control.toml" } else { "edge.toml" };
+        let (_folder, path) = file(name, text);
+        for colours in [true, false] {
+            let mut command = nearside(&["check", &path]);
+            if !colours {
+                command.env("NO_COLOR", "1");
+            }
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(78), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+            // It is still shown where it stands.
+            assert!(said.contains("***") && said.contains(&format!("{name}:")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn secrets_that_every_user_can_read_are_told_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    certificate(folder.path(), "a", 2900);
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(at("token"), "a-secret-of-an-operator").unwrap();
+    let token = format!("[[token]]\nname = \"a\"\nscope = \"read\"\nsecret = {{ file = {:?} }}\n", at("token"));
+    let listener =
+        format!("[[listen_tls]]\naddress = \"127.0.0.1:0\"\ncert = {:?}\nkey = {:?}\n", at("a.crt"), at("a.key"));
+    fs::write(at("edge.toml"), format!("role = \"edge\"\n{token}{listener}{SITE}")).unwrap();
+    let check = |modes: [u32; 2]| {
+        for (name, mode) in ["token", "a.key"].into_iter().zip(modes) {
+            fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let output = nearside(&["check", &at("edge.toml")]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "it works all the same: {said}");
+        said
+    };
+    assert_eq!(check([0o600, 0o640]), "");
+    let said = check([0o644, 0o640]);
+    assert!(said.contains("edge.toml:5:") && said.contains("mode 0644") && said.contains("chmod o="), "{said}");
+    assert!(!said.contains("a.key"), "{said}");
+    let said = check([0o600, 0o604]);
+    assert!(said.contains("edge.toml:9:") && said.contains("a.key") && said.contains("can read it"), "{said}");
+    // For those who show one, too.
+    fs::set_permissions(at("token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let output = nearside(&["top", "--once", "--node", "127.0.0.1:1", "--token-file", &at("token")]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("warning: ") && said.contains("mode 0644"), "{said}");
+}

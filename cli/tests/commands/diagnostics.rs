@@ -94,7 +94,7 @@ impl Edge {
 fn get(address: SocketAddr, path: &str) -> String {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(IN_TIME)).unwrap();
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n").unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     // A cut is an end, too.
     if let Err(error) = socket.read_to_end(&mut answer) {

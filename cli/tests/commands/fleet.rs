@@ -23,8 +23,9 @@ fn at(port: u16) -> String {
 
 /// The head of an answer.
 fn get(port: u16, path: &str) -> String {
-    // Without tokens, an admin listener obeys only requests that name it as a host of this machine.
-    let host = if path.starts_with("/v1/") { "localhost" } else { "www.example.com" };
+    // An admin listener answers only requests that name it as a host of this machine.
+    let is_admin = path.starts_with("/v1/") || ["/metrics", "/readyz"].contains(&path);
+    let host = if is_admin { "localhost" } else { "www.example.com" };
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();

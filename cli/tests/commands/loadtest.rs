@@ -36,7 +36,7 @@ pub(crate) fn start(args: &[&str], port: u16) -> Running {
     let mut running = Running(nearside(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     for _ in 0..1200 {
         let ready = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
-            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
             Ok(answer.starts_with(b"HTTP/1.1 200"))

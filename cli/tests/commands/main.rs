@@ -17,6 +17,7 @@ mod dependencies;
 mod diagnostics;
 mod documents;
 mod fleet;
+mod lies;
 mod loadtest;
 mod scenarios;
 mod signals;

@@ -59,8 +59,10 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
     let secret: Option<Secret> = root.section("nodes").get("secret");
     let nodes = secret.map(|secret| Token { name: "nodes".to_owned(), secret, scope: Scope::Admin, sites: Vec::new() });
     let (webhooks, hooks, steering) = (hook::webhooks(root), hook::hooks(root), steering::steering(root));
+    let (hosts, console) = (root.list("hosts"), steering::console(root));
     Some(ControlConfig {
         listen: listen?.0,
+        hosts,
         log: log?,
         keep,
         tokens,
@@ -68,7 +70,8 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
         webhooks,
         hooks,
         steering,
-        console: steering::console(root),
+        console,
+        secret_files: root.secret_files(),
     })
 }
 

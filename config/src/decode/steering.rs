@@ -36,7 +36,7 @@ pub(super) fn steering(root: &Section<'_>) -> Option<Steering> {
 
 pub(super) fn console(root: &Section<'_>) -> Console {
     let section = root.section("console");
-    Console { open: section.or("open", true), demo: section.get("demo"), wan: section.get("wan") }
+    Console { open: section.or("open", false), demo: section.get("demo"), wan: section.get("wan") }
 }
 
 fn dns(section: &Section<'_>) -> Option<Dns> {

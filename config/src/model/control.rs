@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Console, Hook, Steering, Token, Webhook};
-use crate::values::{NatsUrl, Secret, StreamName, Upstream, ValueError};
+use super::{Console, Hook, SecretFile, Steering, Token, Webhook};
+use crate::values::{HostPattern, NatsUrl, Secret, StreamName, Upstream, ValueError};
 
 /// Everything that a control process is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlConfig {
     /// Where operators and nodes reach it.
     pub listen: SocketAddr,
+    /// The names under which its listener answers, beside addresses and `localhost`.
+    pub hosts: Vec<HostPattern>,
     /// Where the purge log is.
     pub log: PurgeLog,
     /// How much of it is kept.
@@ -30,6 +32,8 @@ pub struct ControlConfig {
     pub steering: Option<Steering>,
     /// Its web page.
     pub console: Console,
+    /// Files that secrets were read from.
+    pub secret_files: Vec<SecretFile>,
 }
 
 impl ControlConfig {
@@ -39,6 +43,7 @@ impl ControlConfig {
         let (tokens, webhooks, hooks) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             listen,
+            hosts: Vec::new(),
             log,
             keep: Keep::default(),
             tokens,
@@ -47,6 +52,7 @@ impl ControlConfig {
             hooks,
             steering: None,
             console: Console::default(),
+            secret_files: Vec::new(),
         }
     }
 }

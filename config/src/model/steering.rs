@@ -119,6 +119,6 @@ pub struct Console {
 
 impl Default for Console {
     fn default() -> Self {
-        Self { open: true, demo: None, wan: None }
+        Self { open: false, demo: None, wan: None }
     }
 }

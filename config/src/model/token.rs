@@ -1,5 +1,6 @@
 //! Who may do what over the admin API.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::values::{Secret, ValueError};
@@ -15,6 +16,15 @@ pub struct Token {
     pub scope: Scope,
     /// The sites that it may purge; empty: all.
     pub sites: Vec<String>,
+}
+
+/// A file that a secret was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// The key that names it, as in `token[0].secret`.
+    pub at: String,
+    /// The file.
+    pub path: PathBuf,
 }
 
 /// What a token is good for; each scope includes those before it.

@@ -45,6 +45,7 @@ export async function ask(path, { method = "GET", body } = {}) {
 export async function events(path, signal, told) {
   const token = sessionStorage.getItem("token");
   const answer = await fetch(path, { signal, cache: "no-store", headers: token ? { authorization: `Bearer ${token}` } : {} });
+  if (answer.status === 401) throw new Error(token ? "This token is not known: enter another one to see the fleet." : "Enter a token to see the fleet.");
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? `status ${answer.status}`);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";

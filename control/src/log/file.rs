@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +19,9 @@ use parking_lot::Mutex;
 
 use super::{LogError, new_name, now};
 use crate::known::{Known, instant};
+
+/// Permissions of new files: what was purged, and where nodes are, is for the operator and the group of the process.
+pub(crate) const MODE: u32 = 0o640;
 
 /// The log of one control process.
 #[derive(Debug)]
@@ -53,8 +57,14 @@ impl FileLog {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(fail)?;
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(path)
+            .map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(LogError::InUse { path: path.to_owned() }),
@@ -136,7 +146,7 @@ impl FileLog {
     /// Writes a file of what is kept, and puts it in the place of the old one.
     fn rewrite(&self, writer: &mut Writer) -> io::Result<()> {
         let new = self.path.with_extension("new");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&new)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(MODE).open(&new)?;
         file.lock()?;
         let (records, last) = self.known.recent.records();
         let first = records.first().map_or(last + 1, |record| record.seq);
@@ -257,6 +267,8 @@ mod tests {
         for n in 1..=3 {
             assert_eq!(add(&log, n), n);
         }
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o137, 0, "it is not for every user of the machine");
         let before = log.known.recent.at();
         drop(log);
         let log = open(&path, KEEP).unwrap();

@@ -13,18 +13,15 @@ use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use nearside_api::listen;
+use axum::{Json, Router};
+use nearside_api::{ServeLimits, Server, listen};
 use nearside_config::Answer;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Choice, Steering, SteeringError};
 
@@ -37,14 +34,8 @@ const REPORTED_MAX: usize = 8;
 /// So long an `Alt-Svc` holds, in seconds; an edge that is gone is left after this.
 const ALT_SVC_SECS: u32 = 60;
 
-/// Connections that may be open; the next ones wait.
-const CONNECTIONS_MAX: usize = 10_000;
-/// A client that has not asked by then is gone.
-const HEAD_MAX: Duration = Duration::from_secs(10);
-/// A head is no longer.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-/// When no connection can be taken, for want of files.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+/// Time for the body of a report.
+const REPORT_TIME: Duration = Duration::from_secs(10);
 
 /// The router.
 #[derive(Debug, Clone)]
@@ -61,6 +52,7 @@ pub(super) async fn start(
     let refused = |cause| SteeringError::Listen { address, cause };
     let listener = listen::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
+    let served = Arc::clone(&steering);
     let desk = Desk { steering, turns: Arc::new(AtomicU64::new(0)) };
     let routes = Router::new()
         .route("/.well-known/nearside/measure.js", get(script))
@@ -68,56 +60,19 @@ pub(super) async fn start(
         .route("/.well-known/nearside/report", post(report).options(preflight))
         .fallback(route)
         .with_state(desk);
-    Ok((bound, tokio::spawn(serve(listener, routes, stopped))))
+    Ok((bound, tokio::spawn(serve(listener, routes, served, stopped))))
 }
 
-/// Takes connections, as many as may be open, each as long as it asks for something; until the process stops, and then those
-/// that the system has accepted already.
-async fn serve(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut open = JoinSet::new();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            biased;
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-            accepted = listener.accept() => accepted,
-        };
-        while open.try_join_next().is_some() {}
-        match accepted {
-            Ok(accepted) => {
-                open.spawn(connection(accepted, routes.clone(), Some(place), stopped.clone()));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the router takes no connection");
-                sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-    for accepted in listen::close(listener) {
-        open.spawn(connection(accepted, routes.clone(), None, stopped.clone()));
-    }
-    while open.join_next().await.is_some() {}
-}
-
-async fn connection(
-    (socket, peer): (TcpStream, SocketAddr),
-    routes: Router,
-    _place: Option<OwnedSemaphorePermit>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
-    let routes = routes.layer(Extension(ConnectInfo(peer)));
-    let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(routes));
-    tokio::pin!(connection);
-    let stops = tokio::select! {
-        _ = connection.as_mut() => false,
-        _ = stopped.wait_for(|stopped| *stopped) => true,
+/// Serves clients until the process stops, and then those whose connections the system has accepted already. Proxies that are
+/// trusted speak for many networks.
+async fn serve(listener: TcpListener, routes: Router, steering: Arc<Steering>, mut stopped: watch::Receiver<bool>) {
+    let is_exempt = move |peer: IpAddr| peer.to_canonical().is_loopback() || steering.trusts(peer);
+    let server = Server::new(ServeLimits::router(Arc::new(is_exempt)));
+    let stops = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    if stops {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+    if let Err(error) = server.run(listener, routes, stops).await {
+        tracing::error!(%error, "the router has ended");
     }
 }
 
@@ -237,7 +192,7 @@ async fn report(
     body: Body,
 ) -> Response {
     let client = desk.client(peer, &fields);
-    let Ok(body) = timeout(HEAD_MAX, to_bytes(body, REPORT_BYTES_MAX)).await else {
+    let Ok(body) = timeout(REPORT_TIME, to_bytes(body, REPORT_BYTES_MAX)).await else {
         return open(refusal(StatusCode::REQUEST_TIMEOUT, "the report did not come in time"));
     };
     // Browsers send beacons as text.

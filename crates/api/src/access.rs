@@ -106,6 +106,11 @@ impl Access {
         Ok(Holder { token: Some(token) })
     }
 
+    /// The token that a request shows, if it is known.
+    pub(crate) fn holder(&self, fields: &HeaderMap) -> Option<&Token> {
+        self.find(shown(fields)?)
+    }
+
     /// All are compared, each in constant time, so that the delay tells nothing.
     fn find(&self, shown: &[u8]) -> Option<&Token> {
         let is_it = |token: &&Token| bool::from(token.secret.reveal().as_bytes().ct_eq(shown));

@@ -213,7 +213,8 @@ fn explain_route() {}
 
 /// What becomes of a request, and why
 ///
-/// A dry run, through what serves requests. With `probe` the next hop is asked, too; nothing is stored of its answer.
+/// A dry run, through what serves requests. With `probe` the next hop is asked, too; nothing is stored of its answer. A probe with
+/// `Authorization`, `Cookie` or `Proxy-Authorization` among its fields needs a token with the scope `purge`.
 #[utoipa::path(
     get, path = "/v1/explain",
     params(

@@ -8,6 +8,9 @@ use crate::Problem;
 /// The most fields that a question may hold.
 const FIELDS_MAX: usize = 100;
 
+/// Request fields with credentials.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
 /// A request that is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -48,6 +51,13 @@ impl Question {
             return Err(Problem::unprocessable("fields", format!("more than {FIELDS_MAX} fields")));
         }
         Ok(question)
+    }
+
+    /// Whether its fields say who somebody is, so that an origin answers for that person alone.
+    #[must_use]
+    pub fn has_credentials(&self) -> bool {
+        let says_who = |name: &str| CREDENTIALS.iter().any(|known| name.trim().eq_ignore_ascii_case(known));
+        self.fields.iter().any(|(name, _)| says_who(name))
     }
 
     /// The query that [`of`](Self::of) reads.
@@ -256,6 +266,9 @@ mod tests {
             probe: true,
         };
         assert_eq!(Question::of(&question.query()).unwrap(), question);
+        assert!(question.has_credentials());
+        assert!(!Question::of("url=a&probe&field=Accept%3A+cookie").unwrap().has_credentials());
+        assert!(Question::of("url=a&field=AUTHORIZATION+%3A+x").unwrap().has_credentials());
         for (query, code) in [
             ("", "url-missing"),
             ("method=GET", "url-missing"),

@@ -10,7 +10,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request};
@@ -22,8 +21,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::method::{MethodPurge, Ports};
-use crate::routes::{Backend, Ordered, Reach, carry_out, understood};
-use crate::{Order, Problem, Receipt};
+use crate::routes::{Backend, Ordered, Reach, carry_out, carry_out_body};
+use crate::{Order, Problem, Receipt, UnreadBody};
 
 /// "up to 256 surrogate keys" (Fastly's documentation of a batch purge).
 const FASTLY_KEYS_MAX: usize = 256;
@@ -146,19 +145,27 @@ async fn fastly_keys<B: Backend>(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     Path(site): Path<String>,
     fields: HeaderMap,
-    body: Result<Json<FastlyKeys>, JsonRejection>,
+    body: UnreadBody,
 ) -> Response {
     let named = spaced(&fields, "surrogate-key");
-    let keys = if named.is_empty() { understood(body).map(|body| body.surrogate_keys) } else { Ok(named) };
-    let order = keys.and_then(|tags| {
+    let from = ordered(&fields, client, "purge-fastly");
+    let mut keys = named.clone();
+    let order_of = |tags: Vec<String>| {
         if tags.len() > FASTLY_KEYS_MAX {
             return Err(Problem::unprocessable("too-many", format!("a batch has {FASTLY_KEYS_MAX} keys at most")));
         }
         Ok(Order { site: Some(site), tags, soft: is_soft(&fields), ..Order::default() })
-    });
-    let keys = order.as_ref().map(|order| order.tags.clone()).unwrap_or_default();
-    let from = ordered(&fields, client, "purge-fastly");
-    match carry_out(&*backend, &from, order).await.and_then(|(receipt, _)| receipt.complete()) {
+    };
+    let done = if named.is_empty() {
+        carry_out_body(&*backend, &from, body, |body: FastlyKeys| {
+            keys.clone_from(&body.surrogate_keys);
+            order_of(body.surrogate_keys)
+        })
+        .await
+    } else {
+        carry_out(&*backend, &from, order_of(named)).await
+    };
+    match done.and_then(|(receipt, _)| receipt.complete()) {
         Ok(receipt) => {
             let ids = keys.into_iter().map(|key| (key, Value::String(receipt.id.clone())));
             let matched = HeaderValue::from(receipt.matched);
@@ -219,19 +226,21 @@ async fn cloudflare<B: Backend>(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     Path(site): Path<String>,
     fields: HeaderMap,
-    body: Result<Json<Cloudflare>, JsonRejection>,
+    body: UnreadBody,
 ) -> Response {
-    let order = understood(body).map(|body| Order {
-        site: Some(site),
-        urls: body.files.into_iter().map(String::from).collect(),
-        tags: body.tags,
-        hosts: body.hosts,
-        prefixes: body.prefixes,
-        all: body.purge_everything,
-        ..Order::default()
-    });
+    let order_of = |body: Cloudflare| {
+        Ok(Order {
+            site: Some(site),
+            urls: body.files.into_iter().map(String::from).collect(),
+            tags: body.tags,
+            hosts: body.hosts,
+            prefixes: body.prefixes,
+            all: body.purge_everything,
+            ..Order::default()
+        })
+    };
     let from = ordered(&fields, client, "purge-cloudflare");
-    match carry_out(&*backend, &from, order).await.and_then(|(receipt, _)| receipt.complete()) {
+    match carry_out_body(&*backend, &from, body, order_of).await.and_then(|(receipt, _)| receipt.complete()) {
         Ok(receipt) => Json(CloudflareDone::new(Ok(receipt))).into_response(),
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);

@@ -22,6 +22,7 @@ mod page;
 mod problem;
 pub mod receipt;
 mod routes;
+pub mod serve;
 pub mod tap;
 
 pub use access::{Access, is_asked_here};
@@ -33,4 +34,5 @@ pub use order::{Order, Wait};
 pub use problem::Problem;
 pub use receipt::{NodeReceipt, Receipt, State};
 pub use routes::{Backend, NodeState, Object, Ordered, Reach, carry_out, carry_out_signed, routes, understood};
+pub use serve::{HostRule, ServeLimits, Server, ServerCounts, UnreadBody};
 pub use tap::Tap;

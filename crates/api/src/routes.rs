@@ -6,21 +6,23 @@ use std::sync::Arc;
 
 use axum::body::HttpBody;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use nearside_config::Scope;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::access::Audit;
+use crate::access::{Audit, Holder};
 use crate::book::Known;
 use crate::method::is_purge;
 use crate::{
-    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, Wait, description, foreign, look, page,
+    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, UnreadBody, Wait, description, foreign,
+    look, page,
 };
 
 /// The largest body of a request.
@@ -183,7 +185,6 @@ pub fn routes<B: Backend>(backend: Arc<B>) -> Router {
         .merge(foreign::routes::<B>())
         .fallback(elsewhere::<B>)
         .method_not_allowed_fallback(other_method::<B>)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(backend)
 }
 
@@ -197,11 +198,58 @@ pub async fn carry_out<B: Backend>(
     from: &Ordered<'_>,
     order: Result<Order, Problem>,
 ) -> Result<(Receipt, Wait), Problem> {
-    let mut holder = "?".to_owned();
-    let done = admitted(backend, from, order.as_ref(), &mut holder).await;
+    let holder = match from.admitted(backend) {
+        Ok(holder) => holder,
+        Err(problem) => return Err(from.refused("?", order.as_ref().ok(), problem)),
+    };
+    carry_out_admitted(backend, from, holder, &order).await
+}
+
+/// The same for an order that is made of a body, which is read only of who is admitted.
+///
+/// # Errors
+///
+/// Whatever is wrong with it; nothing was done then.
+pub(crate) async fn carry_out_body<B: Backend, T: DeserializeOwned>(
+    backend: &B,
+    from: &Ordered<'_>,
+    body: UnreadBody,
+    order_of: impl FnOnce(T) -> Result<Order, Problem>,
+) -> Result<(Receipt, Wait), Problem> {
+    let holder = match from.admitted(backend) {
+        Ok(holder) => holder,
+        Err(problem) => return Err(from.refused("?", None, problem)),
+    };
+    let order = body.json(holder, BODY_BYTES_MAX).await.and_then(order_of);
+    carry_out_admitted(backend, from, holder, &order).await
+}
+
+async fn carry_out_admitted<B: Backend>(
+    backend: &B,
+    from: &Ordered<'_>,
+    holder: Holder<'_>,
+    order: &Result<Order, Problem>,
+) -> Result<(Receipt, Wait), Problem> {
+    let done = allowed(backend, from, holder, order.as_ref()).await;
     let outcome = done.as_ref().err().map_or("done", |problem| problem.code);
-    Audit { holder: &holder, client: from.client, action: from.action, order: order.as_ref().ok(), outcome }.write();
+    let order = order.as_ref().ok();
+    Audit { holder: holder.name(), client: from.client, action: from.action, order, outcome }.write();
     done
+}
+
+impl Ordered<'_> {
+    /// Who gives the order, if anybody may give orders in this way so often.
+    fn admitted<'b, B: Backend>(&self, backend: &'b B) -> Result<Holder<'b>, Problem> {
+        let holder = backend.access().admit(self.fields, Scope::Purge)?;
+        backend.access().count(holder)?;
+        Ok(holder)
+    }
+
+    /// Writes down that an order was refused.
+    fn refused(&self, holder: &str, order: Option<&Order>, problem: Problem) -> Problem {
+        Audit { holder, client: self.client, action: self.action, order, outcome: problem.code }.write();
+        problem
+    }
 }
 
 /// The same for an order of one who has shown otherwise that it is right, as by a signature; `key` makes an order that comes
@@ -245,20 +293,17 @@ async fn obeyed<B: Backend>(
     Ok(receipt)
 }
 
-async fn admitted<B: Backend>(
+async fn allowed<B: Backend>(
     backend: &B,
     from: &Ordered<'_>,
+    holder: Holder<'_>,
     order: Result<&Order, &Problem>,
-    name: &mut String,
 ) -> Result<(Receipt, Wait), Problem> {
-    let holder = backend.access().admit(from.fields, Scope::Purge)?;
-    holder.name().clone_into(name);
-    backend.access().count(holder)?;
     let order = order.map_err(Clone::clone)?;
     order.check()?;
     holder.may_purge(&backend.sites_of(order)?)?;
     let key = idempotency_key(from.fields)?;
-    Ok((obeyed(backend, name, key, order, from.reach).await?, order.wait))
+    Ok((obeyed(backend, holder.name(), key, order, from.reach).await?, order.wait))
 }
 
 fn idempotency_key(fields: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -292,10 +337,10 @@ async fn purge<B: Backend>(
     State(backend): State<Arc<B>>,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     fields: HeaderMap,
-    body: Result<Json<Order>, JsonRejection>,
+    body: UnreadBody,
 ) -> Response {
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge", reach: Reach::Own };
-    match carry_out(&*backend, &from, understood(body)).await {
+    match carry_out_body(&*backend, &from, body, Ok).await {
         Err(problem) => problem.into_response(),
         Ok((receipt, wait)) => {
             let status = match wait {

@@ -8,6 +8,7 @@
 
 mod queue;
 mod rate;
+mod text;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,6 +22,8 @@ use tracing_subscriber::{EnvFilter, Registry, fmt};
 pub use queue::Guard;
 use queue::Queue;
 use rate::RateLimit;
+use text::SafeFields;
+pub use text::{visible, visible_line};
 
 /// Counters of the process.
 static COUNTS: Counts = Counts { dropped: AtomicU64::new(0), suppressed: AtomicU64::new(0) };
@@ -60,7 +63,7 @@ pub fn install(filter: &str, colours: bool) -> io::Result<Guard> {
     let subscriber = Registry::default()
         .with(EnvFilter::new(filter))
         .with(limit)
-        .with(fmt::layer().with_writer(queue.clone()).with_ansi(colours).with_target(false));
+        .with(fmt::layer().fmt_fields(SafeFields).with_writer(queue.clone()).with_ansi(colours).with_target(false));
     // Libraries that log through `log`.
     let _ = tracing_log::LogTracer::init();
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
@@ -71,7 +74,7 @@ pub fn install(filter: &str, colours: bool) -> io::Result<Guard> {
 
 /// Writes a line that is no event, without waiting if [`install`] was called.
 pub fn say(line: &str) {
-    let line = format!("{line}\n");
+    let line = format!("{}\n", visible(line));
     let written = match QUEUE.get() {
         Some(queue) => queue.clone().write_all(line.as_bytes()),
         None => io::stderr().write_all(line.as_bytes()),

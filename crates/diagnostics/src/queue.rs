@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+use crate::text::visible_line;
+
 /// Lines that may wait for the writer.
 const LINES_MAX: usize = 1024;
 /// Bytes of a line; the rest is cut off. With [`LINES_MAX`] this bounds the memory of the queue to 4 MiB.
@@ -154,7 +156,7 @@ fn own(text: &str) -> Vec<u8> {
     let mut time = String::new();
     // Writing to a string does not fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-    format!("{time}  WARN {text}\n").into_bytes()
+    format!("{time}  WARN {}\n", visible_line(text)).into_bytes()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod form;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -198,7 +198,8 @@ fn open(path: &Path) -> io::Result<File> {
     if is_fifo {
         options.read(true).write(true);
     } else {
-        options.create(true).append(true);
+        // Who asked for what is for the operator and the group of the logs.
+        options.create(true).append(true).mode(0o640);
     }
     options.open(path).map_err(|error| io::Error::new(error.kind(), format!("access log {}: {error}", path.display())))
 }
@@ -223,5 +224,20 @@ fn write_all(
         if written.len() < BUFFERS_KEPT {
             written.push(lines);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_new_log_is_not_for_every_user_of_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
     }
 }

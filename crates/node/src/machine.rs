@@ -6,7 +6,7 @@ mod memory;
 
 use std::path::Path;
 
-use nearside_config::files::{found, why_not_appendable};
+use nearside_config::files::{found, open_secrets, open_to_others, why_not_appendable};
 use nearside_config::{ByteSize, Config, Flaw, LogFormat, LogSink};
 
 use crate::clock::Clock;
@@ -19,6 +19,10 @@ pub fn flaws(config: &Config, beside: Option<&Path>) -> Vec<Flaw> {
     let mut flaws: Vec<_> =
         listeners.flat_map(|(number, listener)| certificates::flaws(number, listener, beside, now)).collect();
     flaws.extend(access_log(config, beside));
+    flaws.extend(open_secrets(&config.secret_files, beside));
+    for (number, listener) in config.listen_tls.iter().enumerate() {
+        flaws.extend(open_to_others(&format!("listen_tls[{number}].key"), "the private key", &listener.key, beside));
+    }
     flaws.extend(memory(config.cache.memory_bytes, memory::available()));
     flaws
 }

@@ -135,8 +135,11 @@ impl Node {
         }
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
+            let mut registry = metrics::registry(Arc::clone(&engine), metrics, shares, log, traces);
             let admin = Admin {
-                registry: metrics::registry(Arc::clone(&engine), metrics, shares, log, traces),
+                hosts: engine.config.admin_hosts.clone(),
+                server: admin::server(&mut registry),
+                registry,
                 draining: Arc::clone(&node.draining),
                 operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
             };

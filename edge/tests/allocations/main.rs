@@ -35,6 +35,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         listen_tls: Vec::new(),
         admin: None,
+        admin_hosts: Vec::new(),
         tokens: Vec::new(),
         control: None,
         purge_from: Vec::new(),
@@ -47,6 +48,7 @@ fn config(origin: std::net::SocketAddr) -> Config {
         access_log: AccessLog { sink: LogSink::File("/dev/null".into()), ..AccessLog::default() },
         traces: nearside_config::Traces::default(),
         file: None,
+        secret_files: Vec::new(),
         origins: OriginLimits::default(),
         sites: vec![named, Site::new("any", vec![HostPattern::Any], origins)],
     }

@@ -80,6 +80,7 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         listen: vec![loopback()],
         listen_tls: Vec::new(),
         admin: Some(loopback()),
+        admin_hosts: Vec::new(),
         tokens: Vec::new(),
         control: None,
         purge_from: Vec::new(),
@@ -92,6 +93,7 @@ pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
         access_log: AccessLog { format: LogFormat::Off, ..AccessLog::default() },
         traces: Traces::default(),
         file: None,
+        secret_files: Vec::new(),
         origins: OriginLimits::default(),
         sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
     }
@@ -339,6 +341,12 @@ where
 
 pub(crate) async fn get_from(address: SocketAddr, path: &str) -> Reply {
     read(send_h1(TcpStream::connect(address).await.unwrap(), get(path)).await.unwrap()).await.unwrap()
+}
+
+/// The same of a listener for operators, which answers only under the names of its machine.
+pub(crate) async fn get_here(address: SocketAddr, path: &str) -> Reply {
+    let request = get_with(path, &[("host", "localhost")]);
+    read(send_h1(TcpStream::connect(address).await.unwrap(), request).await.unwrap()).await.unwrap()
 }
 
 pub(crate) async fn read(response: hyper::Response<Incoming>) -> hyper::Result<Reply> {

@@ -536,10 +536,11 @@ async fn a_signed_event_of_somebody_else_purges_what_it_names() {
     let tag = aws_lc_rs::hmac::sign(&key, event.to_string().as_bytes());
     let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let signature = format!("sha256={signature}");
-    let ask = async |path: &str, event: &Value, signature: &str| {
-        let fields = [("x-hub-signature-256", signature), ("x-github-delivery", "d1")];
+    let deliver = async |path: &str, event: &Value, signature: &str, delivery: &str| {
+        let fields = [("x-hub-signature-256", signature), ("x-github-delivery", delivery)];
         planet.control.ask(Method::POST, path, event, &fields).await.unwrap()
     };
+    let ask = async |path: &str, event: &Value, signature: &str| deliver(path, event, signature, "d1").await;
     for (path, event, signature, status, code) in [
         ("/v1/hooks/other", &event, &*signature, 404, "unknown-hook"),
         ("/v1/hooks/cms", &event, "sha256=00", 401, "signature"),
@@ -554,6 +555,11 @@ async fn a_signed_event_of_somebody_else_purges_what_it_names() {
     assert_eq!(planet.body("/a").await, fresh);
     let (status, again) = ask("/v1/hooks/cms", &event, &signature).await;
     assert_eq!((status, &again["id"]), (200, &receipt["id"]), "what is delivered twice is one event");
+    let newer = planet.body("/a").await;
+    planet.publish();
+    let (status, problem) = deliver("/v1/hooks/cms", &event, &signature, "d2").await;
+    assert_eq!((status, problem["code"].as_str()), (409, Some("replayed")), "the id of a delivery is not signed");
+    assert_eq!(planet.body("/a").await, newer, "nothing was purged");
 }
 
 /// A purge by method, sent to the edge.

@@ -135,7 +135,7 @@ async fn a_node_that_is_told_to_stop_serves_on_for_the_delay_and_says_that_it_is
     let Bed { edge, origin, .. } = bed;
     // Nobody waits for it: it ends with the tests.
     std::thread::spawn(move || edge.stop());
-    while crate::bed::get_from(admin, "/readyz").await.status != 503 {}
+    while crate::bed::get_here(admin, "/readyz").await.status != 503 {}
     let new = crate::bed::get_from(address, "/new?cc=max-age%3D60").await;
     let hit = crate::bed::get_from(address, "/new?cc=max-age%3D60").await;
     for reply in [&new, &hit] {

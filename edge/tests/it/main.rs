@@ -17,6 +17,7 @@ mod caching;
 mod client_limits;
 mod cookies;
 mod crowding;
+mod doors;
 mod explain;
 mod failure;
 mod fleet;

@@ -7,7 +7,7 @@ use http::Method;
 use nearside_config::Follows;
 use serde_json::json;
 
-use crate::bed::{Bed, HOST, get_from};
+use crate::bed::{Bed, HOST, get_here};
 use crate::fleet::Controller;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
@@ -52,7 +52,7 @@ async fn the_page_of_metrics_is_what_nodes_and_control_say() {
     bed.until_metric("nearside_purge_log_sequence 1").await;
     bed.until_metric("nearside_requests_total{site=\"site\",cache=\"miss\",code=\"200\",proto=\"http/1.1\"} 1").await;
     let node = String::from_utf8(bed.admin(Method::GET, "/metrics", "").await.body.to_vec()).unwrap();
-    let of_control = String::from_utf8(get_from(address, "/metrics").await.body.to_vec()).unwrap();
+    let of_control = String::from_utf8(get_here(address, "/metrics").await.body.to_vec()).unwrap();
     let mut page = "# Metrics\n\nMade from a scrape, and held to it by a test: `NEARSIDE_WRITE=1 cargo test -p nearside-edge --test it \
         metrics` writes it anew. No label\ncomes off the wire. `cache` is the verdict in one word, `reason` one of \
         [reasons.md](reasons.md), `peer` a next hop. Alert rules and a board for Grafana\nare in [observability](observability).\n\n\

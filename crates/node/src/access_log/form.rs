@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use nearside_diagnostics::visible_line;
 use nearside_semantics::key::Scheme;
 use nearside_semantics::{Timestamp, date};
 
@@ -148,8 +149,8 @@ pub(super) fn pretty(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
         record.outcome.verdict.as_str(),
         record.status.as_u16(),
         record.method,
-        String::from_utf8_lossy(record.host),
-        String::from_utf8_lossy(path),
+        visible_line(&String::from_utf8_lossy(record.host)),
+        visible_line(&String::from_utf8_lossy(path)),
         if query { "?…" } else { "" },
         record.bytes,
         record.times.duration().as_secs_f64() * 1000.0,
@@ -324,6 +325,11 @@ mod tests {
         let head = r#"192.0.2.1 - - [21/Sep/2026:14:13:20 +0000] "GET /a\x5C\x01\xFF?… HTTP/1.1" 200 5"#;
         let expected = format!("{head} {}\n", r#""https://elsewhere.example/p" "a \x22browser\x22""#);
         assert_eq!(String::from_utf8(line).unwrap(), expected);
+        let mut line = Vec::new();
+        let lying = Record { target: "/a\u{9b}2J\u{202e}b".as_bytes(), host: b"x\ny", ..record };
+        pretty(&lying, Timestamp::from_millis(0), &mut line);
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.contains("x\\u000ay/a\\u009b2J\\u202eb") && line.lines().count() == 1, "{line}");
 
         // A shield's hit belongs to a trace as its edge's miss does; a plain hit has nothing more to say.
         let mut hit = Outcome::new(Verdict::Hit, Some(0));
