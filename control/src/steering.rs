@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use nearside_api::listen;
+use nearside_api::{WatchedTasks, listen};
 use nearside_config::{Answer, Steering as Config};
 use nearside_geo::Place;
 use nearside_purge::{Member, Reach};
@@ -99,17 +99,18 @@ impl Steering {
         config: Config,
         known: Arc<Known>,
         stopped: &watch::Receiver<bool>,
+        tasks: &WatchedTasks,
     ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
         let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
         let steering = Arc::new(Self { known, config, world, measurements: Mutex::default() });
         let (mut listens, mut running) = (Listens::default(), Vec::new());
         if let Some(address) = steering.config.listen {
-            let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone()).await?;
+            let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone(), tasks).await?;
             listens.router = Some(address);
             listens.serving.push(task);
         }
         if let Some(config) = steering.config.dns.clone() {
-            let (address, task) = dns::start(config, Arc::clone(&steering)).await?;
+            let (address, task) = dns::start(config, Arc::clone(&steering), tasks).await?;
             listens.dns = Some(address);
             running.push(task);
         }

@@ -18,6 +18,7 @@ mod diagnostics;
 mod documents;
 mod fleet;
 mod loadtest;
+mod outgoing_tls;
 mod scenarios;
 mod signals;
 mod wrong_input;

@@ -17,7 +17,7 @@ use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use nearside_api::listen;
+use nearside_api::{WatchedTasks, listen};
 use nearside_config::Answer;
 use serde::Deserialize;
 use serde_json::json;
@@ -57,6 +57,7 @@ pub(super) async fn start(
     address: SocketAddr,
     steering: Arc<Steering>,
     stopped: watch::Receiver<bool>,
+    tasks: &WatchedTasks,
 ) -> Result<(SocketAddr, JoinHandle<()>), SteeringError> {
     let refused = |cause| SteeringError::Listen { address, cause };
     let listener = listen::bind(address).await.map_err(refused)?;
@@ -68,7 +69,7 @@ pub(super) async fn start(
         .route("/.well-known/nearside/report", post(report).options(preflight))
         .fallback(route)
         .with_state(desk);
-    Ok((bound, tokio::spawn(serve(listener, routes, stopped))))
+    Ok((bound, tokio::spawn(tasks.clone().watch("router", serve(listener, routes, stopped)))))
 }
 
 /// Takes connections, as many as may be open, each as long as it asks for something; until the process stops, and then those

@@ -23,6 +23,7 @@ mod problem;
 pub mod receipt;
 mod routes;
 pub mod tap;
+mod tasks;
 
 pub use access::{Access, is_asked_here};
 pub use book::Book;
@@ -34,3 +35,4 @@ pub use problem::Problem;
 pub use receipt::{NodeReceipt, Receipt, State};
 pub use routes::{Backend, NodeState, Object, Ordered, Reach, carry_out, carry_out_signed, routes, understood};
 pub use tap::Tap;
+pub use tasks::{TaskGuard, WatchedTasks};

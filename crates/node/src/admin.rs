@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use nearside_api::Problem;
+use nearside_api::{Problem, WatchedTasks};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -20,6 +20,7 @@ pub(crate) struct Admin {
     pub(crate) registry: Registry,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) operator: Arc<Operator>,
+    pub(crate) tasks: WatchedTasks,
 }
 
 /// Serves the admin API on a bound listener until `stop`, or until the future is dropped.
@@ -41,7 +42,10 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.draining.load(Ordering::Acquire) {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the node is stopping").into_response();
     }
-    "ready\n".into_response()
+    match admin.tasks.why_not_ready() {
+        Some(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "task-failed", why).into_response(),
+        None => "ready\n".into_response(),
+    }
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
