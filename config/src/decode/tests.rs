@@ -54,6 +54,7 @@ fn with_secret(text: &str) -> (String, tempfile::TempDir) {
     let path = |name| folder.path().join(name).display().to_string();
     let text = text.replace("/etc/nearside/shield-secret", &path("secret"));
     let text = text.replace("/etc/nearside/nodes-secret", &path("secret"));
+    let text = text.replace("/etc/nearside/steering-secret", &path("secret"));
     let text = text.replace("/etc/nearside/nats-password", &path("secret"));
     let text = text.replace("/etc/nearside/webhook-secret", &path("secret"));
     let text = text.replace("/etc/nearside/hook-secret", &path("secret"));
