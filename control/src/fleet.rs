@@ -13,8 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Ordered, Problem, Reach, Receipt, carry_out_signed, understood};
-use nearside_config::Scope;
+use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, carry_out_signed, understood};
 use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
 use tokio::sync::{broadcast, watch};
 
@@ -47,9 +46,14 @@ async fn follow(
     fields: HeaderMap,
     body: Result<Json<Hello>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    desk.nodes.admit(&fields, Scope::Admin)?;
+    let node = desk.nodes.admit(&fields)?;
     let Hello { member, instance, at, last } = understood(body)?;
-    let hello = Hello { member: member.seen_from(client.ip()), instance, at, last };
+    let refused = |problem: Problem| {
+        tracing::warn!(%client, why = problem.detail, "a node was refused");
+        problem
+    };
+    let member = node.registers(member).map_err(refused)?.seen_from(client.ip());
+    let hello = Hello { member, instance, at, last };
     let id = hello.member.id.clone();
     let known = Arc::clone(&desk.known);
     // Before it is looked where it is: what is added after that is watched for.
@@ -144,8 +148,10 @@ async fn beat(
     fields: HeaderMap,
     body: Result<Json<Beat>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
-    desk.nodes.admit(&fields, Scope::Admin)?;
-    if desk.engine.hears(&understood(body)?) {
+    let node = desk.nodes.admit(&fields)?;
+    let beat: Beat = understood(body)?;
+    node.is_node(&beat.node)?;
+    if desk.engine.hears(&beat) {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(StatusCode::CONFLICT, "unknown-node", "this node does not follow the log: follow it first"))
@@ -158,13 +164,19 @@ async fn give(
     fields: HeaderMap,
     body: Result<Json<Given>, JsonRejection>,
 ) -> Result<Json<Receipt>, Problem> {
-    desk.nodes.admit(&fields, Scope::Admin)?;
+    let admitted = desk.nodes.admit(&fields)?;
     if desk.access().is_guarded() && !desk.nodes.is_guarded() {
         // Else whoever reaches this listener could purge without one of the tokens.
-        let detail = "with a [[token]], nodes may give orders only if they show [nodes] secret: configure one";
+        let detail = "with a [[token]], nodes may give orders only if they show a secret: configure a [[node]], or [nodes] secret";
         return Err(Problem::new(StatusCode::FORBIDDEN, "nodes-secret", detail));
     }
     let Given { node, order } = understood(body)?;
+    let may = |order: Order| -> Result<Order, Problem> {
+        admitted.is_node(&node)?;
+        admitted.may_purge(&desk.sites_of(&order)?)?;
+        Ok(order)
+    };
+    let order = may(order);
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-node", reach: Reach::Fleet };
-    carry_out_signed(&*desk, &from, &format!("node {node}"), None, Ok(order)).await.map(Json)
+    carry_out_signed(&*desk, &from, &format!("node {node}"), None, order).await.map(Json)
 }

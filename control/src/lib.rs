@@ -1,12 +1,13 @@
 //! The control process: it numbers purges, writes them to a log, carries them to all nodes, and says what became of them.
 //!
 //! [`engine`] is what the log is kept on: files ([`log::file`]), or [`nats`]. [`known`] is what is known of it here: the end of the
-//! log ([`log`]), the nodes and what they have done ([`registry`]). [`fleet`] has the paths on which nodes follow, [`desk`] stands
-//! behind the admin API.
+//! log ([`log`]), the nodes and what they have done ([`registry`]). [`fleet`] has the paths on which nodes follow, [`admission`] says
+//! who they are, [`desk`] stands behind the admin API.
 //!
 //! **Invariant:** an order is kept before any node sees it, and before it is acknowledged; it is not acknowledged before every
 //! node that was there is waited for. Nodes serve without this process; purges fail clearly then.
 
+mod admission;
 mod console;
 mod desk;
 mod engine;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use admission::NodeDoor;
 use desk::Desk;
 use engine::Engine;
 use known::Known;
@@ -95,7 +97,7 @@ impl Control {
         let tasks = WatchedTasks::default();
         let (engine, mut running) = Engine::start(config.log, config.keep, &known, &tasks).await?;
         let access = Access::new(config.tokens, address);
-        let nodes = Access::new(config.nodes.into_iter().collect(), address);
+        let nodes = NodeDoor::new(config.nodes, config.node_credentials, address);
         let mut steering = None;
         let (mut router, mut dns) = (None, None);
         if let Some(config) = config.steering {

@@ -14,6 +14,7 @@ mod bed;
 mod bodies;
 mod breaker;
 mod caching;
+mod credentials;
 mod crowding;
 mod explain;
 mod failure;

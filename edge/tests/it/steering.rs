@@ -27,6 +27,23 @@ const TABLE: &str =
     "127.1.1.0/24,São Paulo\n127.1.2.0/24,Dublin\n127.1.3.0/24,Paris\n127.0.0.1,Tokyo\n192.0.2.0/25,Sydney\n";
 const CITIES: [&str; 4] = ["Frankfurt", "London", "New York", "Tokyo"];
 
+/// Steering by a table of networks, of the router only.
+pub(crate) fn router_with(table: std::path::PathBuf) -> Steering {
+    Steering {
+        listen: Some(loopback()),
+        dns: None,
+        policy: Policy::MeasuredLoad,
+        answer: Answer::Redirect,
+        table: Some(table),
+        mmdb: None,
+        trusted_proxies: Vec::new(),
+        secret: None,
+        report_every: Duration::ZERO,
+        report_hosts: Vec::new(),
+        place: None,
+    }
+}
+
 /// A control process that steers, and edges in cities.
 struct World {
     control: Controller,
@@ -46,19 +63,7 @@ impl World {
             addresses: vec!["192.0.2.53".parse().unwrap()],
             ttl: Dns::TTL,
         };
-        let mut steering = Steering {
-            listen: Some(loopback()),
-            dns: Some(dns),
-            policy: Policy::MeasuredLoad,
-            answer: Answer::Redirect,
-            table: Some(table),
-            mmdb: None,
-            trusted_proxies: Vec::new(),
-            secret: None,
-            report_every: Duration::ZERO,
-            report_hosts: Vec::new(),
-            place: None,
-        };
+        let mut steering = Steering { dns: Some(dns), ..router_with(table) };
         change(&mut steering);
         let control = Controller::new(|config| config.steering = Some(steering));
         let mut edges = Vec::new();
@@ -113,10 +118,13 @@ impl World {
 
     /// The proof that a network is asked to measure, of the next offer that names all these edges.
     async fn proof_for(&self, from: &str, edges: &[&str]) -> String {
+        // Of two proofs that were given within a millisecond only one counts.
+        tokio::time::sleep(Duration::from_millis(2)).await;
         for _ in 0..100 {
             let page = self.ask(from, "/.well-known/nearside/candidates").await;
             let page: Value = serde_json::from_slice(&page.body).unwrap();
-            let offered: Vec<_> = page["edges"].as_array().unwrap().iter().map(|edge| edge["id"].as_str().unwrap()).collect();
+            let offered: Vec<_> =
+                page["edges"].as_array().unwrap().iter().map(|edge| edge["id"].as_str().unwrap()).collect();
             if edges.iter().all(|edge| offered.contains(edge)) {
                 return page["proof"].as_str().unwrap().to_owned();
             }
@@ -132,7 +140,8 @@ impl World {
     }
 
     async fn report(&self, from: &str, edges: &Value) -> u64 {
-        let wanted: Vec<_> = edges.as_object().unwrap().keys().map(String::as_str).filter(|id| *id != "edge-xyz").collect();
+        let wanted: Vec<_> =
+            edges.as_object().unwrap().keys().map(String::as_str).filter(|id| *id != "edge-xyz").collect();
         let proof = self.proof_for(from, &wanted).await;
         let (status, said) = self.send(from, &[], &proof, edges).await;
         assert_eq!(status, 200, "{said}");
@@ -299,7 +308,8 @@ async fn a_report_needs_the_proof_that_its_network_was_asked() {
     assert_eq!((status, code(&said).as_str()), (403, "proof-unknown"), "another network's");
     let proof = world.proof_for(PARIS, &both).await;
     // An edge that was not offered is not reported on.
-    let (status, said) = world.send(PARIS, &[], &proof, &json!({"edge-lon": 95.0, "edge-fra": 13.5, "edge-xyz": 1.0})).await;
+    let (status, said) =
+        world.send(PARIS, &[], &proof, &json!({"edge-lon": 95.0, "edge-fra": 13.5, "edge-xyz": 1.0})).await;
     assert_eq!((status, &said["taken"]), (200, &json!(2)), "{said}");
     // The same again, and more of the same network within the minute.
     for proof in [proof, world.proof_for(PARIS, &both).await, world.proof_for(PARIS, &both).await] {
@@ -339,13 +349,13 @@ async fn reports_move_a_network_to_the_next_edges_and_not_around_the_world() {
     for _ in 0..10 {
         for far in ["edge-nyc", "edge-nrt"] {
             let slow = json!({"edge-lon": 9000.0, "edge-fra": 9000.0, far: 140.0});
-            let proof = world.proof_for(DUBLIN, &["edge-lon"]).await;
-            let (status, said) = world.send(DUBLIN, &[], &proof, &slow).await;
+            let proof = world.proof_for(PARIS, &["edge-lon"]).await;
+            let (status, said) = world.send(PARIS, &[], &proof, &slow).await;
             assert_eq!(status, 200, "{said}");
         }
     }
-    let edge = world.edge_of(DUBLIN).await;
-    assert!(["edge-lon", "edge-fra"].contains(&edge.as_str()), "Dublin is sent to {edge}");
+    let edge = world.edge_of(PARIS).await;
+    assert!(["edge-lon", "edge-fra"].contains(&edge.as_str()), "Paris is sent to {edge}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
