@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use nearside_config::{ControlConfig, ListenAddress, PurgeLog};
+use nearside_config::{ControlConfig, ListenAddress, PurgeLog, lint};
 use nearside_control::{Control, StartError};
 
 use crate::diagnostics::log_to_stderr;
@@ -32,6 +32,9 @@ pub(crate) fn control(args: &ControlArgs) -> anyhow::Result<ExitCode> {
     let flags = [("listen", args.listen.is_some()), ("purge_log", args.log.is_some())];
     let flags = flags.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key).collect();
     Given { file: args.config.clone(), flags }.accept_control(&config)?;
+    for deprecated in lint::control_deprecations(&config) {
+        tracing::warn!("{deprecated}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::of_server()?;

@@ -85,6 +85,8 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Before anything is started: each client and each next hop needs a file descriptor.
     let _ = nearside_node::raise_descriptor_limit();
+    // Dependencies link two providers, between which rustls does not choose: without this, TLS of any of them panics.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match command {
         Command::Edge(args) => node::edge(args),
         Command::Shield(args) => node::shield(args),

@@ -17,6 +17,7 @@ use crate::values::{ByteSize, ListenAddress, Secret, Span, Upstream, ValueError}
 
 mod control;
 mod hook;
+mod node;
 mod site;
 mod steering;
 mod token;

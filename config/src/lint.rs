@@ -96,18 +96,32 @@ pub fn control_flaws(config: &ControlConfig, names: Names) -> Vec<Flaw> {
     flaws
 }
 
+/// What works as it did, and will not for ever: told of at each start and by `nearside check`, which pass all the same.
+#[must_use]
+pub fn control_deprecations(config: &ControlConfig) -> Vec<Flaw> {
+    let shared = config.nodes.as_ref().map(|_| {
+        Flaw::warning(
+            "nodes.secret",
+            "[nodes] secret is deprecated and will be removed in 0.4: all nodes share it, so that any of them can register as any other".to_owned(),
+            "works until then",
+            "give each node a [[node]] with id, role and a secret of its own, and remove it",
+        )
+    });
+    shared.into_iter().collect()
+}
+
 /// Off the loopback nobody may do anything without a token, nor follow without the nodes' secret.
 fn closed_doors(config: &ControlConfig) -> Vec<Flaw> {
     let (listen, mut flaws) = (config.listen, Vec::new());
     if listen.ip().to_canonical().is_loopback() {
         return flaws;
     }
-    if config.nodes.is_none() {
+    if config.nodes.is_none() && config.node_credentials.is_empty() {
         flaws.push(Flaw::warning(
             "listen",
             format!("no node can follow this control process: {listen} is not on the loopback, and there is no secret for nodes"),
             "without a secret only the loopback is open to nodes",
-            "add [nodes] with secret = \"${NEARSIDE_NODES_SECRET}\", the same as in [control] of the nodes; or listen on 127.0.0.1",
+            "add a [[node]] with id, role and secret for each node, the same as in [control] of the node; or listen on 127.0.0.1",
         ));
     }
     if config.tokens.is_empty() && config.hooks.is_empty() {

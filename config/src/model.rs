@@ -12,6 +12,7 @@ use crate::values::{HostPattern, Network, NodeId, Secret, Upstream, ValueError};
 
 mod control;
 mod hook;
+mod node;
 mod public;
 mod site;
 mod steering;
@@ -20,6 +21,7 @@ mod wan;
 
 pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog};
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
+pub use node::{NodeCredential, NodeRole};
 pub use public::{Public, PublicUrl};
 pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteTimeouts};
 pub use steering::{Answer, Console, Dns, Policy, Steering};

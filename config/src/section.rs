@@ -339,6 +339,7 @@ from_text!(
     crate::values::CookieName,
     crate::values::ParameterName,
     crate::model::Fallback,
+    crate::model::NodeRole,
     crate::model::Scope,
     crate::model::EventType,
     crate::model::Languages,

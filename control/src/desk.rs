@@ -13,6 +13,7 @@ use nearside_geo::Place;
 use nearside_purge::Line;
 use serde_json::{Value, json};
 
+use crate::admission::NodeDoor;
 use crate::engine::Engine;
 use crate::known::{Known, host_of, instant};
 use crate::log::LogError;
@@ -27,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Desk {
     access: Access,
     /// The door for nodes.
-    pub(crate) nodes: Access,
+    pub(crate) nodes: NodeDoor,
     book: Book,
     pub(crate) known: Arc<Known>,
     pub(crate) engine: Engine,
@@ -38,7 +39,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(
         access: Access,
-        nodes: Access,
+        nodes: NodeDoor,
         known: Arc<Known>,
         engine: Engine,
         steering: Option<Arc<Steering>>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearside_api::Order;
+use nearside_api::{Order, WatchedTasks};
 use nearside_config::{Keep, PurgeLog};
 use nearside_purge::{Beat, Hello, Line};
 use tokio::task::JoinHandle;
@@ -92,6 +92,7 @@ impl Engine {
         place: PurgeLog,
         keep: Keep,
         known: &Arc<Known>,
+        tasks: &WatchedTasks,
     ) -> Result<(Self, Vec<JoinHandle<()>>), LogError> {
         match place {
             PurgeLog::File(path) => {
@@ -100,12 +101,12 @@ impl Engine {
                     Roll::open(&path).map_err(|cause| LogError::Io { path: path.with_extension("nodes"), cause })?;
                 known.registry.lock().remember(roll.members(), instant());
                 let alone = Arc::new(Alone { log, roll, known: Arc::clone(known) });
-                let running = vec![tokio::spawn(Arc::clone(&alone).tend())];
+                let running = vec![tokio::spawn(tasks.clone().watch("fleet", Arc::clone(&alone).tend()))];
                 Ok((Self::Alone(alone), running))
             }
             #[cfg(feature = "nats")]
             PurgeLog::Nats(nats) => {
-                let (shared, running) = Shared::start(nats, keep, Arc::clone(known)).await?;
+                let (shared, running) = Shared::start(nats, keep, Arc::clone(known), tasks).await?;
                 Ok((Self::Shared(shared), running))
             }
             #[cfg(not(feature = "nats"))]

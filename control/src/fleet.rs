@@ -12,9 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Ordered, Problem, Reach, Receipt, UnreadBody, carry_out_signed};
-use nearside_config::Scope;
-use nearside_purge::{At, BEAT_PATH, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
+use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, UnreadBody, carry_out_signed};
+use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
 use tokio::sync::{broadcast, watch};
 
 use crate::desk::Desk;
@@ -45,9 +44,14 @@ async fn follow(
     fields: HeaderMap,
     body: UnreadBody,
 ) -> Result<Response, Problem> {
-    let holder = desk.nodes.admit(&fields, Scope::Admin)?;
-    let Hello { member, instance, at, last } = body.json(holder, BODY_BYTES_MAX).await?;
-    let hello = Hello { member: member.seen_from(client.ip()), instance, at, last };
+    let node = desk.nodes.admit(&fields)?;
+    let Hello { member, instance, at, last } = body.json(node.holder(), BODY_BYTES_MAX).await?;
+    let refused = |problem: Problem| {
+        tracing::warn!(%client, why = problem.detail, "a node was refused");
+        problem
+    };
+    let member = node.registers(member).map_err(refused)?.seen_from(client.ip());
+    let hello = Hello { member, instance, at, last };
     let id = hello.member.id.clone();
     let known = Arc::clone(&desk.known);
     // Before it is looked where it is: what is added after that is watched for.
@@ -138,8 +142,10 @@ fn written(line: &Line) -> Bytes {
 }
 
 async fn beat(Shared(desk): Shared<Arc<Desk>>, fields: HeaderMap, body: UnreadBody) -> Result<StatusCode, Problem> {
-    let holder = desk.nodes.admit(&fields, Scope::Admin)?;
-    if desk.engine.hears(&body.json(holder, BODY_BYTES_MAX).await?) {
+    let node = desk.nodes.admit(&fields)?;
+    let beat: Beat = body.json(node.holder(), BODY_BYTES_MAX).await?;
+    node.is_node(&beat.node)?;
+    if desk.engine.hears(&beat) {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(Problem::new(StatusCode::CONFLICT, "unknown-node", "this node does not follow the log: follow it first"))
@@ -152,13 +158,19 @@ async fn give(
     fields: HeaderMap,
     body: UnreadBody,
 ) -> Result<Json<Receipt>, Problem> {
-    let holder = desk.nodes.admit(&fields, Scope::Admin)?;
+    let admitted = desk.nodes.admit(&fields)?;
     if desk.access().is_guarded() && !desk.nodes.is_guarded() {
         // Else whoever reaches this listener could purge without one of the tokens.
-        let detail = "with a [[token]], nodes may give orders only if they show [nodes] secret: configure one";
+        let detail = "with a [[token]], nodes may give orders only if they show a secret: configure a [[node]], or [nodes] secret";
         return Err(Problem::new(StatusCode::FORBIDDEN, "nodes-secret", detail));
     }
-    let Given { node, order } = body.json(holder, BODY_BYTES_MAX).await?;
+    let Given { node, order } = body.json(admitted.holder(), BODY_BYTES_MAX).await?;
+    let may = |order: Order| -> Result<Order, Problem> {
+        admitted.is_node(&node)?;
+        admitted.may_purge(&desk.sites_of(&order)?)?;
+        Ok(order)
+    };
+    let order = may(order);
     let from = Ordered { fields: &fields, client: client.ip(), action: "purge-node", reach: Reach::Fleet };
-    carry_out_signed(&*desk, &from, &format!("node {node}"), None, Ok(order)).await.map(Json)
+    carry_out_signed(&*desk, &from, &format!("node {node}"), None, order).await.map(Json)
 }

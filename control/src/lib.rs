@@ -1,12 +1,13 @@
 //! The control process: it numbers purges, writes them to a log, carries them to all nodes, and says what became of them.
 //!
 //! [`engine`] is what the log is kept on: files ([`log::file`]), or [`nats`]. [`known`] is what is known of it here: the end of the
-//! log ([`log`]), the nodes and what they have done ([`registry`]). [`fleet`] has the paths on which nodes follow, [`desk`] stands
-//! behind the admin API.
+//! log ([`log`]), the nodes and what they have done ([`registry`]). [`fleet`] has the paths on which nodes follow, [`admission`] says
+//! who they are, [`desk`] stands behind the admin API.
 //!
 //! **Invariant:** an order is kept before any node sees it, and before it is acknowledged; it is not acknowledged before every
 //! node that was there is waited for. Nodes serve without this process; purges fail clearly then.
 
+mod admission;
 mod console;
 mod desk;
 mod engine;
@@ -33,12 +34,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use nearside_api::{Access, Backend, HostRule, ServeLimits, Server, listen};
+use nearside_api::{Access, Backend, HostRule, ServeLimits, Server, WatchedTasks, listen};
 use nearside_config::{ControlConfig, HostPattern};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use admission::NodeDoor;
 use desk::Desk;
 use engine::Engine;
 use known::Known;
@@ -93,13 +95,14 @@ impl Control {
         let mut serving = Vec::new();
         let address = listener.local_addr().map_err(refused)?;
         let known = Arc::new(Known::new(config.keep));
-        let (engine, mut running) = Engine::start(config.log, config.keep, &known).await?;
+        let tasks = WatchedTasks::default();
+        let (engine, mut running) = Engine::start(config.log, config.keep, &known, &tasks).await?;
         let access = Access::new(config.tokens, address);
-        let nodes = Access::new(config.nodes.into_iter().collect(), address);
+        let nodes = NodeDoor::new(config.nodes, config.node_credentials, address);
         let mut steering = None;
         let (mut router, mut dns) = (None, None);
         if let Some(config) = config.steering {
-            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known), &stopped).await?;
+            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known), &stopped, &tasks).await?;
             steering = Some(started);
             (router, dns) = (listens.router, listens.dns);
             running.extend(tasks);
@@ -107,19 +110,19 @@ impl Control {
         }
         let desk = Arc::new(Desk::new(access, nodes, Arc::clone(&known), engine, steering));
         let server = server(address, config.hosts, &desk);
-        running.push(tokio::spawn(fleet::watch_nodes(Arc::clone(&desk))));
+        running.push(tokio::spawn(tasks.clone().watch("node events", fleet::watch_nodes(Arc::clone(&desk)))));
         for webhook in config.webhooks {
             // From the first event on.
             let (_, events) = known.events.listen(None);
-            running.push(tokio::spawn(webhooks::tell(webhook, events)));
+            running.push(tokio::spawn(tasks.clone().watch("webhook", webhooks::tell(webhook, events))));
         }
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route(
                 "/readyz",
                 get({
-                    let stopped = stopped.clone();
-                    move || readyz(Arc::clone(&known), *stopped.borrow())
+                    let (stopped, tasks) = (stopped.clone(), tasks.clone());
+                    move || std::future::ready(readyz(&known, &tasks, *stopped.borrow()))
                 }),
             )
             .merge(metrics::routes(Arc::clone(&desk), server.counts()))
@@ -127,11 +130,13 @@ impl Control {
             .merge(console::routes(Arc::clone(&desk), config.console))
             .merge(hooks::routes(Arc::clone(&desk), config.hooks))
             .merge(nearside_api::routes(desk));
-        serving.push(tokio::spawn(async move {
+        let watch = tasks.clone();
+        serving.push(tokio::spawn(tasks.watch("listener", async move {
             if let Err(error) = server.run(listener, routes, until_told(stopped)).await {
                 tracing::error!(%error, "the listener has ended");
+                watch.fail("listener");
             }
-        }));
+        })));
         Ok(Self { address, router, dns, running, serving, stop })
     }
 
@@ -178,18 +183,42 @@ async fn until_told(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn readyz(known: Arc<Known>, stops: bool) -> (StatusCode, &'static str) {
-    if stops {
-        (StatusCode::SERVICE_UNAVAILABLE, "the process is stopping\n")
-    } else if known.recent.is_live() {
-        (StatusCode::OK, "ready\n")
+fn readyz(known: &Known, tasks: &WatchedTasks, stops: bool) -> (StatusCode, String) {
+    let why_not = if stops {
+        Some("the process is stopping".to_owned())
+    } else if !known.recent.is_live() {
+        Some("the purge log cannot be read".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the purge log cannot be read\n")
+        tasks.why_not_ready()
+    };
+    match why_not {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        None => (StatusCode::OK, "ready\n".to_owned()),
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.running.iter().chain(&self.serving).for_each(JoinHandle::abort);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nearside_config::Keep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_control_process_whose_task_has_failed_is_not_ready() {
+        let (known, tasks) = (Known::new(Keep::default()), WatchedTasks::default());
+        known.recent.begin("l", 0);
+        known.recent.set_live(true);
+        assert_eq!(readyz(&known, &tasks, false).0, StatusCode::OK);
+        let failing = tokio::spawn(tasks.clone().watch("webhook", async { panic!("on purpose") }));
+        assert!(failing.await.is_err());
+        let (status, why) = readyz(&known, &tasks, false);
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(why.contains("(webhook)"), "{why}");
     }
 }

@@ -26,7 +26,7 @@ use async_nats::jetstream::{Context, context::ContextBuilder};
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use nearside_api::Order;
+use nearside_api::{Order, WatchedTasks};
 use nearside_config::{Keep, Nats};
 use nearside_purge::{At, Beat, Hello, Line, Member, Record};
 use parking_lot::Mutex;
@@ -144,6 +144,7 @@ impl Shared {
         nats: Nats,
         keep: Keep,
         known: Arc<Known>,
+        tasks: &WatchedTasks,
     ) -> Result<(Arc<Self>, Vec<JoinHandle<()>>), LogError> {
         let names = Names::new(nats.stream.as_str());
         let (client, connected) = connect(&nats).await?;
@@ -193,11 +194,15 @@ impl Shared {
             to_tend: Notify::new(),
         });
         let running = vec![
-            tokio::spawn(Arc::clone(&shared).keep_reading(of_nodes, Arc::clone(&shared.nodes))),
-            tokio::spawn(Arc::clone(&shared).keep_reading(of_purges, purges)),
-            tokio::spawn(Arc::clone(&shared).tell(told)),
-            tokio::spawn(Arc::clone(&shared).listen()),
-            tokio::spawn(Arc::clone(&shared).tend()),
+            tokio::spawn(
+                tasks
+                    .clone()
+                    .watch("nodes on NATS", Arc::clone(&shared).keep_reading(of_nodes, Arc::clone(&shared.nodes))),
+            ),
+            tokio::spawn(tasks.clone().watch("purge log on NATS", Arc::clone(&shared).keep_reading(of_purges, purges))),
+            tokio::spawn(tasks.clone().watch("messages to other control processes", Arc::clone(&shared).tell(told))),
+            tokio::spawn(tasks.clone().watch("messages of other control processes", Arc::clone(&shared).listen())),
+            tokio::spawn(tasks.clone().watch("fleet on NATS", Arc::clone(&shared).tend())),
         ];
         // Whoever asks first should find all nodes, and those that live to have said so. A log may be longer than that takes.
         let read = async {

@@ -9,6 +9,7 @@
 mod decide;
 mod dns;
 mod measured;
+mod proof;
 mod router;
 mod world;
 
@@ -17,8 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use nearside_api::listen;
-use nearside_config::{Answer, Steering as Config};
+use nearside_api::{WatchedTasks, listen};
+use nearside_config::{Answer, Steering as Config, Upstream};
 use nearside_geo::Place;
 use nearside_purge::{Member, Reach};
 use parking_lot::Mutex;
@@ -27,9 +28,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::known::{Known, host_of, instant};
+use crate::log::now;
 use crate::registry::Node;
 use decide::{Candidate, Decision, Ranked, decide};
 use measured::{Measurements, network_of};
+pub(crate) use proof::ProofError;
+use proof::Proofs;
 use world::Located;
 pub(crate) use world::World;
 pub use world::WorldError;
@@ -51,6 +55,11 @@ pub enum SteeringError {
     /// It cannot be told where clients are.
     #[error(transparent)]
     World(#[from] WorldError),
+    /// The system has no random numbers for the key of proofs.
+    #[error(
+        "the key of steering proofs cannot be made: the system gives no random numbers; configure [steering] secret"
+    )]
+    NoRandomness,
     /// A name of the configuration is none of DNS.
     #[error("{name:?} is no domain name: {cause}")]
     Name {
@@ -68,6 +77,7 @@ pub(crate) struct Steering {
     config: Config,
     world: World,
     measurements: Mutex<Measurements>,
+    proofs: Proofs,
 }
 
 /// Where a steering that runs is reached.
@@ -99,17 +109,19 @@ impl Steering {
         config: Config,
         known: Arc<Known>,
         stopped: &watch::Receiver<bool>,
+        tasks: &WatchedTasks,
     ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
         let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
-        let steering = Arc::new(Self { known, config, world, measurements: Mutex::default() });
+        let proofs = Proofs::new(config.secret.as_ref()).map_err(|_unspecified| SteeringError::NoRandomness)?;
+        let steering = Arc::new(Self { known, config, world, measurements: Mutex::default(), proofs });
         let (mut listens, mut running) = (Listens::default(), Vec::new());
         if let Some(address) = steering.config.listen {
-            let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone()).await?;
+            let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone(), tasks).await?;
             listens.router = Some(address);
             listens.serving.push(task);
         }
         if let Some(config) = steering.config.dns.clone() {
-            let (address, task) = dns::start(config, Arc::clone(&steering)).await?;
+            let (address, task) = dns::start(config, Arc::clone(&steering), tasks).await?;
             listens.dns = Some(address);
             running.push(task);
         }
@@ -173,8 +185,43 @@ impl Steering {
         wanted.filter_map(|one| Some((one.id.clone(), url(&one.id)?))).collect()
     }
 
+    /// Whether a page of this origin (RFC 6454) may have its visitors measure and report: one of a host that a site names, or that
+    /// `[steering] report_hosts` does. That a site answers for any host (`*`) names none.
+    pub(crate) fn knows_page(&self, origin: &str) -> bool {
+        let Ok(Upstream { host, .. }) = origin.parse() else { return false };
+        let host = host.to_ascii_lowercase();
+        let registry = self.known.registry.lock();
+        self.config.report_hosts.iter().any(|pattern| pattern.covers(&host))
+            || registry.nodes().chain(registry.left()).any(|node| node.member.reach.is_some() && node.names(&host))
+    }
+
+    /// The proof that the network of a client was asked to measure these edges.
+    pub(crate) fn proof(&self, client: IpAddr, edges: &[String]) -> String {
+        self.proofs.give(network_of(client), edges, now())
+    }
+
+    /// Takes the round trips that a client has measured, of those edges that it was offered. Returns the number of those that are
+    /// remembered; `None` if the report does not count, because its network has reported lately.
+    ///
+    /// # Errors
+    ///
+    /// Nobody has asked this network to measure.
+    pub(crate) fn take<'e>(
+        &self,
+        client: IpAddr,
+        proof: &str,
+        times: impl Iterator<Item = (&'e str, f64)>,
+    ) -> Result<Option<usize>, ProofError> {
+        let offer = self.proofs.check(network_of(client), proof, now())?;
+        if !self.measurements.lock().begin(client, offer.at_ms, self.config.report_every, instant()) {
+            return Ok(None);
+        }
+        let offered = times.filter(|(edge, _)| offer.edges.iter().any(|offered| offered == edge));
+        Ok(Some(offered.filter(|(edge, ms)| self.report(client, edge, *ms)).count()))
+    }
+
     /// A client has measured the way to an edge. Whether it is remembered.
-    pub(crate) fn report(&self, client: IpAddr, edge: &str, ms: f64) -> bool {
+    fn report(&self, client: IpAddr, edge: &str, ms: f64) -> bool {
         let is_edge = |node: &&Node| node.member.id == edge && node.member.reach.is_some();
         let place = self.known.registry.lock().nodes().find(is_edge).map(|node| node.member.place);
         let Some(place) = place else { return false };

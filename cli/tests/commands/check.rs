@@ -112,7 +112,49 @@ fn listeners_and_next_hops_of_one_process_go_together() {
 fn a_control_process_that_nobody_may_use_is_found() {
     let (_folder, path) =
         file("control.toml", "role = \"control\"\nlisten = \"0.0.0.0:7080\"\n[purge_log]\nfile = \"purges.log\"\n");
-    fails(&["check", &path], 78, &["control.toml:2:", "no secret for nodes", "[nodes]", "no token", "[[token]]"]);
+    fails(&["check", &path], 78, &["control.toml:2:", "no secret for nodes", "[[node]]", "no token", "[[token]]"]);
+}
+
+#[test]
+fn a_secret_that_all_nodes_share_is_told_of_and_accepted() {
+    let control = |nodes: &str| {
+        let text = format!("role = \"control\"\nlisten = \"127.0.0.1:0\"\n[purge_log]\nfile = \"purges.log\"\n{nodes}");
+        let (folder, path) = file("control.toml", &text);
+        for name in ["one", "other"] {
+            fs::write(folder.path().join(name), format!("the-secret-of-node-{name}")).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap().replace("FOLDER", &folder.path().display().to_string());
+        fs::write(&path, text).unwrap();
+        (folder, path)
+    };
+    let (_folder, path) = control("[nodes]\nsecret = { file = \"FOLDER/one\" }\n");
+    let output = nearside(&["check", &path]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for part in ["warning", "control.toml:6:", "removed in 0.4", "[[node]]"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let node = |id: &str, more: &str| format!("[[node]]\nid = \"{id}\"\n{more}");
+    let one = "role = \"edge\"\nsecret = { file = \"FOLDER/one\" }\n";
+    let other = "role = \"shield\"\nsecret = { file = \"FOLDER/other\" }\n";
+    let (_folder, path) = control(&[node("a", one), node("b", other)].concat());
+    passes(&["check", &path]);
+    for (nodes, line, says) in [
+        ([node("a", one), node("b", one)].concat(), 12, "this secret is not the node's alone"),
+        ([node("a", one), node("a", other)].concat(), 10, "two nodes have one id"),
+        (node("a", "role = \"edge\"\n"), 5, "`secret` is missing"),
+        (node("a b", one), 6, "letters, digits"),
+        (node("a", "role = \"control\"\n"), 7, "expected \"edge\" or \"shield\""),
+        (node("a", &format!("{other}url = \"https://a.example\"\n")), 9, "no client is sent to a shield"),
+        (
+            format!("[nodes]\nsecret = {{ file = \"FOLDER/one\" }}\n{}", node("a", one)),
+            10,
+            "this secret is not the node's alone",
+        ),
+    ] {
+        let (_folder, path) = control(&nodes);
+        fails(&["check", &path], 78, &[&format!("control.toml:{line}:"), says]);
+    }
 }
 
 #[test]

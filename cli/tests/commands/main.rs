@@ -19,6 +19,7 @@ mod documents;
 mod fleet;
 mod lies;
 mod loadtest;
+mod outgoing_tls;
 mod scenarios;
 mod signals;
 mod supply;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 
-use super::{hook, parse_with, small, steering, token};
+use super::{hook, node, parse_with, small, steering, token};
 use crate::model::{ControlConfig, Follows, Keep, Nats, NatsLogin, PurgeLog, Scope, Token};
 use crate::problem::ConfigError;
 use crate::section::Section;
@@ -58,6 +58,7 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
     let tokens = token::tokens(root, None);
     let secret: Option<Secret> = root.section("nodes").get("secret");
     let nodes = secret.map(|secret| Token { name: "nodes".to_owned(), secret, scope: Scope::Admin, sites: Vec::new() });
+    let node_credentials = node::credentials(root, nodes.as_ref());
     let (webhooks, hooks, steering) = (hook::webhooks(root), hook::hooks(root), steering::steering(root));
     let (hosts, console) = (root.list("hosts"), steering::console(root));
     Some(ControlConfig {
@@ -67,6 +68,7 @@ pub(crate) fn control(root: &Section<'_>) -> Option<ControlConfig> {
         keep,
         tokens,
         nodes,
+        node_credentials,
         webhooks,
         hooks,
         steering,

@@ -21,6 +21,9 @@ pub(super) fn steering(root: &Section<'_>) -> Option<Steering> {
         table: path("table"),
         mmdb: path("mmdb"),
         trusted_proxies: section.list("trusted_proxies"),
+        secret: section.get("secret"),
+        report_every: section.or("report_every", Span(Steering::REPORT_EVERY)).0,
+        report_hosts: section.list("report_hosts"),
         place,
     };
     if !section.has("listen") && !section.has("dns") && root.has("steering") {

@@ -51,9 +51,12 @@ fn with_secret(text: &str) -> (String, tempfile::TempDir) {
     let file = folder.path().join("secret");
     std::fs::write(&file, "0123456789abcdef").unwrap();
     std::fs::write(folder.path().join("token"), "a-token-of-its-own").unwrap();
+    std::fs::write(folder.path().join("node"), "a-secret-of-one-node").unwrap();
     let path = |name| folder.path().join(name).display().to_string();
     let text = text.replace("/etc/nearside/shield-secret", &path("secret"));
     let text = text.replace("/etc/nearside/nodes-secret", &path("secret"));
+    let text = text.replace("/etc/nearside/steering-secret", &path("secret"));
+    let text = text.replace("/etc/nearside/node-edge-fra", &path("node"));
     let text = text.replace("/etc/nearside/nats-password", &path("secret"));
     let text = text.replace("/etc/nearside/webhook-secret", &path("secret"));
     let text = text.replace("/etc/nearside/hook-secret", &path("secret"));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Console, Hook, SecretFile, Steering, Token, Webhook};
+use super::{Console, Hook, NodeCredential, SecretFile, Steering, Token, Webhook};
 use crate::values::{HostPattern, NatsUrl, Secret, StreamName, Upstream, ValueError};
 
 /// Everything that a control process is told.
@@ -22,8 +22,11 @@ pub struct ControlConfig {
     pub keep: Keep,
     /// What operators must show. Without any, whoever reaches the listener may do everything, if it is on the loopback.
     pub tokens: Vec<Token>,
-    /// What nodes must show; the same without one.
+    /// What nodes without a credential of their own must show. Without it and without credentials, whoever reaches the listener may
+    /// follow, if it is on the loopback.
     pub nodes: Option<Token>,
+    /// The nodes that have a credential of their own.
+    pub node_credentials: Vec<NodeCredential>,
     /// Who is told what happens.
     pub webhooks: Vec<Webhook>,
     /// Whose events purge something.
@@ -48,6 +51,7 @@ impl ControlConfig {
             keep: Keep::default(),
             tokens,
             nodes: None,
+            node_credentials: Vec::new(),
             webhooks,
             hooks,
             steering: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nearside_geo::Place;
 
-use crate::values::{HostPattern, Upstream, ValueError};
+use crate::values::{HostPattern, Secret, Upstream, ValueError};
 
 /// How clients are sent to edges.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,19 @@ pub struct Steering {
     pub mmdb: Option<PathBuf>,
     /// Proxies in front of the router, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What the key of proofs is derived from; control processes with the same accept one another's. Nothing: a key is made at the start.
+    pub secret: Option<Secret>,
+    /// One report of each network counts in this time.
+    pub report_every: Duration,
+    /// Hosts of pages whose visitors may measure and report, beside the hosts that sites name.
+    pub report_hosts: Vec<HostPattern>,
     /// Where the control process stands itself, for the maps of people.
     pub place: Option<Place>,
+}
+
+impl Steering {
+    /// One report of each network counts in this time by default: whoever sends false ones is one among all visitors of a minute.
+    pub const REPORT_EVERY: Duration = Duration::from_secs(60);
 }
 
 /// The name server.

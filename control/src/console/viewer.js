@@ -53,12 +53,18 @@ async function choose() {
     results.set(edge, time);
     bars(edges, results);
   }
-  const near = [...results].filter(([, time]) => time !== null).slice(0, 3);
-  const body = JSON.stringify(Object.fromEntries(near));
-  await fetch(`${at("")}/.well-known/nearside/report`, { ...options, method: "POST", body }).catch(() => {});
+  await report(results).catch(() => {});
   if (mine !== run) return;
   $("load").disabled = false;
   await decide();
+}
+
+/** Reports those that the router wants to know, with its proof that it has asked. */
+async function report(results) {
+  const base = `${at("")}/.well-known/nearside`;
+  const { edges, proof } = await (await fetch(`${base}/candidates`, options)).json();
+  const times = Object.fromEntries(edges.map(({ id }) => [id, results.get(id)]).filter(([, time]) => time != null));
+  await fetch(`${base}/report`, { ...options, method: "POST", body: JSON.stringify({ proof, times }) });
 }
 
 /** Whom steering chooses now. */

@@ -71,6 +71,11 @@ impl Node {
         self.patterns.iter().any(|pattern| pattern.covers(host))
     }
 
+    /// Whether some site of it names this host, by itself or by what is above it.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        self.patterns.iter().any(|pattern| *pattern != HostPattern::Any && pattern.covers(host))
+    }
+
     /// Whether some site of it is of a host that ends so.
     pub(crate) fn serves_below(&self, end: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.to_string().ends_with(end))

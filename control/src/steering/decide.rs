@@ -11,6 +11,12 @@ use super::measured::Measured;
 /// From here on an edge that is that much of its capacity is less attractive, step by step.
 const BUSY: f64 = 0.7;
 
+/// Limits of how far measurements move a client: by distance, the round trip to an edge may be so many times that to the edge which
+/// would be chosen without measurements, and this many milliseconds more. For a client beside an edge that is 4,500 km, for one
+/// 1,500 km away 7,500 km: all edges of its continent, and none on the other side of the world.
+const FARTHER_TIMES: f64 = 2.0;
+const FARTHER_MS: f64 = 50.0;
+
 /// An edge that might serve a client.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Candidate {
@@ -71,6 +77,8 @@ pub(crate) struct Ranked {
     pub(crate) load: Option<f64>,
     /// What is compared: the expected round trip, and what its load adds.
     pub(crate) score_ms: Option<f64>,
+    /// Whether it is farther away than measurements may move a client: then it comes after those that are not.
+    pub(crate) is_too_far: bool,
     /// Why it is not to be chosen: `unreachable`, `full`.
     pub(crate) excluded: Option<&'static str>,
 }
@@ -104,8 +112,13 @@ pub(crate) fn decide(policy: Policy, client: Option<Place>, candidates: &[Candid
         // All that are alive are full: then full ones serve.
         ranked.iter_mut().filter(|one| one.excluded == Some(FULL)).for_each(|one| one.excluded = None);
     }
+    // Whoever reports what is not true moves a network to the next edges, and not around the world.
+    if let Some(farthest_ms) = farthest_ms(&ranked, policy) {
+        let is_too_far = |one: &Ranked| one.by_distance_ms.is_some_and(|ms| ms > farthest_ms);
+        ranked.iter_mut().for_each(|one| one.is_too_far = is_too_far(one));
+    }
     ranked.sort_by(|a, b| {
-        let place = |one: &Ranked| (one.excluded.is_some(), one.score_ms.is_none());
+        let place = |one: &Ranked| (one.excluded.is_some(), one.is_too_far, one.score_ms.is_none());
         let score = |one: &Ranked| one.score_ms.unwrap_or_else(|| one.load.unwrap_or(0.0));
         place(a)
             .cmp(&place(b))
@@ -115,7 +128,7 @@ pub(crate) fn decide(policy: Policy, client: Option<Place>, candidates: &[Candid
     let chosen = ranked.first()?;
     // What it would have been, had nobody anything to do.
     let ms = |one: &Ranked| one.expected_ms.unwrap_or(f64::INFINITY);
-    let nearest = ranked.iter().filter(|one| one.is_alive()).min_by(|a, b| ms(a).total_cmp(&ms(b)));
+    let nearest = ranked.iter().filter(|one| one.is_alive() && !one.is_too_far).min_by(|a, b| ms(a).total_cmp(&ms(b)));
     let choices = ranked.iter().filter(|one| one.excluded.is_none()).count();
     let reason = if !any_alive {
         Reason::LastKnown
@@ -131,6 +144,15 @@ pub(crate) fn decide(policy: Policy, client: Option<Place>, candidates: &[Candid
         Reason::Geo
     };
     Some(Decision { reason, ranked })
+}
+
+/// The round trip by distance beyond which an edge is too far for measurements to lead there: nothing where no place is known.
+fn farthest_ms(ranked: &[Ranked], policy: Policy) -> Option<f64> {
+    let burdened =
+        |one: &Ranked| Some(one.by_distance_ms? * burden(one.load.filter(|_| policy == Policy::MeasuredLoad)));
+    let open = ranked.iter().filter(|one| one.excluded.is_none());
+    let home = open.filter_map(|one| Some((burdened(one)?, one.by_distance_ms?))).min_by(|a, b| a.0.total_cmp(&b.0));
+    home.map(|(_, ms)| ms * FARTHER_TIMES + FARTHER_MS)
 }
 
 const UNREACHABLE: &str = "unreachable";
@@ -160,6 +182,7 @@ fn rank(policy: Policy, client: Option<Place>, candidate: &Candidate, any_alive:
         weight: candidate.measured.map_or(0.0, |measured| measured.weight),
         load: candidate.load,
         score_ms: expected_ms.map(|ms| ms * burden(load)),
+        is_too_far: false,
         excluded,
     }
 }
@@ -233,6 +256,40 @@ mod tests {
         assert_eq!(chosen(Policy::Measured, client, &edges), ("London".to_owned(), Reason::Geo));
         // Without a place, what was measured is all that there is.
         assert_eq!(chosen(Policy::Measured, None, &edges), ("Frankfurt".to_owned(), Reason::Rtt));
+    }
+
+    #[test]
+    fn what_was_reported_moves_nobody_around_the_world() {
+        let mut edges = ["Frankfurt", "London", "New York", "Sydney"].map(edge);
+        let slow = |edges: &mut [Candidate], names: &[&str]| {
+            for edge in edges.iter_mut().filter(|edge| names.contains(&edge.id.as_str())) {
+                edge.measured = measured(9000.0, 10.0);
+            }
+        };
+        let near = place("London");
+        edges[3].measured = measured(114.0, 10.0);
+        slow(&mut edges, &["London"]);
+        assert_eq!(chosen(Policy::Measured, near, &edges).0, "Frankfurt", "the next one");
+        slow(&mut edges, &["London", "Frankfurt"]);
+        edges[2].measured = measured(40.0, 10.0);
+        let decision = decide(Policy::Measured, near, &edges, 7).unwrap();
+        assert!(["London", "Frankfurt"].contains(&decision.chosen().unwrap().id.as_str()), "{decision:?}");
+        let too_far = |name: &str| decision.ranked.iter().find(|one| one.id == name).unwrap().is_too_far;
+        assert_eq!(["London", "Frankfurt", "New York", "Sydney"].map(too_far), [false, false, true, true]);
+        // Who has no edge near may be moved to one that is not much farther.
+        edges[2].measured = None;
+        slow(&mut edges, &["London", "Frankfurt"]);
+        assert_eq!(chosen(Policy::Measured, place("Mumbai"), &edges).0, "Sydney");
+        // Where the near ones are gone, or full, the others are not too far.
+        edges[3].measured = None;
+        edges[0].is_alive = false;
+        edges[1].is_alive = false;
+        assert_eq!(chosen(Policy::Measured, near, &edges).0, "New York");
+        edges[0].is_alive = true;
+        edges[1].is_alive = true;
+        edges[0].load = Some(1.5);
+        edges[1].load = Some(1.5);
+        assert_eq!(chosen(Policy::MeasuredLoad, near, &edges).0, "New York");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hickory_server::proto::rr::rdata::{A, AAAA, HTTPS, NS, SOA};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use nearside_api::listen;
+use nearside_api::{WatchedTasks, listen};
 use nearside_config::Dns;
 use nearside_purge::Reach;
 use tokio::net::UdpSocket;
@@ -51,7 +51,11 @@ struct Zones {
     ttl_secs: u32,
 }
 
-pub(super) async fn start(config: Dns, steering: Arc<Steering>) -> Result<(SocketAddr, JoinHandle<()>), SteeringError> {
+pub(super) async fn start(
+    config: Dns,
+    steering: Arc<Steering>,
+    tasks: &WatchedTasks,
+) -> Result<(SocketAddr, JoinHandle<()>), SteeringError> {
     let handler = Zones {
         steering,
         zones: config
@@ -71,11 +75,13 @@ pub(super) async fn start(config: Dns, steering: Arc<Steering>) -> Result<(Socke
     let mut server = Server::new(handler);
     server.register_socket(udp);
     server.register_listener(tcp, TCP_IDLE_MAX, TCP_ANSWERS_MAX);
-    let serving = tokio::spawn(async move {
+    let watch = tasks.clone();
+    let serving = tokio::spawn(tasks.clone().watch("name server", async move {
         if let Err(error) = server.block_until_done().await {
             tracing::error!(%error, "the name server has ended");
+            watch.fail("name server");
         }
-    });
+    }));
     Ok((address, serving))
 }
 

@@ -1,4 +1,4 @@
-// Times a tiny answer of a few edges and reports the shortest time of each: include it in any page as
+// Times a tiny answer of a few edges and reports the shortest time of each: include it in a page of a site as
 //   <script async src="https://ROUTER/.well-known/nearside/measure.js"></script>
 // and, where ROUTER is not itself a name of the site, with data-host="www.example.com" beside it.
 // No cookie is set or sent, and nothing but the times is reported.
@@ -31,10 +31,11 @@
     }
   }
 
-  const { edges } = await (await fetch(`${base}candidates${site}`, options)).json();
+  const { edges, proof } = await (await fetch(`${base}candidates${site}`, options)).json();
+  if (!edges?.length) return;
   const times = [];
   for (const edge of edges) times.push(await time(edge)); // one after the other: they would delay each other
   const report = Object.fromEntries(times.filter(Boolean));
-  await fetch(`${base}report`, { ...options, method: "POST", body: JSON.stringify(report), keepalive: true });
+  await fetch(`${base}report`, { ...options, method: "POST", body: JSON.stringify({ proof, times: report }), keepalive: true });
   dispatchEvent(new CustomEvent("nearside-measured", { detail: report }));
 })();

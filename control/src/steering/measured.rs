@@ -104,25 +104,51 @@ pub(crate) fn network_of(address: IpAddr) -> IpNet {
     IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |network| network.trunc())
 }
 
+/// What a network has reported.
+#[derive(Debug, Clone, Default)]
+struct Network {
+    edges: BTreeMap<String, Sketch>,
+    /// When its last report was counted, and the moment of that report's proof in milliseconds since 1970.
+    counted: Option<(Instant, u64)>,
+}
+
 /// What is known of all networks.
 #[derive(Debug, Default)]
 pub(crate) struct Measurements {
-    networks: IndexMap<IpNet, BTreeMap<String, Sketch>, ahash::RandomState>,
+    networks: IndexMap<IpNet, Network, ahash::RandomState>,
     /// Evictions so far: each looks elsewhere.
     evictions: u64,
 }
 
 impl Measurements {
+    /// Begins a report of a client's network whose proof was given at `proof_ms`. Returns whether it counts: one report in each `every`
+    /// does, whoever of the network it comes from, and none with a proof as old as the last one that counted.
+    pub(crate) fn begin(&mut self, client: IpAddr, proof_ms: u64, every: Duration, now: Instant) -> bool {
+        let network = self.network(client);
+        let counts = network
+            .counted
+            .is_none_or(|(at, last_ms)| now.saturating_duration_since(at) >= every && proof_ms > last_ms);
+        if counts {
+            network.counted = Some((now, proof_ms));
+        }
+        counts
+    }
+
+    /// The reports of a client's network, for which room is made.
+    fn network(&mut self, client: IpAddr) -> &mut Network {
+        let network = network_of(client);
+        if !self.networks.contains_key(&network) && self.networks.len() >= NETWORKS_MAX {
+            self.evict();
+        }
+        self.networks.entry(network).or_default()
+    }
+
     /// A client has measured the way to an edge. Whether it is remembered: not if it can be no round trip, or there is no room.
     pub(crate) fn report(&mut self, client: IpAddr, edge: &str, ms: f64, now: Instant) -> bool {
         if !(MS_MIN..=MS_MAX).contains(&ms) {
             return false;
         }
-        let network = network_of(client);
-        if !self.networks.contains_key(&network) && self.networks.len() >= NETWORKS_MAX {
-            self.evict();
-        }
-        let edges = self.networks.entry(network).or_default();
+        let edges = &mut self.network(client).edges;
         if !edges.contains_key(edge) && edges.len() >= EDGES_MAX {
             edges.retain(|_, sketch| sketch.measured(now).is_some_and(|measured| measured.is_confident()));
             if edges.len() >= EDGES_MAX {
@@ -139,8 +165,11 @@ impl Measurements {
         let draw = |turn: u64| usize::try_from(self.networks.hasher().hash_one((turn, self.evictions))).unwrap_or(0);
         let places = (0..SAMPLE).map(|turn| draw(turn) % self.networks.len().max(1));
         let reported = |place: &usize| {
-            let edges = self.networks.get_index(*place).map(|(_, edges)| edges);
-            edges.and_then(|edges| edges.values().filter_map(|sketch| sketch.changed).max())
+            let network = self.networks.get_index(*place).map(|(_, network)| network);
+            network.and_then(|network| {
+                let changed = network.edges.values().filter_map(|sketch| sketch.changed);
+                changed.chain(network.counted.map(|(at, _)| at)).max()
+            })
         };
         if let Some(oldest) = places.min_by_key(reported) {
             self.networks.swap_remove_index(oldest);
@@ -149,7 +178,7 @@ impl Measurements {
 
     /// What a client's network has measured of an edge.
     pub(crate) fn of(&self, client: IpAddr, edge: &str, now: Instant) -> Option<Measured> {
-        self.networks.get(&network_of(client))?.get(edge)?.measured(now)
+        self.networks.get(&network_of(client))?.edges.get(edge)?.measured(now)
     }
 }
 
@@ -204,6 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn one_report_of_a_network_counts_in_a_while_and_each_proof_once() {
+        let (mut known, now, every) = (Measurements::default(), begin(), Duration::from_secs(60));
+        let neighbour: IpAddr = "192.0.2.200".parse().unwrap();
+        assert!(known.begin(client(), 1000, every, now));
+        assert!(!known.begin(client(), 1000, every, now), "the same once more");
+        assert!(!known.begin(neighbour, 2000, every, now + every / 2), "another client of the network");
+        assert!(known.begin("192.0.3.7".parse().unwrap(), 1000, every, now), "another network");
+        assert!(!known.begin(client(), 1000, every, now + every), "the proof that has counted");
+        assert!(!known.begin(client(), 999, every, now + every), "an older one, kept for later");
+        assert!(known.begin(neighbour, 2000, every, now + every));
+        // At this pace it takes four reports until they are believed.
+        let mut reports = 0;
+        while !known.of(client(), "edge", now + every * reports).is_some_and(|measured| measured.is_confident()) {
+            reports += 1;
+            assert!(known.report(client(), "edge", 20.0, now + every * reports));
+            assert!(reports <= 5);
+        }
+        assert_eq!(reports, 4);
+    }
+
+    #[test]
     fn what_is_no_round_trip_and_what_is_too_much_is_not_remembered() {
         let (mut known, now) = (Measurements::default(), begin());
         for ms in [0.0, -1.0, f64::NAN, f64::INFINITY, 10_001.0] {
@@ -212,7 +262,7 @@ mod tests {
         for number in 0..EDGES_MAX + 10 {
             known.report(client(), &format!("edge-{number}"), 1.0, now);
         }
-        assert!(known.networks[&network_of(client())].len() <= EDGES_MAX);
+        assert!(known.networks[&network_of(client())].edges.len() <= EDGES_MAX);
         let network = |number: u32| IpAddr::from((0x0a00_0000 + (number << 8)).to_be_bytes());
         for number in 0..600 {
             known.report(network(number), "edge", 1.0, now);

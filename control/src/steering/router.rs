@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use nearside_api::{ServeLimits, Server, listen};
+use nearside_api::{Problem, ServeLimits, Server, WatchedTasks, listen};
 use nearside_config::Answer;
 use serde::Deserialize;
 use serde_json::json;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Choice, Steering, SteeringError};
+use super::{Choice, ProofError, Steering, SteeringError};
 
 /// Times a few edges and reports; see the file.
 const SCRIPT: &str = include_str!("measure.js");
@@ -48,6 +48,7 @@ pub(super) async fn start(
     address: SocketAddr,
     steering: Arc<Steering>,
     stopped: watch::Receiver<bool>,
+    tasks: &WatchedTasks,
 ) -> Result<(SocketAddr, JoinHandle<()>), SteeringError> {
     let refused = |cause| SteeringError::Listen { address, cause };
     let listener = listen::bind(address).await.map_err(refused)?;
@@ -60,12 +61,18 @@ pub(super) async fn start(
         .route("/.well-known/nearside/report", post(report).options(preflight))
         .fallback(route)
         .with_state(desk);
-    Ok((bound, tokio::spawn(serve(listener, routes, served, stopped))))
+    Ok((bound, tokio::spawn(tasks.clone().watch("router", serve(listener, routes, served, tasks.clone(), stopped)))))
 }
 
 /// Serves clients until the process stops, and then those whose connections the system has accepted already. Proxies that are
 /// trusted speak for many networks.
-async fn serve(listener: TcpListener, routes: Router, steering: Arc<Steering>, mut stopped: watch::Receiver<bool>) {
+async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    steering: Arc<Steering>,
+    tasks: WatchedTasks,
+    mut stopped: watch::Receiver<bool>,
+) {
     let is_exempt = move |peer: IpAddr| peer.to_canonical().is_loopback() || steering.trusts(peer);
     let server = Server::new(ServeLimits::router(Arc::new(is_exempt)));
     let stops = async move {
@@ -73,6 +80,7 @@ async fn serve(listener: TcpListener, routes: Router, steering: Arc<Steering>, m
     };
     if let Err(error) = server.run(listener, routes, stops).await {
         tracing::error!(%error, "the router has ended");
+        tasks.fail("router");
     }
 }
 
@@ -178,13 +186,26 @@ async fn candidates(
     let named = wanted.host.filter(|host| is_host(host));
     let host = named.or_else(|| host_of(&request)).unwrap_or_default();
     let turn = desk.turns.fetch_add(1, Ordering::Relaxed);
+    if let Err(problem) = desk.looks_at_page(request.headers()) {
+        return open(problem.into_response());
+    }
     let edges = desk.steering.to_measure(&host, client, turn);
+    let ids: Vec<_> = edges.iter().map(|(id, _)| id.clone()).collect();
+    let proof = desk.steering.proof(client, &ids);
     let edges: Vec<_> =
         edges.into_iter().map(|(id, url)| json!({ "id": id, "url": url.replace("{host}", &host) })).collect();
-    open(Json(json!({ "edges": edges })).into_response())
+    open(Json(json!({ "edges": edges, "proof": proof })).into_response())
 }
 
-/// What a browser has measured: `{"edge-nrt": 12.3, …}`, in milliseconds.
+/// What a browser has measured: times in milliseconds of edges that it was offered, and the proof that it was.
+#[derive(Debug, Deserialize)]
+struct Report {
+    #[serde(default)]
+    proof: String,
+    #[serde(default)]
+    times: serde_json::Map<String, serde_json::Value>,
+}
+
 async fn report(
     State(desk): State<Desk>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -192,18 +213,20 @@ async fn report(
     body: Body,
 ) -> Response {
     let client = desk.client(peer, &fields);
+    if let Err(problem) = desk.looks_at_page(&fields) {
+        return open(problem.into_response());
+    }
     let Ok(body) = timeout(REPORT_TIME, to_bytes(body, REPORT_BYTES_MAX)).await else {
         return open(refusal(StatusCode::REQUEST_TIMEOUT, "the report did not come in time"));
     };
-    // Browsers send beacons as text.
-    let Ok(serde_json::Value::Object(edges)) = serde_json::from_slice(&body.unwrap_or_default()) else {
-        return open(refusal(StatusCode::BAD_REQUEST, "expected an object of edges and milliseconds"));
-    };
-    let mut taken = 0;
-    for (edge, ms) in edges.iter().take(REPORTED_MAX) {
-        taken += usize::from(ms.as_f64().is_some_and(|ms| desk.steering.report(client, edge, ms)));
-    }
-    open(Json(json!({ "taken": taken })).into_response())
+    open(match desk.take(client, &body.unwrap_or_default()) {
+        Ok(Some(taken)) => Json(json!({ "taken": taken })).into_response(),
+        // No error: many clients of a network measure at the same time, and one of them is enough.
+        Ok(None) => {
+            Json(json!({ "taken": 0, "why": "another report of this network has been counted" })).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    })
 }
 
 async fn preflight() -> Response {
@@ -240,6 +263,41 @@ fn is_host(host: &str) -> bool {
 }
 
 impl Desk {
+    /// Refuses what a page asks that is of no known site: in the browsers of its visitors it would report for their networks.
+    fn looks_at_page(&self, fields: &HeaderMap) -> Result<(), Problem> {
+        let Some(origin) = fields.get(header::ORIGIN) else { return Ok(()) };
+        if origin.to_str().is_ok_and(|origin| self.steering.knows_page(origin)) {
+            return Ok(());
+        }
+        let detail = "the page that measures (`Origin`) is of no host that a site of an edge names: name it in the site's hosts, or in \
+                      [steering] report_hosts";
+        Err(Problem::new(StatusCode::FORBIDDEN, "unknown-page", detail))
+    }
+
+    /// Takes a report; see [`Steering::take`].
+    fn take(&self, client: IpAddr, body: &[u8]) -> Result<Option<usize>, Problem> {
+        // Browsers send beacons as text.
+        let malformed = |_error| {
+            let detail = "expected a JSON object with `proof`, as /.well-known/nearside/candidates gave it, and `times`: milliseconds by edge";
+            Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
+        };
+        let report: Report = serde_json::from_slice(body).map_err(malformed)?;
+        if report.proof.is_empty() {
+            let detail = "the report has no `proof`: ask /.well-known/nearside/candidates for one, and send it with the `times`; an older \
+                          measure.js does not";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "proof-missing", detail));
+        }
+        let times = report.times.iter().take(REPORTED_MAX);
+        let times = times.filter_map(|(edge, ms)| Some((edge.as_str(), ms.as_f64()?)));
+        self.steering.take(client, &report.proof, times).map_err(|error| {
+            let code = match error {
+                ProofError::Forged => "proof-unknown",
+                ProofError::Expired => "proof-expired",
+            };
+            Problem::new(StatusCode::FORBIDDEN, code, format!("the report is not taken: {error}"))
+        })
+    }
+
     /// Who asks: the peer, or whom a proxy that is trusted names last.
     fn client(&self, peer: SocketAddr, fields: &HeaderMap) -> IpAddr {
         if !self.steering.trusts(peer.ip()) {

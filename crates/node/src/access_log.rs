@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use nearside_api::Tap;
+use nearside_api::{Tap, WatchedTasks};
 use nearside_config::{AccessLog, Config, LogFormat, LogSink};
 use nearside_semantics::Timestamp;
 use parking_lot::Mutex;
@@ -65,7 +65,7 @@ impl Log {
     /// # Errors
     ///
     /// The file cannot be opened, or the thread not started.
-    pub(crate) fn start(config: &Config, tap: Arc<Tap>) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, tap: Arc<Tap>, tasks: &WatchedTasks) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(BUFFERS_WAITING);
         let sink = Sink::open(&config.access_log)?;
         let reopens = Arc::new(AtomicBool::new(false));
@@ -74,7 +74,11 @@ impl Log {
         let lost = Arc::clone(&dropped);
         let empty = Arc::new(Mutex::new(Vec::with_capacity(BUFFERS_KEPT)));
         let written = Arc::clone(&empty);
-        let writer = move || write_all(&receiver, sink, &reopen, &lost, &written);
+        let guard = tasks.guard("access log");
+        let writer = move || {
+            let _guard = guard;
+            write_all(&receiver, sink, &reopen, &lost, &written);
+        };
         std::thread::Builder::new().name("access-log".to_owned()).spawn(writer)?;
         let buffers = (0..config.threads).map(|_| Mutex::default()).collect();
         let sites = config.sites.iter().map(|site| site.name.as_str()).chain(["none"]);

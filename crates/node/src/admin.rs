@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use nearside_api::{Access, HostRule, Problem, ServeLimits, Server, ServerCounts};
+use nearside_api::{Access, HostRule, Problem, ServeLimits, Server, ServerCounts, WatchedTasks};
 use nearside_config::HostPattern;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -26,6 +26,7 @@ pub(crate) struct Admin {
     pub(crate) registry: Registry,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) operator: Arc<Operator>,
+    pub(crate) tasks: WatchedTasks,
     /// The names under which it is asked, beside addresses and `localhost`.
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) server: Server,
@@ -81,7 +82,10 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.draining.load(Ordering::Acquire) {
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the node is stopping").into_response();
     }
-    "ready\n".into_response()
+    match admin.tasks.why_not_ready() {
+        Some(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "task-failed", why).into_response(),
+        None => "ready\n".into_response(),
+    }
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nearside_api::Access;
+use nearside_api::{Access, WatchedTasks};
 use nearside_config::{Config, TlsListener};
 use tokio::sync::watch;
 
@@ -67,6 +67,8 @@ pub struct Node {
     drain_delay: Duration,
     drain_max: Duration,
     log: Arc<Log>,
+    /// What serves as long as the node runs.
+    tasks: WatchedTasks,
 }
 
 /// Log lines reach the sink, and closed connections are let go, within this time.
@@ -105,8 +107,9 @@ impl Node {
         let (places, shares) = (Arc::new(Places::new(connections)), Arc::new(Shares::new(&config, connections)));
         let tokens = config.tokens.clone();
         let engine = Arc::new(Engine::new(config, tier, clock));
-        let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap))?);
-        let traces = Exporter::start(&engine.config)?.map(Arc::new);
+        let tasks = WatchedTasks::default();
+        let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap), &tasks)?);
+        let traces = Exporter::start(&engine.config, &tasks)?.map(Arc::new);
         let (stop, stopped) = watch::channel(false);
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());
         let mut node = Self {
@@ -123,6 +126,7 @@ impl Node {
             drain_delay: timeouts.drain_delay,
             drain_max: timeouts.drain,
             log: Arc::clone(&log),
+            tasks: tasks.clone(),
         };
         for thread in 0..threads {
             let (engine, metrics, log) = (Arc::clone(&engine), Arc::clone(&metrics), Arc::clone(&log));
@@ -142,6 +146,7 @@ impl Node {
                 registry,
                 draining: Arc::clone(&node.draining),
                 operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
+                tasks,
             };
             node.start_admin(listener, Arc::new(admin), stopped)?;
         }
@@ -158,18 +163,22 @@ impl Node {
         self.workers.push(Arc::clone(&worker));
         let listeners: Vec<_> =
             listeners.iter().map(|listener| (Arc::clone(listener), Accepting::new(&self.accepting))).collect();
+        let tasks = self.tasks.clone();
+        let guard = tasks.guard("serving thread");
         let serve = async move {
             if worker.thread == 0 {
-                watch_shields(&worker.engine);
+                watch_shields(&worker.engine, &tasks);
             }
             for (listener, accepting) in listeners {
                 let worker = Arc::clone(&worker);
-                tokio::spawn(async move {
+                let watch = tasks.clone();
+                tokio::spawn(tasks.clone().watch("listener", async move {
                     let address = listener.address;
                     if let Err(error) = accept::run(listener, worker, accepting).await {
                         tracing::error!(%address, %error, "a listener has ended");
+                        watch.fail("listener");
                     }
-                });
+                }));
             }
             let mut tick = tokio::time::interval(TICK);
             loop {
@@ -185,7 +194,11 @@ impl Node {
             worker.log.flush(worker.thread);
         };
         let name = format!("serve-{}", self.threads.len());
-        self.threads.push(std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve))?);
+        let run = move || {
+            let _guard = guard;
+            runtime.block_on(serve);
+        };
+        self.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
         Ok(())
     }
 
@@ -197,10 +210,15 @@ impl Node {
         mut stopped: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let follow = fleet::follow(engine, metrics, async move {
+        let follow = fleet::follow(engine, metrics, self.tasks.clone(), async move {
             let _ = stopped.changed().await;
         });
-        let thread = std::thread::Builder::new().name("purges".to_owned()).spawn(move || runtime.block_on(follow))?;
+        let guard = self.tasks.guard("purge log");
+        let run = move || {
+            let _guard = guard;
+            runtime.block_on(follow);
+        };
+        let thread = std::thread::Builder::new().name("purges".to_owned()).spawn(run)?;
         self.threads.push(thread);
         Ok(())
     }

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use nearside_api::Order;
+use nearside_api::{Order, WatchedTasks};
 use nearside_config::{Follows, Upstream};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -82,8 +82,9 @@ pub(crate) enum Lost {
     Forgotten,
 }
 
-/// Follows the log for ever. `instance` is another number for each process.
+/// Follows the log for ever. `instance` is another number for each process; `tasks` notes what fails.
 pub async fn follow<A: Applier>(
+    tasks: WatchedTasks,
     leader: Follows,
     member: Member,
     instance: u64,
@@ -104,8 +105,8 @@ pub async fn follow<A: Applier>(
         position: position_of_beats,
         doing,
     };
-    tokio::spawn(beats.run());
-    tokio::spawn(watch(Arc::clone(&position), leader.lag_max));
+    tokio::spawn(tasks.clone().watch("reports to the control process", beats.run()));
+    tokio::spawn(tasks.watch("lag of the purge log", watch(Arc::clone(&position), leader.lag_max)));
     let mut backoff = BACKOFF_MIN;
     let mut said = false;
     loop {
@@ -368,4 +369,49 @@ fn jittered(span: Duration) -> Duration {
 #[expect(clippy::disallowed_methods, reason = "waits in real time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that cannot say what it has done.
+    struct Broken;
+
+    impl Applier for Broken {
+        async fn apply(&self, _: &Order) -> Option<Applied> {
+            None
+        }
+
+        fn applied(&self, _: u64) {}
+
+        fn totals(&self) -> Totals {
+            panic!("on purpose")
+        }
+
+        async fn reset(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_fails_beside_the_log_is_noted() {
+        let tasks = WatchedTasks::default();
+        let position = Arc::new(Position::new(now()));
+        position.start(&At { log: "l".to_owned(), seq: 1 }, String::new(), now());
+        let leader =
+            Follows { addresses: vec!["http://127.0.0.1:9".parse().unwrap()], secret: None, lag_max: Follows::LAG_MAX };
+        let (id, role, version) = ("a".to_owned(), "edge".to_owned(), String::new());
+        let (city, place, reach, admin) = (None, None, None, None);
+        let member = Member { id, role, city, version, sites: Vec::new(), place, reach, admin };
+        let following = tokio::spawn(follow(tasks.clone(), leader, member, 1, position, Arc::new(Broken)));
+        let noted = async {
+            while tasks.failed().is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), noted).await.expect("a node goes on as if nothing had happened");
+        assert_eq!(tasks.failed(), Some("reports to the control process"));
+        following.abort();
+    }
 }

@@ -16,6 +16,7 @@ mod breaker;
 mod caching;
 mod client_limits;
 mod cookies;
+mod credentials;
 mod crowding;
 mod doors;
 mod explain;

@@ -27,6 +27,23 @@ const TABLE: &str =
     "127.1.1.0/24,São Paulo\n127.1.2.0/24,Dublin\n127.1.3.0/24,Paris\n127.0.0.1,Tokyo\n192.0.2.0/25,Sydney\n";
 const CITIES: [&str; 4] = ["Frankfurt", "London", "New York", "Tokyo"];
 
+/// Steering by a table of networks, of the router only.
+pub(crate) fn router_with(table: std::path::PathBuf) -> Steering {
+    Steering {
+        listen: Some(loopback()),
+        dns: None,
+        policy: Policy::MeasuredLoad,
+        answer: Answer::Redirect,
+        table: Some(table),
+        mmdb: None,
+        trusted_proxies: Vec::new(),
+        secret: None,
+        report_every: Duration::ZERO,
+        report_hosts: Vec::new(),
+        place: None,
+    }
+}
+
 /// A control process that steers, and edges in cities.
 struct World {
     control: Controller,
@@ -46,16 +63,7 @@ impl World {
             addresses: vec!["192.0.2.53".parse().unwrap()],
             ttl: Dns::TTL,
         };
-        let mut steering = Steering {
-            listen: Some(loopback()),
-            dns: Some(dns),
-            policy: Policy::MeasuredLoad,
-            answer: Answer::Redirect,
-            table: Some(table),
-            mmdb: None,
-            trusted_proxies: Vec::new(),
-            place: None,
-        };
+        let mut steering = Steering { dns: Some(dns), ..router_with(table) };
         change(&mut steering);
         let control = Controller::new(|config| config.steering = Some(steering));
         let mut edges = Vec::new();
@@ -108,9 +116,36 @@ impl World {
         reply.field("x-route").split(';').next().unwrap().to_owned()
     }
 
+    /// The proof that a network is asked to measure, of the next offer that names all these edges.
+    async fn proof_for(&self, from: &str, edges: &[&str]) -> String {
+        // Of two proofs that were given within a millisecond only one counts.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        for _ in 0..100 {
+            let page = self.ask(from, "/.well-known/nearside/candidates").await;
+            let page: Value = serde_json::from_slice(&page.body).unwrap();
+            let offered: Vec<_> =
+                page["edges"].as_array().unwrap().iter().map(|edge| edge["id"].as_str().unwrap()).collect();
+            if edges.iter().all(|edge| offered.contains(edge)) {
+                return page["proof"].as_str().unwrap().to_owned();
+            }
+        }
+        panic!("{edges:?} are never offered");
+    }
+
+    /// Sends a report; the status and what is said.
+    async fn send(&self, from: &str, fields: &[(&str, &str)], proof: &str, times: &Value) -> (u16, Value) {
+        let body = json!({ "proof": proof, "times": times }).to_string();
+        let reply = self.ask_with(from, Method::POST, "/.well-known/nearside/report", fields, &body).await;
+        (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap_or_default())
+    }
+
     async fn report(&self, from: &str, edges: &Value) -> u64 {
-        let reply = self.ask_with(from, Method::POST, "/.well-known/nearside/report", &[], &edges.to_string()).await;
-        serde_json::from_slice::<Value>(&reply.body).unwrap()["taken"].as_u64().unwrap()
+        let wanted: Vec<_> =
+            edges.as_object().unwrap().keys().map(String::as_str).filter(|id| *id != "edge-xyz").collect();
+        let proof = self.proof_for(from, &wanted).await;
+        let (status, said) = self.send(from, &[], &proof, edges).await;
+        assert_eq!(status, 200, "{said}");
+        said["taken"].as_u64().unwrap()
     }
 
     /// Asks the name server over UDP, for a network if one is given.
@@ -245,7 +280,7 @@ async fn what_browsers_have_measured_moves_their_network_within_five_reports() {
         world.report(PARIS, &json!({"edge-xyz": 1.0, "edge-fra": -1.0, "edge-lon": "fast", "edge-nrt": 20.0})).await,
         0
     );
-    for body in ["", "[]", "{", &"x".repeat(5000)] {
+    for body in ["", "[]", "{", r#"{"edge-fra": 12.5}"#, r#"{"proof": "", "times": {}}"#, &"x".repeat(5000)] {
         let reply = world.ask_with(PARIS, Method::POST, "/.well-known/nearside/report", &[], body).await;
         assert!([400, 413].contains(&reply.status.as_u16()), "{body}: {}", reply.status);
     }
@@ -253,6 +288,74 @@ async fn what_browsers_have_measured_moves_their_network_within_five_reports() {
     let ping = world.edges[0].get_with("/.well-known/nearside/ping?1", &[("host", "fra.www.example.org")]).await;
     assert_eq!((ping.status.as_u16(), &ping.body[..], ping.field("timing-allow-origin")), (200, &b"pong\n"[..], "*"));
     assert_eq!(ping.field("cache-control"), "no-store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_needs_the_proof_that_its_network_was_asked() {
+    let world = World::new(|steering| steering.report_every = Duration::from_secs(60)).await;
+    let times = json!({"edge-lon": 95.0, "edge-fra": 13.5});
+    let both = ["edge-lon", "edge-fra"];
+    let code = |said: &Value| said["code"].as_str().unwrap_or_default().to_owned();
+    // As an older script has sent it.
+    let old = world.ask_with(PARIS, Method::POST, "/.well-known/nearside/report", &[], &times.to_string()).await;
+    let said: Value = serde_json::from_slice(&old.body).unwrap();
+    assert_eq!((old.status.as_u16(), code(&said).as_str()), (400, "proof-missing"), "{said}");
+    assert_eq!(old.field("content-type"), "application/problem+json");
+    let (status, said) = world.send(PARIS, &[], "MTcwMCBlZGdlLWxvbg.AAAA", &times).await;
+    assert_eq!((status, code(&said).as_str()), (403, "proof-unknown"), "made up");
+    let of_dublin = world.proof_for(DUBLIN, &both).await;
+    let (status, said) = world.send(PARIS, &[], &of_dublin, &times).await;
+    assert_eq!((status, code(&said).as_str()), (403, "proof-unknown"), "another network's");
+    let proof = world.proof_for(PARIS, &both).await;
+    // An edge that was not offered is not reported on.
+    let (status, said) =
+        world.send(PARIS, &[], &proof, &json!({"edge-lon": 95.0, "edge-fra": 13.5, "edge-xyz": 1.0})).await;
+    assert_eq!((status, &said["taken"]), (200, &json!(2)), "{said}");
+    // The same again, and more of the same network within the minute.
+    for proof in [proof, world.proof_for(PARIS, &both).await, world.proof_for(PARIS, &both).await] {
+        let (status, said) = world.send(PARIS, &[], &proof, &times).await;
+        assert_eq!((status, &said["taken"]), (200, &json!(0)), "{said}");
+        assert!(said["why"].as_str().is_some_and(|why| !why.is_empty()), "{said}");
+    }
+    assert_eq!(world.edge_of(PARIS).await, "edge-lon", "three reports move nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_unknown_hosts_have_nobody_report() {
+    let world = World::new(|steering| steering.report_hosts = vec!["*.partner.example".parse().unwrap()]).await;
+    let times = json!({"edge-lon": 95.0, "edge-fra": 13.5});
+    for (origin, is_known) in [
+        ("https://www.example.org", true),
+        ("http://a.www.example.org:8080", true),
+        ("https://shop.partner.example", true),
+        ("https://evil.example", false),
+        ("https://www.example.org.evil.example", false),
+        ("null", false),
+        ("file://", false),
+    ] {
+        let fields = [("origin", origin)];
+        let page = world.ask_with(PARIS, Method::GET, "/.well-known/nearside/candidates", &fields, "").await;
+        let proof = world.proof_for(PARIS, &["edge-lon", "edge-fra"]).await;
+        let (status, said) = world.send(PARIS, &fields, &proof, &times).await;
+        let expected = if is_known { 200 } else { 403 };
+        assert_eq!((page.status.as_u16(), status), (expected, expected), "{origin}: {said}");
+        assert_eq!(said["code"] == "unknown-page", !is_known, "{origin}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_move_a_network_to_the_next_edges_and_not_around_the_world() {
+    let world = World::new(|_| {}).await;
+    for _ in 0..10 {
+        for far in ["edge-nyc", "edge-nrt"] {
+            let slow = json!({"edge-lon": 9000.0, "edge-fra": 9000.0, far: 140.0});
+            let proof = world.proof_for(PARIS, &["edge-lon"]).await;
+            let (status, said) = world.send(PARIS, &[], &proof, &slow).await;
+            assert_eq!(status, 200, "{said}");
+        }
+    }
+    let edge = world.edge_of(PARIS).await;
+    assert!(["edge-lon", "edge-fra"].contains(&edge.as_str()), "Paris is sent to {edge}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

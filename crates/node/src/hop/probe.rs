@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::header::MAX_FORWARDS;
 use http::{HeaderMap, HeaderValue, Method};
+use nearside_api::WatchedTasks;
 use nearside_config::SiteTimeouts;
 use tokio::time::{sleep, timeout};
 
@@ -29,10 +30,10 @@ const ORIGIN_PROBE_MAX: Duration = Duration::from_secs(2);
 const SILENT_MAX: u32 = 2;
 
 /// Watches each shield in a task of its own, as long as the runtime runs.
-pub(crate) fn watch_shields(engine: &Arc<Engine>) {
+pub(crate) fn watch_shields(engine: &Arc<Engine>, tasks: &WatchedTasks) {
     for shield in &engine.hops.shields {
         let (engine, shield) = (Arc::clone(engine), Arc::clone(shield));
-        tokio::spawn(async move {
+        tokio::spawn(tasks.clone().watch("health checks of shields", async move {
             let (mut silent, mut probe_time) = (0, ProbeTime::default());
             loop {
                 if !(1..SILENT_MAX).contains(&silent) {
@@ -59,7 +60,7 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>) {
                     }
                 };
             }
-        });
+        }));
     }
 }
 

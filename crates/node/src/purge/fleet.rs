@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
-use nearside_api::Order;
+use nearside_api::{Order, WatchedTasks};
 use nearside_config::{Config, OnLag, Role};
 use nearside_purge::{Applied, Applier, At, Member, Position, Reach, Site, Totals};
 use nearside_semantics::Timestamp;
@@ -94,14 +94,19 @@ impl Purger {
 }
 
 /// Follows the log until `stopped` ends, and then says that this node leaves.
-pub(crate) async fn follow(engine: Arc<Engine>, metrics: Arc<Metrics>, stopped: impl Future<Output = ()>) {
+pub(crate) async fn follow(
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    tasks: WatchedTasks,
+    stopped: impl Future<Output = ()>,
+) {
     let (Some(position), Some(follows)) = (engine.position.clone(), engine.config.control.clone()) else { return };
     let member = member(&engine.config);
     let id = member.id.clone();
     let instance = ahash::RandomState::new().hash_one(instant());
     let purger = Arc::new(Purger { engine: Arc::clone(&engine), metrics });
     tokio::select! {
-        () = nearside_purge::follow(follows.clone(), member, instance, Arc::clone(&position), purger) => {}
+        () = nearside_purge::follow(tasks, follows.clone(), member, instance, Arc::clone(&position), purger) => {}
         () = stopped => {}
     }
     nearside_purge::leave(&follows, &id, instance, &position).await;

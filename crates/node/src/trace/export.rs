@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nearside_api::WatchedTasks;
 use nearside_config::{Config, Upstream};
 use serde_json::{Value, json};
 
@@ -42,7 +43,7 @@ impl Exporter {
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub(crate) fn start(config: &Config) -> io::Result<Option<Self>> {
+    pub(crate) fn start(config: &Config, tasks: &WatchedTasks) -> io::Result<Option<Self>> {
         let Some(collector) = &config.traces.otlp else { return Ok(None) };
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -53,7 +54,11 @@ impl Exporter {
             dropped: Arc::clone(&dropped),
             is_failing: false,
         };
-        let run = move || sending.run(&receiver);
+        let guard = tasks.guard("traces");
+        let run = move || {
+            let _guard = guard;
+            sending.run(&receiver);
+        };
         let thread = std::thread::Builder::new().name("traces".to_owned()).spawn(run)?;
         let sites = config.sites.iter().map(|site| site.name.clone()).collect();
         Ok(Some(Self { sender: Some(sender), thread: Some(thread), dropped, sites }))

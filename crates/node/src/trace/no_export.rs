@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nearside_api::WatchedTasks;
 use nearside_config::Config;
 
 use crate::request::finish::Record;
@@ -16,7 +17,7 @@ impl Exporter {
     /// # Errors
     ///
     /// One is.
-    pub(crate) fn start(config: &Config) -> io::Result<Option<Self>> {
+    pub(crate) fn start(config: &Config, _: &WatchedTasks) -> io::Result<Option<Self>> {
         match config.traces.otlp {
             None => Ok(None),
             Some(_) => {
