@@ -26,7 +26,7 @@ pub mod serve;
 pub mod tap;
 mod tasks;
 
-pub use access::{Access, is_asked_here};
+pub use access::{Access, Holder, is_asked_here};
 pub use book::Book;
 pub use events::{Event, Events};
 pub use explanation::{Explanation, Question};
