@@ -45,6 +45,11 @@ impl NodeDoor {
         self.access.is_guarded()
     }
 
+    /// Whether this shows a secret of a node.
+    pub(crate) fn knows(&self, fields: &HeaderMap) -> bool {
+        self.access.knows(fields)
+    }
+
     /// Finds out which node shows this.
     ///
     /// # Errors

@@ -118,7 +118,7 @@ impl FromStr for Answer {
 }
 
 /// The web page of a control process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Console {
     /// Whether everybody who reaches the listener may look, also where there are tokens.
     pub open: bool,
@@ -126,10 +126,4 @@ pub struct Console {
     pub demo: Option<Upstream>,
     /// A simulated WAN, where there is no demo around it.
     pub wan: Option<Upstream>,
-}
-
-impl Default for Console {
-    fn default() -> Self {
-        Self { open: false, demo: None, wan: None }
-    }
 }

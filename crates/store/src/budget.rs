@@ -105,12 +105,15 @@ impl Charge {
         self.budget.used.fetch_sub(beyond, Ordering::Relaxed);
     }
 
-    /// A charge of up to `bytes` of those that it holds, which it holds no longer.
+    /// A charge of up to `bytes` of those that it holds, which it holds no longer. It is not pinned.
     #[must_use]
     pub fn split_off(&mut self, bytes: u64) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Self { budget: Arc::clone(&self.budget), bytes }
+        if *self.is_pinned.get_mut() {
+            self.budget.pinned.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Self { budget: Arc::clone(&self.budget), bytes, is_pinned: AtomicBool::new(false) }
     }
 
     /// The bytes that it holds.

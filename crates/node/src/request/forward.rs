@@ -490,7 +490,7 @@ fn fill_key(key: &CacheKey, ask: &Ask, request: &Request, method: &Method) -> Ve
 }
 
 fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &Method) -> Joined {
-    let fill_key = fill_key(key, ask, request, method);
+    let mut fill_key = fill_key(key, ask, request, method);
     let lanes = lanes(engine, key, engine.clock.now());
     if lanes > 1 {
         set_lane(&mut fill_key, key.bytes.len(), engine.fills.lane(lanes));

@@ -19,6 +19,7 @@ use super::hit::find;
 use super::{Connection, READ_BYTES, Wakes, opening};
 use crate::clock::instant;
 use crate::front::FIRST_REQUEST;
+use crate::front::shares::HeldHead;
 use crate::front::transport::Transport;
 use crate::h1::request::{Refusal, head_end};
 use crate::reason::Reason;

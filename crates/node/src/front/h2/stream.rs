@@ -365,7 +365,7 @@ async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, sta
     let mut left = limit;
     loop {
         let data = tokio::select! {
-            data = tokio::time::timeout(stall, gathered(&mut body)) => data,
+            data = timeout(stall, gathered(&mut body)) => data,
             // The answer came without it: the stream is reset, so that the client need not send it.
             () = sender.closed() => return,
         };
