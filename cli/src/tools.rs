@@ -82,8 +82,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             false => verify::control(&config, &args.file),
         })?;
         for deprecated in lint::control_deprecations(&config) {
-            let shown = ConfigError::of_flaws(&args.file, vec![deprecated]).render(crate::exit::has_colours());
-            crate::out::print_error(format_args!("{shown}"));
+            let shown = ConfigError::of_flaws(&args.file, vec![deprecated]).render(has_colours());
+            out::print_error(format_args!("{shown}"));
         }
         say!("{}: ok (control, {})", args.file.display(), config.listen);
         return Ok(ExitCode::SUCCESS);
