@@ -76,6 +76,16 @@ impl Fleet {
         &self.folder
     }
 
+    /// Number of lines that hold `words` in the logs of all processes.
+    pub(crate) fn log_lines_with(&self, words: &str) -> anyhow::Result<usize> {
+        let lines = |process: &Process| {
+            let path = self.file(&process.member.name, "log");
+            let log = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(log.lines().filter(|line| line.contains(words)).count())
+        };
+        self.processes.iter().map(lines).sum()
+    }
+
     /// Writes the configuration of a member; its path.
     pub(crate) fn configure(&self, name: &str, config: &str) -> anyhow::Result<String> {
         let path = self.file(name, "toml");

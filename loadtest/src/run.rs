@@ -374,11 +374,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn as_many_as_are_answered() {
         let origin = origin().await;
-        let mut load = load(&origin, &["/max?ttfb=20"], 1, 300, 2);
+        // Long enough for a few answers on the slowest machine.
+        let mut load = load(&origin, &["/max?ttfb=20"], 1, 3000, 2);
         load.rate = Rate::Max;
         let report = load.run(false).await.unwrap();
         assert_eq!(report.due, None);
-        assert!((4..=30).contains(&report.answered), "two at a time of 20 ms each: {}", report.answered);
+        assert!((4..=302).contains(&report.answered), "two at a time of 20 ms each: {}", report.answered);
         assert!(report.latency_ms.p50 >= 20.0);
     }
 

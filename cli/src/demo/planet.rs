@@ -22,6 +22,8 @@ const REPORTS_MAX: usize = 30;
 /// Within so much of the table, or so much of a millisecond, a round trip is right.
 const ERROR_MAX: f64 = 0.05;
 const ERROR_MS_MAX: f64 = 2.0;
+/// The same of the time that a body takes.
+const ERROR_MAX_OF_BODY: f64 = 0.1;
 /// Of each city one report a second counts: how often, and after what pause, another is tried.
 const TRIES_MAX: usize = 20;
 const TRY_AGAIN: Duration = Duration::from_millis(250);
@@ -219,15 +221,22 @@ async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
     // 200 Mbit/s.
     let on_the_line = f64::from(BYTES) * 8.0 / 200_000.0 / f64::from(1 << rounds) * f64::from(1 << (rounds - 1));
     let theory = viewer.origin_ms * f64::from(1 + rounds) + on_the_line;
-    let mut best = f64::MAX;
+    let (mut best, error) = (f64::MAX, |best: f64| (best - theory).abs() / theory);
     for _ in 0..3 {
         let mut browser = Browser::open(&format!("origin.{}.localhost", viewer.code)).await?;
         let reply = browser.get(&format!("/far?size={BYTES}&seed=3")).await?;
         ensure!(reply.body.len() == usize::try_from(BYTES)?, "{} bytes came", reply.body.len());
         best = best.min(ms(browser.elapsed()));
+        // Off by more than the whole: the machine is as busy the next time.
+        if !(ERROR_MAX_OF_BODY..1.0).contains(&error(best)) {
+            break;
+        }
     }
-    let error = (best - theory).abs() / theory;
-    ensure!(error <= 0.1, "from {} it took {best:.0} ms, and by theory {theory:.0} ms", viewer.code);
+    ensure!(
+        error(best) <= ERROR_MAX_OF_BODY,
+        "from {} it took {best:.0} ms, and by theory {theory:.0} ms",
+        viewer.code
+    );
     say!("      from {} over {} ms: {best:.0} ms, by theory {theory:.0} ms", viewer.code, viewer.origin_ms);
     Ok(())
 }

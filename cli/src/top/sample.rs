@@ -8,6 +8,11 @@ pub(crate) struct Sample {
     series: BTreeMap<(String, String), f64>,
 }
 
+/// Sum of numbers. That of none is 0; [`Iterator::sum`] makes it -0, which is shown with its sign.
+pub(crate) fn total(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.fold(0.0, |total, number| total + number)
+}
+
 impl Sample {
     /// Reads OpenMetrics text. What is no sample is passed over.
     pub(crate) fn parse(text: &str) -> Self {
@@ -28,7 +33,7 @@ impl Sample {
 
     /// Their sum.
     pub(crate) fn sum(&self, name: &str) -> f64 {
-        self.of(name).map(|(_, value)| value).sum()
+        total(self.of(name).map(|(_, value)| value))
     }
 
     /// What has been counted since an earlier moment; what is no counter is as it is.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nearside_diagnostics::visible_line;
 
-use super::sample::{Sample, value};
+use super::sample::{Sample, total, value};
 
 /// So many rows of each table.
 pub(crate) const ROWS_MAX: usize = 12;
@@ -88,7 +88,7 @@ fn of_node(node: &Seen, rate: Rate) -> Vec<String> {
     let Some(counted) = &node.counted else { return vec![node.name.clone(), "no answer".to_owned()] };
     let requests = "nearside_requests_total";
     let spared = |labels: &str| value(labels, "cache").is_some_and(|cache| SPARED.contains(&cache));
-    let hits: f64 = counted.of(requests).filter(|(labels, _)| spared(labels)).map(|(_, count)| count).sum();
+    let hits = total(counted.of(requests).filter(|(labels, _)| spared(labels)).map(|(_, count)| count));
     let all = counted.sum(requests);
     let ratio = if all > 0.0 { format!("{:.1} %", 100.0 * hits / all) } else { "-".to_owned() };
     let gauge = |name: &str| short(counted.sum(name));
@@ -123,7 +123,7 @@ fn reasons(all: &Sample, rate: Rate) -> Vec<Vec<String>> {
 
 fn next_hops(nodes: &[Seen], all: &Sample, rate: Rate) -> Vec<Vec<String>> {
     let sum = |name: &str, peer: &str| -> f64 {
-        all.of(name).filter(|(labels, _)| value(labels, "peer") == Some(peer)).map(|(_, number)| number).sum()
+        total(all.of(name).filter(|(labels, _)| value(labels, "peer") == Some(peer)).map(|(_, number)| number))
     };
     // Each node sees for itself whether a next hop is in use.
     let of = |peer: &str| {
@@ -220,6 +220,9 @@ mod tests {
             (rows("nodes")[0][7].as_str(), &rows("nodes")[1][..]),
             ("12.3M", &["b".to_owned(), "no answer".to_owned()][..])
         );
+        let missed = Sample::parse("nearside_requests_total{cache=\"miss\"} 1\n");
+        let seen = Seen { name: "c".to_owned(), counted: Some(missed) };
+        assert_eq!(of_node(&seen, Rate(1.0))[2..], ["0.0 %", "0", "0", "0", "0", "0", "0", "0"]);
         assert_eq!(rows("verdicts"), [["hit", "45", "50 µs", "50 µs"], ["miss", "5", "-", "-"]]);
         assert_eq!(rows("reasons"), [["fresh", "45"], ["uri-miss", "5"]]);
         assert_eq!(rows("next hops")[0][..3], ["http://o", "1 of 1", "5"]);

@@ -50,7 +50,7 @@ fn an_origin_that_freezes_is_not_noticed_and_spared_when_it_is_back() {
 
 #[test]
 fn slow_clients_of_objects_larger_than_the_cache_take_no_memory() {
-    holds(&["slow", "--clients", "20", "--memory", "32MiB", "--size", "100MiB"], 3);
+    holds(&["slow", "--clients", "10", "--memory", "16MiB", "--size", "60MiB"], 3);
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn clients_that_ask_and_leave_cost_the_origin_little() {
 
 #[test]
 fn a_purge_is_not_undone_however_many_read() {
-    holds(&["purge-race", "--purges", "40", "--clients", "8", "--edges", "2"], 4);
+    holds(&["purge-race", "--purges", "25", "--clients", "8", "--edges", "2"], 4);
 }
 
 #[test]
 fn a_purge_is_not_undone_when_nodes_are_killed_and_stand_still() {
-    holds(&["purge-race", "--faults", "--purges", "200", "--clients", "4", "--edges", "2"], 3);
+    holds(&["purge-race", "--faults", "--purges", "120", "--clients", "4", "--edges", "2"], 3);
 }
 
 #[test]

@@ -125,17 +125,18 @@ impl Log {
         }
     }
 
-    /// Hands over what thread `thread` has gathered.
-    pub(crate) fn flush(&self, thread: usize) {
-        if let Some(buffer) = self.buffers.get(thread) {
-            let mut buffer = buffer.lock();
-            if !buffer.lines.is_empty() {
-                self.hand_over(&mut buffer);
-            }
-            if !buffer.watched.is_empty() {
-                self.tap.send(&std::mem::take(&mut buffer.watched));
-            }
+    /// Hands over the lines that thread `thread` has gathered; returns whether there were any.
+    pub(crate) fn flush(&self, thread: usize) -> bool {
+        let Some(buffer) = self.buffers.get(thread) else { return false };
+        let mut buffer = buffer.lock();
+        let (has_lines, is_watched) = (!buffer.lines.is_empty(), !buffer.watched.is_empty());
+        if has_lines {
+            self.hand_over(&mut buffer);
         }
+        if is_watched {
+            self.tap.send(&std::mem::take(&mut buffer.watched));
+        }
+        has_lines || is_watched
     }
 
     /// Has the writer open its file anew, before the next line.

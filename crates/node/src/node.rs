@@ -73,6 +73,8 @@ pub struct Node {
 
 /// Log lines reach the sink, and closed connections are let go, within this time.
 const TICK: Duration = Duration::from_millis(200);
+/// The same while nothing is logged: a node that serves nobody wakes up seldom.
+const TICK_AT_REST: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Starts a node: all listeners are bound and accept when this returns.
@@ -180,11 +182,11 @@ impl Node {
                     }
                 }));
             }
-            let mut tick = tokio::time::interval(TICK);
+            let mut pause = TICK;
             loop {
                 tokio::select! {
-                    _ = tick.tick() => {
-                        worker.log.flush(worker.thread);
+                    () = tokio::time::sleep(pause) => {
+                        pause = if worker.log.flush(worker.thread) { TICK } else { TICK_AT_REST };
                         worker.engine.hops.sweep();
                         worker.engine.clock.follow_wall();
                     }

@@ -25,8 +25,6 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// A node says that it lives this often.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// So often it looks whether it lags.
-const TICK: Duration = Duration::from_millis(250);
 /// Before it is tried again: at first, and at most.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -106,7 +104,8 @@ pub async fn follow<A: Applier>(
         doing,
     };
     tokio::spawn(tasks.clone().watch("reports to the control process", beats.run()));
-    tokio::spawn(tasks.watch("lag of the purge log", watch(Arc::clone(&position), leader.lag_max)));
+    let (watched, lag_max) = (Arc::clone(&position), leader.lag_max);
+    tokio::spawn(tasks.watch("lag of the purge log", async move { watched.watch(now, lag_max).await }));
     let mut backoff = BACKOFF_MIN;
     let mut said = false;
     loop {
@@ -158,13 +157,6 @@ pub async fn leave(leader: &Follows, node: &str, instance: u64, position: &Posit
             Ok(_) => return,
             Err(error) => tracing::debug!(control = %address, %error, "nobody hears that this node leaves"),
         }
-    }
-}
-
-async fn watch(position: Arc<Position>, lag_max: Duration) {
-    loop {
-        tokio::time::sleep(TICK).await;
-        position.tick(now(), lag_max);
     }
 }
 

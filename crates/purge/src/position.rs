@@ -17,6 +17,8 @@ pub struct Position {
     /// It has been behind for too long.
     lags: AtomicBool,
     moved: Notify,
+    /// It is not up to date any more.
+    fell_behind: Notify,
     /// The control process does not know this node any more.
     pub(crate) forgotten: Notify,
 }
@@ -44,6 +46,7 @@ impl Position {
             is_new: AtomicBool::new(true),
             lags: AtomicBool::new(false),
             moved: Notify::new(),
+            fell_behind: Notify::new(),
             forgotten: Notify::new(),
         }
     }
@@ -155,19 +158,32 @@ impl Position {
         change(&mut state);
         if state.is_connected && state.at.is_some() && state.lag() == 0 {
             state.behind_since = None;
-            // At once; that it begins to lag is seen by a tick.
+            // At once; that it begins to lag is seen by a tick, at its time.
             self.lags.store(false, Ordering::Relaxed);
         } else if state.behind_since.is_none() {
             state.behind_since = Some(now);
+            self.fell_behind.notify_one();
         }
     }
 
-    /// Looks whether it has been behind for longer than `most`.
-    pub(crate) fn tick(&self, now: Instant, most: Duration) {
+    /// Looks whether it has been behind for `most`, as long as it runs: at the moments at which it may be.
+    pub(crate) async fn watch(&self, now: impl Fn() -> Instant, most: Duration) {
+        loop {
+            match self.tick(now(), most) {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => self.fell_behind.notified().await,
+            }
+        }
+    }
+
+    /// Looks whether it has been behind for `most`. Returns when it will have been, if it is behind.
+    fn tick(&self, now: Instant, most: Duration) -> Option<Instant> {
         let state = self.state.lock();
-        let lags = state.behind_since.is_some_and(|since| now.saturating_duration_since(since) > most);
+        let since = state.behind_since;
+        let lags = since.is_some_and(|since| now.saturating_duration_since(since) >= most);
         // Under the lock, so that it does not undo what came in between.
         self.lags.store(lags, Ordering::Relaxed);
+        since.filter(|_| !lags).map(|since| since + most)
     }
 }
 
@@ -225,16 +241,43 @@ mod tests {
             position.tick(moment, most);
             position.lags()
         };
-        assert!(!lags(later(5)) && lags(later(6)), "it has never been in touch");
+        assert!(!lags(later(4)) && lags(later(5)), "it has never been in touch");
         position.expect(&at("a", 1));
         position.start(&at("a", 1), String::new(), later(7));
         assert!(!lags(later(60)));
         position.lose(later(60));
-        assert!(!lags(later(65)) && lags(later(66)));
+        assert!(!lags(later(64)) && lags(later(65)));
         position.hear(2, later(70));
         assert!(lags(later(70)), "in touch again, but not up to date");
         position.advance(2, String::new(), later(71));
         assert!(!position.lags(), "at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_sees_that_it_lags_each_time() {
+        let now = || tokio::time::Instant::now().into_std();
+        let (position, most) = (Position::new(now()), Duration::from_secs(5));
+        let seen = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(!position.lags());
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(position.lags(), "never in touch");
+            for _ in 0..2 {
+                position.expect(&at("a", 1));
+                position.start(&at("a", 1), String::new(), now());
+                tokio::time::sleep(Duration::from_mins(1)).await;
+                assert!(!position.lags(), "up to date");
+                position.lose(now());
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                assert!(!position.lags(), "not yet");
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                assert!(position.lags(), "out of touch");
+            }
+        };
+        tokio::select! {
+            () = position.watch(now, most) => unreachable!(),
+            () = seen => {}
+        }
     }
 
     #[tokio::test(start_paused = true)]
