@@ -76,7 +76,7 @@ impl Fleet {
         &self.folder
     }
 
-    /// Number of lines that hold `words` in the logs of all processes.
+    /// Number of log lines of all processes that contain `words`.
     pub(crate) fn log_lines_with(&self, words: &str) -> anyhow::Result<usize> {
         let lines = |process: &Process| {
             let path = self.file(&process.member.name, "log");

@@ -12,7 +12,7 @@ use crate::admin_client::{Reply, send};
 use crate::claims::Claims;
 use crate::fleet::Fleet;
 
-/// Number of pages with which a step is tried that needs all edges to use the same shield.
+/// Maximum number of pages that a step tries until all edges have used the same shield.
 const PAGES_MAX: u32 = 10;
 /// Fresh for longer than the tour lasts on the slowest machine: its last steps want a hit.
 const PAGE: &str = "/?cc=max-age%3D86400&size=20000&seed=7";
@@ -89,12 +89,14 @@ async fn all_ready() -> anyhow::Result<()> {
     anyhow::bail!("not all nodes follow the control process")
 }
 
-/// Runs `step` with a new page, and with another one if an edge marked a shield down meanwhile or had done so shortly before:
-/// a busy machine can keep a shield silent for seconds, and then the origin is rightly asked by somebody else. Otherwise the
-/// origin must have been asked once.
+/// Runs `step` with a new page, checks that the origin got exactly one request for it, and returns the replies.
 ///
-/// The pages' bodies have the seeds from `seed_first` on. The step returns the replies that count, and how often the origin
-/// had been asked for the page before them.
+/// On a busy machine a shield can be silent for seconds. Edges then mark it down and use the other shield, which sends a
+/// second request to the origin. The step is repeated with another page if a node has marked an upstream down meanwhile, or
+/// if the replies came through different upstreams.
+///
+/// The bodies of the pages have the seeds from `seed_first` on. `step` returns the number of requests that the origin got
+/// for the page before the replies, and the replies.
 async fn through_one_shield(
     fleet: &Fleet,
     seed_first: u32,
@@ -117,7 +119,7 @@ async fn through_one_shield(
     bail!("shields were marked down with each of {PAGES_MAX} pages, which came through {}", disturbed.join(", "))
 }
 
-/// The node from which an edge got a response; the edge itself if it came from the origin.
+/// Name of the upstream node of a response; the edge's own name if the response came from the origin.
 fn upstream_of(reply: &Reply) -> &str {
     reply.field("cache-status").split([';', ',']).next().unwrap_or_default().trim()
 }
@@ -149,7 +151,7 @@ async fn second_edge(fleet: &Fleet) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The replies of all edges.
+/// Requests the page at each edge, one after the other.
 async fn from_all_edges(page: &str) -> anyhow::Result<Vec<Reply>> {
     let mut replies = Vec::new();
     for node in NODES.iter().filter(|node| node.role == "edge") {

@@ -22,7 +22,7 @@ const REPORTS_MAX: usize = 30;
 /// Within so much of the table, or so much of a millisecond, a round trip is right.
 const ERROR_MAX: f64 = 0.05;
 const ERROR_MS_MAX: f64 = 2.0;
-/// The same of the time that a body takes.
+/// Maximum relative error of the transfer time of a body.
 const ERROR_MAX_OF_BODY: f64 = 0.1;
 /// Of each city one report a second counts: how often, and after what pause, another is tried.
 const TRIES_MAX: usize = 20;
@@ -227,7 +227,7 @@ async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
         let reply = browser.get(&format!("/far?size={BYTES}&seed=3")).await?;
         ensure!(reply.body.len() == usize::try_from(BYTES)?, "{} bytes came", reply.body.len());
         best = best.min(ms(browser.elapsed()));
-        // Off by more than the whole: the machine is as busy the next time.
+        // More than twice the expected time: another try on such a busy machine would only take long.
         if !(ERROR_MAX_OF_BODY..1.0).contains(&error(best)) {
             break;
         }

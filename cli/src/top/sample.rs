@@ -8,7 +8,7 @@ pub(crate) struct Sample {
     series: BTreeMap<(String, String), f64>,
 }
 
-/// Sum of numbers. That of none is 0; [`Iterator::sum`] makes it -0, which is shown with its sign.
+/// Sum of `numbers`; 0 if there are none. [`Iterator::sum`] returns -0 then, which is displayed with its sign.
 pub(crate) fn total(numbers: impl Iterator<Item = f64>) -> f64 {
     numbers.fold(0.0, |total, number| total + number)
 }

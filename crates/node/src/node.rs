@@ -73,7 +73,7 @@ pub struct Node {
 
 /// Log lines reach the sink, and closed connections are let go, within this time.
 const TICK: Duration = Duration::from_millis(200);
-/// The same while nothing is logged: a node that serves nobody wakes up seldom.
+/// The same while no request is logged, so that an idle node wakes up less often.
 const TICK_AT_REST: Duration = Duration::from_secs(1);
 
 impl Node {

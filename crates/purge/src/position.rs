@@ -17,7 +17,7 @@ pub struct Position {
     /// It has been behind for too long.
     lags: AtomicBool,
     moved: Notify,
-    /// It is not up to date any more.
+    /// Wakes [`watch`](Self::watch): the node has stopped being up to date.
     fell_behind: Notify,
     /// The control process does not know this node any more.
     pub(crate) forgotten: Notify,
@@ -158,7 +158,7 @@ impl Position {
         change(&mut state);
         if state.is_connected && state.at.is_some() && state.lag() == 0 {
             state.behind_since = None;
-            // At once; that it begins to lag is seen by a tick, at its time.
+            // At once; the beginning of a lag is noticed by `watch`.
             self.lags.store(false, Ordering::Relaxed);
         } else if state.behind_since.is_none() {
             state.behind_since = Some(now);
@@ -166,7 +166,7 @@ impl Position {
         }
     }
 
-    /// Looks whether it has been behind for `most`, as long as it runs: at the moments at which it may be.
+    /// Keeps [`lags`](Self::lags) up to date. Sleeps while the node is up to date, and until `most` has passed once it is behind.
     pub(crate) async fn watch(&self, now: impl Fn() -> Instant, most: Duration) {
         loop {
             match self.tick(now(), most) {
@@ -176,7 +176,7 @@ impl Position {
         }
     }
 
-    /// Looks whether it has been behind for `most`. Returns when it will have been, if it is behind.
+    /// Updates [`lags`](Self::lags). Returns the time at which the node will lag, if it is behind and does not lag yet.
     fn tick(&self, now: Instant, most: Duration) -> Option<Instant> {
         let state = self.state.lock();
         let since = state.behind_since;

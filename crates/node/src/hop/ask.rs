@@ -1,6 +1,7 @@
 //! One request to a next hop, up to the head of its answer; and to the next one, if it has none.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -93,7 +94,7 @@ impl Hops {
         loop {
             let connection = self.connect(hop, pooled, &mut place).await;
             let connection = connection.map_err(|error| note(hop, url, Failed::unsent(error)))?;
-            hop.health.count_request();
+            hop.health.requests.fetch_add(1, Ordering::Relaxed);
             match self.send(hop, connection, forward, since, clock, tell).await {
                 Err(Failed { silent: true, reused: true, .. }) if pooled => {
                     pooled = false;
@@ -182,7 +183,7 @@ impl Hops {
         let (read, writer) = tokio::io::split(connection.stream);
         let mut reader = ResponseReader::new(Incoming::Half(read));
         let request_time = clock.now();
-        hop.health.count_request();
+        hop.health.requests.fetch_add(1, Ordering::Relaxed);
         let mut head = Vec::with_capacity(1024);
         self.write_head(&hop, forward, &mut head);
         upload.write_framing(&mut head);

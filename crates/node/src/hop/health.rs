@@ -40,11 +40,7 @@ pub(crate) struct Health {
     /// Those who wait for an answer are told that it is silent. Not if it merely refuses connections: one that stops
     /// does that, and still finishes what it has begun.
     pub(crate) silent: Notify,
-    requests: AtomicU64,
-    /// No request has been sent for a while, so that it is probed less often.
-    rests: AtomicBool,
-    /// A request is sent after such a while.
-    wakes: Notify,
+    pub(crate) requests: AtomicU64,
     /// How long the heads of its answers were waited for.
     pub(crate) waits: Histogram,
     hasher: ahash::RandomState,
@@ -75,31 +71,9 @@ impl Health {
             back_since: AtomicU64::new(0),
             silent: Notify::new(),
             requests: AtomicU64::new(0),
-            rests: AtomicBool::new(false),
-            wakes: Notify::new(),
             waits: Histogram::default(),
             hasher: ahash::RandomState::new(),
         }
-    }
-
-    /// Counts a request that is about to be sent.
-    pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if self.rests.load(Ordering::Relaxed) && self.rests.swap(false, Ordering::Relaxed) {
-            self.wakes.notify_one();
-        }
-    }
-
-    /// Number of requests that were sent.
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Waits for `span`, or until the next request is sent.
-    pub(super) async fn rest(&self, span: Duration) {
-        self.rests.store(true, Ordering::Relaxed);
-        let _elapsed = tokio::time::timeout(span, self.wakes.notified()).await;
-        self.rests.store(false, Ordering::Relaxed);
     }
 
     /// Whether it is in use.
@@ -194,20 +168,6 @@ mod tests {
         assert!(!admits(60_000), "no client tries it");
         health.succeeded(None, at(60_000));
         assert!(admits(60_000));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_ends_the_rest_of_a_shield() {
-        let health = Health::new(Kind::Shield);
-        health.count_request();
-        let (begun, rest) = (tokio::time::Instant::now(), Duration::from_secs(5));
-        health.rest(rest).await;
-        assert_eq!(begun.elapsed(), rest, "a request of before does not end it");
-        tokio::join!(health.rest(rest), async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            health.count_request();
-        });
-        assert_eq!((begun.elapsed(), health.requests()), (Duration::from_secs(6), 2));
     }
 
     #[test]

@@ -20,10 +20,6 @@ use crate::trace::Trace;
 
 /// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// The same for a shield to which no request was sent for [`PROBES_BEFORE_REST`] probes. The next request is followed by a
-/// probe at once, so that it does not wait longer for a shield that is frozen.
-const PROBE_EVERY_AT_REST: Duration = Duration::from_secs(5);
-const PROBES_BEFORE_REST: u32 = 10;
 /// Limits of the time that a probe may take; see [`ProbeTime`].
 const PROBE_MIN: Duration = Duration::from_secs(1);
 const PROBE_FIRST: Duration = Duration::from_secs(3);
@@ -39,14 +35,9 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>, tasks: &WatchedTasks) {
         let (engine, shield) = (Arc::clone(engine), Arc::clone(shield));
         tokio::spawn(tasks.clone().watch("health checks of shields", async move {
             let (mut silent, mut probe_time) = (0, ProbeTime::default());
-            let (mut requests, mut unused) = (0, 0);
             loop {
-                let requests_before = std::mem::replace(&mut requests, shield.health.requests());
-                unused = if requests == requests_before { unused + 1 } else { 0 };
-                match silent {
-                    0 if unused >= PROBES_BEFORE_REST => shield.health.rest(jittered(PROBE_EVERY_AT_REST)).await,
-                    0 | SILENT_MAX.. => sleep(jittered(PROBE_EVERY)).await,
-                    _ => {}
+                if !(1..SILENT_MAX).contains(&silent) {
+                    sleep(jittered(PROBE_EVERY)).await;
                 }
                 let begun = instant();
                 silent = match timeout(probe_time.limit(), engine.hops.probe(&shield, &engine)).await {

@@ -205,7 +205,7 @@ impl NodeCollector {
         let help = "Requests sent to a next hop. The fewer of all requests come here, the better the cache works";
         let mut metric = encoder.encode_descriptor("upstream_requests", help, None, MetricType::Counter)?;
         for hop in self.engine.hops.all() {
-            let count = hop.health.requests();
+            let count = hop.health.requests.load(Ordering::Relaxed);
             ConstCounter::new(count).encode(metric.encode_family(&[("peer", &*hop.name)])?)?;
         }
         let help =

@@ -67,7 +67,7 @@ impl Applier for Purger {
     }
 
     fn totals(&self) -> Totals {
-        let forwards = self.engine.hops.all().map(|hop| hop.health.requests()).sum();
+        let forwards = self.engine.hops.all().map(|hop| hop.health.requests.load(Ordering::Relaxed)).sum();
         Totals {
             requests: self.metrics.requests_where(|verdict| verdict != Verdict::Synth),
             hits: self.metrics.requests_where(Verdict::spares_the_next_hop),
