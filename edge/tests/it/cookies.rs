@@ -48,7 +48,7 @@ async fn together(bed: &Arc<Bed>, seen: &Mutex<Vec<String>>, first: &'static str
     };
     let leader = ask(first);
     eventually("the first one is on its way", || seen.lock().unwrap().len() > before).await;
-    let others: Vec<_> = others.iter().map(|user| (*user, ask(*user))).collect();
+    let others: Vec<_> = others.iter().map(|user| (*user, ask(user))).collect();
     assert_eq!(leader.await.unwrap(), format!("200 page of {first}"));
     for (user, task) in others {
         assert_eq!(task.await.unwrap(), format!("200 page of {user}"));

@@ -55,7 +55,8 @@ fn hello(id: &str, role: &str, address: &str, url: &str) -> Value {
 /// What a registration is answered with that is refused.
 async fn refused(control: &Controller, secret: &Secret, hello: &Value) -> (u16, String) {
     let shown = format!("Bearer {}", secret.reveal());
-    let asked = control.ask(Method::POST, "/v1/fleet/follow", hello, &[("authorization", &shown)]);
+    let fields = [("authorization", shown.as_str())];
+    let asked = control.ask(Method::POST, "/v1/fleet/follow", hello, &fields);
     // One that is accepted goes on for ever.
     let (status, said) = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is accepted").unwrap();
     (status, said["code"].as_str().unwrap_or_default().to_owned())

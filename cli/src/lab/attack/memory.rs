@@ -181,8 +181,8 @@ async fn all_of(heads: &[String], edge: &Node) -> anyhow::Result<Vec<TcpStream>>
         let socket = TcpStream::connect(("127.0.0.1", edge.port)).await?;
         runs.spawn(async move {
             let (mut from, mut to) = socket.into_split();
-            let (sent, received) =
-                tokio::join!(to.write_all(wire.as_bytes()), tokio::io::copy(&mut from, &mut tokio::io::sink()));
+            let mut sink = tokio::io::sink();
+            let (sent, received) = tokio::join!(to.write_all(wire.as_bytes()), tokio::io::copy(&mut from, &mut sink));
             sent.and(received.map(|_bytes| ()))
         });
     }

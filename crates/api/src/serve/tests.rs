@@ -61,7 +61,7 @@ async fn start(limits: ServeLimits) -> Serving {
         .route("/unproven", post(unproven))
         .route("/bytes", post(|body: axum::body::Bytes| async move { body.len().to_string() }))
         .route("/endless", get(endless))
-        .route("/slow", get(|| std::future::pending::<()>()))
+        .route("/slow", get(std::future::pending::<()>))
         .with_state(access);
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -266,6 +266,15 @@ mod tests {
         assert_eq!(found, known);
     }
 
+    /// Checks that a line for a terminal has no control characters of the client's.
+    fn escapes_controls(record: &Record<'_>) {
+        let mut line = Vec::new();
+        let lying = Record { target: "/a\u{9b}2J\u{202e}b".as_bytes(), host: b"x\ny", ..*record };
+        pretty(&lying, Timestamp::from_millis(0), &mut line);
+        let line = String::from_utf8(line).unwrap();
+        assert!(line.contains("x\\u000ay/a\\u009b2J\\u202eb") && line.lines().count() == 1, "{line}");
+    }
+
     #[test]
     fn a_line_is_valid_json_whatever_the_client_sends() {
         let mut outcome = Outcome::new(Verdict::Miss, Some(0));
@@ -325,11 +334,7 @@ mod tests {
         let head = r#"192.0.2.1 - - [21/Sep/2026:14:13:20 +0000] "GET /a\x5C\x01\xFF?… HTTP/1.1" 200 5"#;
         let expected = format!("{head} {}\n", r#""https://elsewhere.example/p" "a \x22browser\x22""#);
         assert_eq!(String::from_utf8(line).unwrap(), expected);
-        let mut line = Vec::new();
-        let lying = Record { target: "/a\u{9b}2J\u{202e}b".as_bytes(), host: b"x\ny", ..record };
-        pretty(&lying, Timestamp::from_millis(0), &mut line);
-        let line = String::from_utf8(line).unwrap();
-        assert!(line.contains("x\\u000ay/a\\u009b2J\\u202eb") && line.lines().count() == 1, "{line}");
+        escapes_controls(&record);
 
         // A shield's hit belongs to a trace as its edge's miss does; a plain hit has nothing more to say.
         let mut hit = Outcome::new(Verdict::Hit, Some(0));
