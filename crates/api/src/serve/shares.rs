@@ -18,6 +18,8 @@ pub(super) struct Shares {
 #[derive(Debug, Default)]
 struct Held {
     all: usize,
+    /// Those of them that exempt peers hold.
+    exempt: usize,
     networks: HashMap<IpAddr, usize>,
 }
 
@@ -47,8 +49,8 @@ impl Shares {
     pub(super) fn take(self: &Arc<Self>, peer: IpAddr, is_exempt: bool) -> Result<Share, Full> {
         let ShareLimits { total, reserved, per_network } = self.limits;
         let mut held = self.held.lock();
-        let room = if is_exempt { total } else { total.saturating_sub(reserved) };
-        if held.all >= room {
+        let is_full = held.all >= total || !is_exempt && held.all - held.exempt >= total.saturating_sub(reserved);
+        if is_full {
             return Err(Full::Total);
         }
         let network = (!is_exempt).then(|| client_network(peer));
@@ -59,6 +61,7 @@ impl Shares {
             }
             *count += 1;
         }
+        held.exempt += usize::from(is_exempt);
         held.all += 1;
         Ok(Share { shares: Arc::clone(self), network })
     }
@@ -84,7 +87,9 @@ impl Share {
     /// No longer counts the place against its network.
     pub(super) fn exempt(&mut self) {
         if let Some(network) = self.network.take() {
-            self.shares.held.lock().leave(network);
+            let mut held = self.shares.held.lock();
+            held.leave(network);
+            held.exempt += 1;
         }
     }
 }
@@ -93,8 +98,9 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.shares.held.lock();
         held.all -= 1;
-        if let Some(network) = self.network {
-            held.leave(network);
+        match self.network {
+            Some(network) => held.leave(network),
+            None => held.exempt -= 1,
         }
     }
 }
@@ -123,6 +129,21 @@ mod tests {
         assert_eq!(shares.taken(), 3);
         drop(first);
         assert_eq!(shares.taken(), 2);
+    }
+
+    #[test]
+    fn exempt_peers_take_the_places_of_others_only_where_all_are_held() {
+        let shares = Shares::new(ShareLimits { total: 4, reserved: 2, per_network: 2 });
+        let take = |text: &str, is_exempt| shares.take(text.parse::<IpAddr>().unwrap(), is_exempt);
+        let _operators = [take("127.0.0.1", true).unwrap(), take("127.0.0.1", true).unwrap()];
+        let first = take("192.0.2.1", false).unwrap();
+        let _second = take("192.0.2.2", false).unwrap();
+        assert_eq!(take("192.0.2.3", false).unwrap_err(), Full::Total);
+        drop(first);
+        let third = take("192.0.2.3", false).unwrap();
+        drop(third);
+        let _operator = take("127.0.0.1", true).unwrap();
+        assert_eq!(take("192.0.2.3", false).unwrap_err(), Full::Total, "no place is left at all");
     }
 
     #[test]

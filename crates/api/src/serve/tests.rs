@@ -216,7 +216,10 @@ async fn nothing_is_read_of_a_body_before_its_sender_is_admitted() {
     assert!(sent < 64 << 20, "{sent} bytes were taken");
     // Nor does a handler that reads by itself get more.
     let body = "x".repeat(100_000);
-    let head = format!("POST /bytes HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let head = format!(
+        "POST /bytes HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let told = all(&mut serving.ask("127.0.0.1", head.as_bytes()).await).await;
     assert!(told.starts_with("HTTP/1.1 413 "), "{told}");
     let body = format!("\"{}\"", "x".repeat(200_000));
