@@ -248,7 +248,7 @@ impl Case {
     fn is_under_way(&self, ask: &Ask) -> bool {
         let Self { engine, request, key, .. } = self;
         let mut fill_key = Vec::new();
-        let by_head = request.method == Method::HEAD && ask.stored.is_some();
+        let by_head = request.method == Method::HEAD;
         write_fill_key(&key.bytes, by_head, &ask.vary, &request.fields, &mut fill_key);
         engine.fills.runs(&key.bytes, &fill_key)
     }

@@ -38,7 +38,7 @@ pub(super) async fn probe(
     } else {
         plan(engine, *site, request, key.clone(), ask)
     };
-    if request.method == Method::HEAD && ask.stored.is_some() {
+    if request.method == Method::HEAD {
         plan.forward.method = Method::HEAD;
     }
     let to = engine.hops.candidates(*site, &key.exact);
