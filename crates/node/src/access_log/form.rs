@@ -281,8 +281,7 @@ mod tests {
         outcome.ttl = Some(-3);
         outcome.upstream = Some("http://o:1".into());
         outcome.forward_status = Some(200);
-        let wait = crate::server_timing::Wait::new(Duration::from_micros(250), false, None);
-        outcome.wait = Some(Arc::new(wait));
+        outcome.wait = Some(Arc::new(crate::server_timing::Wait::new(Duration::from_micros(250), false, None)));
         let start = crate::clock::instant();
         let record = Record {
             method: "GET",
