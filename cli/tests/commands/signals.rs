@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longer than anything takes that comes at all.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,6 +95,25 @@ fn get(address: SocketAddr, path: &str) -> String {
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{path}: {error}: {answer:?}"));
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Asks for the page of a client on a connection of its own. Clients come from thirty addresses, so that none exceeds its share.
+async fn get_from(client: u16, address: SocketAddr) -> String {
+    let path = format!("/{client}?size=100&ttfb=200&cc=no-store");
+    let exchange = async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 1, 1 + u8::try_from(client % 30).unwrap()], 0)))?;
+        let mut socket = socket.connect(address).await?;
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    match tokio::time::timeout(PATIENCE, exchange).await {
+        Ok(Ok(answer)) => answer,
+        failed => panic!("{path}: {failed:?}"),
+    }
 }
 
 fn edge_before(origin: SocketAddr) -> Vec<String> {
@@ -186,16 +206,14 @@ fn more_clients_than_open_files_are_all_served_and_the_origin_stays_in_use() {
         }
         let address = edge.address("serving http://");
         let admin = edge.address("admin on http://");
-        let clients: Vec<_> = (0..300)
-            .map(|n| {
-                let path = format!("/{n}?size=100&ttfb=200&cc=no-store");
-                std::thread::Builder::new().stack_size(256 << 10).spawn(move || get(address, &path)).unwrap()
-            })
-            .collect();
-        for client in clients {
-            let answer = client.join().unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "ulimit {limit}: {answer}");
-        }
+        let clients = async {
+            let clients: Vec<_> = (0..300).map(|n| tokio::spawn(get_from(n, address))).collect();
+            for client in clients {
+                let answer = client.await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200 "), "ulimit {limit}: {answer}");
+            }
+        };
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(clients);
         let metrics = get(admin, "/metrics");
         let healthy = metrics.lines().find(|line| line.starts_with("nearside_upstream_healthy{")).unwrap();
         assert!(healthy.ends_with(" 1"), "{healthy}");
