@@ -33,7 +33,12 @@ pub(crate) fn nearside(args: &[&str]) -> Command {
 
 /// Starts one, and waits until it answers.
 pub(crate) fn start(args: &[&str], port: u16) -> Running {
-    let mut running = Running(nearside(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    start_command(nearside(args), port)
+}
+
+/// The same with a command that has more than arguments.
+pub(crate) fn start_command(mut command: Command, port: u16) -> Running {
+    let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     for _ in 0..1200 {
         let ready = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
             stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -52,7 +57,7 @@ pub(crate) fn start(args: &[&str], port: u16) -> Running {
     let _ = running.0.kill();
     let mut said = String::new();
     running.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    panic!("{args:?}: {said}");
+    panic!("{command:?}: {said}");
 }
 
 /// An origin, and an edge before it with TLS; the certificate is in `cert.pem` of the folder.

@@ -15,7 +15,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, Stream};
 use serde_json::{Value, json};
 
-use crate::loadtest::{Running, nearside, ports, start};
+use crate::loadtest::{Running, nearside, ports, start, start_command};
 
 /// Longer than anything takes that comes at all.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,30 +61,11 @@ fn receiver(config: ServerConfig) -> (u16, Receiver<String>) {
     (port, told)
 }
 
-/// Waits until a control process answers, with a configuration; what it has said if it does not.
+/// Starts a control process with a configuration and with certificate authorities of its own, and waits until it answers.
 fn control(file: &Path, port: u16, authorities: &Path) -> Running {
     let mut command = nearside(&["control", "--config", file.to_str().unwrap()]);
     command.env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
-    let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
-    for _ in 0..1200 {
-        let ready = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
-            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            Ok(answer.starts_with(b"HTTP/1.1 200"))
-        });
-        if ready.is_ok_and(|ready| ready) {
-            return running;
-        }
-        if running.0.try_wait().unwrap().is_some() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let _ = running.0.kill();
-    let mut said = String::new();
-    running.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    panic!("{said}");
+    start_command(command, port)
 }
 
 #[test]
