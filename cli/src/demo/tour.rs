@@ -38,7 +38,7 @@ static STEPS: [Step; 6] = [
     Step {
         title: "A purge proves itself on every node",
         why: "Each says when it has applied it: the farther away, the later.",
-        commands: &[&["nearside", "purge", "--wait", "--url", "http://demo.localhost/planet.svg"]],
+        commands: &[&["nearside", "purge", "--timeout", "10s", "--url", "http://demo.localhost/planet.svg"]],
     },
     Step {
         title: "An edge dies, and its users are sent elsewhere",
@@ -95,7 +95,7 @@ fn run(command: &[&str]) -> anyhow::Result<()> {
         text.lines().filter(|line| is_ours || SHOWN.iter().any(|shown| line.to_ascii_lowercase().starts_with(shown)));
     lines.for_each(|line| say!("   {}", line.trim_end()));
     if !output.status.success() {
-        bail!("{} has failed: {}", told.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("{} has failed ({}): {}", told.join(" "), output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
