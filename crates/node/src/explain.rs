@@ -28,7 +28,7 @@ use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
 use crate::request::admit::CDN_LOOP;
 use crate::request::finish::Client;
-use crate::request::forward::{Way, is_ping, way};
+use crate::request::forward::{Way, goes_as_head, is_ping, way};
 use crate::request::interim::Interims;
 use crate::request::key::{CacheKey, write_fill_key};
 use crate::request::lookup::Ask;
@@ -246,9 +246,9 @@ impl Case {
 
     /// Whether somebody fetches it already.
     fn is_under_way(&self, ask: &Ask) -> bool {
-        let Self { engine, request, key, .. } = self;
+        let Self { engine, request, key, now, .. } = self;
         let mut fill_key = Vec::new();
-        let by_head = request.method == Method::HEAD;
+        let by_head = request.method == Method::HEAD && goes_as_head(engine, key, ask, *now);
         write_fill_key(&key.bytes, by_head, &ask.vary, &request.fields, &mut fill_key);
         engine.fills.runs(&key.bytes, &fill_key)
     }

@@ -53,8 +53,8 @@ pub struct Store {
     sharing: Table<Sharing>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
-    /// Keys of which a part was asked for lately, while nothing was stored.
-    ranged: Table<()>,
+    /// Keys of which only a range or the head was requested lately, while nothing was stored.
+    partial_requests: Table<()>,
     slicings: Slicings,
     /// By scheme, host and path.
     search: Table<Arc<SearchRule>>,
@@ -168,7 +168,7 @@ impl Store {
             unshared: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             sharing: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
-            ranged: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            partial_requests: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
             slicings: Slicings::new(search_bytes),
             search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
             rules: AtomicU64::new(0),
@@ -306,15 +306,15 @@ impl Store {
         self.refreshed.get(key, now).is_some()
     }
 
-    /// Remembers for a while that a part of something was asked for that is not stored.
-    pub fn remember_ranged(&self, key: &[u8], now: Timestamp) {
-        remember(&self.ranged, key, (), now, UNCACHEABLE_FOR);
+    /// Remembers for a while that only a range or the head was requested of something that is not stored.
+    pub fn remember_partial_request(&self, key: &[u8], now: Timestamp) {
+        remember(&self.partial_requests, key, (), now, UNCACHEABLE_FOR);
     }
 
-    /// Whether a part was asked for lately.
+    /// Whether only a range or the head was requested lately.
     #[must_use]
-    pub fn was_ranged(&self, key: &[u8], now: Timestamp) -> bool {
-        self.ranged.get(key, now).is_some()
+    pub fn had_partial_request(&self, key: &[u8], now: Timestamp) -> bool {
+        self.partial_requests.get(key, now).is_some()
     }
 
     /// Why the last answer for this key could not be stored, if that is remembered.

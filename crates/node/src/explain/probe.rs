@@ -18,7 +18,7 @@ use crate::hop::{Asked, HopError};
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
 use crate::request::Engine;
-use crate::request::forward::is_failure;
+use crate::request::forward::{goes_as_head, is_failure};
 use crate::request::lookup::Ask;
 use crate::request::plan::{plan, plan_alone};
 use crate::request::slices::can_be_cut;
@@ -32,13 +32,13 @@ pub(super) async fn probe(
     is_alone: bool,
     causes: &mut Causes,
 ) -> Option<(Outcome, Option<Probe>)> {
-    let Case { engine, site, request, key, .. } = case;
+    let Case { engine, site, request, key, now, .. } = case;
     let mut plan = if is_alone {
         plan_alone(engine, *site, request, key.clone())
     } else {
         plan(engine, *site, request, key.clone(), ask)
     };
-    if request.method == Method::HEAD {
+    if request.method == Method::HEAD && goes_as_head(engine, key, ask, *now) {
         plan.forward.method = Method::HEAD;
     }
     let to = engine.hops.candidates(*site, &key.exact);

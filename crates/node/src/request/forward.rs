@@ -74,7 +74,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
             Way::NotCached => return respond::not_cached(site),
             Way::Alone(ask) => {
                 if ask.detail == Some(Reason::FirstRange) {
-                    engine.store.remember_ranged(&key.bytes, now);
+                    engine.store.remember_partial_request(&key.bytes, now);
                 }
                 return alone(engine, site, request, key, &ask).await;
             }
@@ -83,8 +83,10 @@ pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) ->
         if let Some(vary) = learned.take() {
             ask.vary = vary;
         }
-        // A HEAD goes forward as it is: a client could else have bodies fetched that nobody gets.
-        let method = if by_head { Method::HEAD } else { Method::GET };
+        let method = if by_head && goes_as_head(engine, &key, &ask, now) { Method::HEAD } else { Method::GET };
+        if method == Method::HEAD && ask.stored.is_none() {
+            engine.store.remember_partial_request(&key.bytes, now);
+        }
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
             Turn::Alone => return alone(engine, site, request, key, &ask).await,
@@ -157,8 +159,14 @@ const FAR_BYTES: u64 = 1 << 20;
 fn is_first_range(engine: &Engine, key: &CacheKey, ask: &Ask, request: &Request, now: Timestamp) -> bool {
     request.block.is_none()
         && begins_beyond(&request.fields, FAR_BYTES)
-        && !engine.store.was_ranged(&key.bytes, now)
+        && !engine.store.had_partial_request(&key.bytes, now)
         && !engine.fills.runs(&key.bytes, &fill_key(key, ask, request, &Method::GET))
+}
+
+/// Whether a HEAD goes forward as HEAD: to validate what is stored, and the first one for what is not stored. A fill would cost
+/// the origin a body that nobody gets. The next one shows that others want it too, and fills the cache.
+pub(crate) fn goes_as_head(engine: &Engine, key: &CacheKey, ask: &Ask, now: Timestamp) -> bool {
+    ask.stored.is_some() || !engine.store.had_partial_request(&key.bytes, now)
 }
 
 /// How many may lead for a key at a time: one, or as many as were refused lately, one soon after the other. So clients that
