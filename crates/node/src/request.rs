@@ -20,6 +20,7 @@ pub(crate) mod respond;
 pub(crate) mod slices;
 pub(crate) mod unchanged;
 pub(crate) mod unkeyed;
+pub(crate) mod way;
 
 use std::sync::Arc;
 

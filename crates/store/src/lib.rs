@@ -23,7 +23,7 @@ pub use body::{Body, BodyReader, BodyWriter, PINNED_BYTES_MIN, Read};
 pub use budget::{Budget, Charge};
 pub use entry::{Entry, Head};
 pub use groups::{Epoch, Membership};
-pub use memory::{Limits, Purge, SearchRule, Sharing, Store};
+pub use memory::{Limits, PartialRequest, Purge, SearchRule, Sharing, Store};
 pub use policy::Policy;
 pub use slicing::{Slicing, Slicings};
 pub use slot::Slot;

@@ -8,6 +8,8 @@
 //! **Invariant:** a body is stored only while its charge is held, so that stored plus filling plus lingering bytes
 //! never exceed [`Limits::memory_bytes`].
 
+mod remembered;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +24,8 @@ use crate::groups::{Epoch, Groups, Membership};
 use crate::slicing::Slicings;
 use crate::slot::Slot;
 use crate::table::{self, Evictions, Op, Table, Value};
+pub use remembered::PartialRequest;
+use remembered::{PartialRequests, Unshared};
 
 /// How large the store may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +57,8 @@ pub struct Store {
     sharing: Table<Sharing>,
     /// Keys that were refreshed in vain a moment ago.
     refreshed: Table<()>,
-    /// Keys of which only a range or the head was requested lately, while nothing was stored.
-    partial_requests: Table<()>,
+    /// Keys of which a part was requested lately, while nothing was stored.
+    partial_requests: Table<PartialRequests>,
     slicings: Slicings,
     /// By scheme, host and path.
     search: Table<Arc<SearchRule>>,
@@ -114,28 +118,8 @@ impl Value for Arc<SearchRule> {}
 
 impl Value for () {}
 
-/// Why responses for a key are not shared, or not by all who wait.
-#[derive(Debug, Clone, Copy)]
-enum Unshared {
-    /// They may not be stored.
-    Uncacheable(&'static str),
-    /// So many requests were answered with an error that may be theirs alone.
-    Refused(u32),
-}
-
-impl Value for Unshared {}
-
 impl Value for Sharing {}
 
-/// How long it is remembered that the answers for a key may not be stored: long enough that a busy key does not
-/// queue its clients behind one another again and again, short enough that a corrected origin is noticed.
-const UNCACHEABLE_FOR: Duration = Duration::from_secs(120);
-/// How long refused requests are remembered after the last of them: a page that refuses all who ask for it has several
-/// within one round trip, and what one client brings about does not last.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// How long a key is not refreshed again after a refresh in vain: an origin that is down, or says what is stale already,
-/// is asked once a second for it.
-const REFRESHED_FOR: Duration = Duration::from_secs(1);
 /// Share of the memory that bodies may take that are fetched or read, as a divisor, before large responses are not stored any
 /// more.
 const PINNED_SHARE: u64 = 2;
@@ -255,75 +239,6 @@ impl Store {
             None => Op::Keep,
             Some(slot) => slot.without(entry).map_or(Op::Remove, |slot| put(key, slot)),
         });
-    }
-
-    /// Remembers for a while that the answers for a key may not be stored, and why.
-    pub fn remember_uncacheable(&self, key: &[u8], why: &'static str, now: Timestamp) {
-        remember(&self.unshared, key, Unshared::Uncacheable(why), now, UNCACHEABLE_FOR);
-    }
-
-    /// Counts a request for this key that was answered with an error which may be its own.
-    pub fn remember_refused(&self, key: &[u8], now: Timestamp) {
-        let weight = key.len() as u64 + table::OVERHEAD_BYTES;
-        self.unshared.compute(key, now, |old| {
-            let count = match old {
-                Some(Unshared::Uncacheable(_)) => return Op::Keep,
-                Some(Unshared::Refused(count)) => count.saturating_add(1),
-                None => 1,
-            };
-            Op::Put { value: Unshared::Refused(count), weight, until: now.after(REFUSED_FOR) }
-        });
-    }
-
-    /// How many requests for this key were refused lately, one soon after the other, since anything was stored.
-    #[must_use]
-    pub fn refused(&self, key: &[u8], now: Timestamp) -> u32 {
-        match self.unshared.get(key, now) {
-            Some(Unshared::Refused(count)) => count,
-            Some(Unshared::Uncacheable(_)) | None => 0,
-        }
-    }
-
-    /// Remembers for a while what a response to a request with `Authorization` for this key said of others.
-    pub fn remember_sharing(&self, key: &[u8], sharing: Sharing, now: Timestamp) {
-        remember(&self.sharing, key, sharing, now, UNCACHEABLE_FOR);
-    }
-
-    /// What is remembered of that.
-    #[must_use]
-    pub fn sharing(&self, key: &[u8], now: Timestamp) -> Option<Sharing> {
-        self.sharing.get(key, now)
-    }
-
-    /// Remembers for a moment that a refresh of a key has brought nothing fresh.
-    pub fn remember_refreshed(&self, key: &[u8], now: Timestamp) {
-        remember(&self.refreshed, key, (), now, REFRESHED_FOR);
-    }
-
-    /// Whether a key was refreshed in vain a moment ago.
-    #[must_use]
-    pub fn was_refreshed(&self, key: &[u8], now: Timestamp) -> bool {
-        self.refreshed.get(key, now).is_some()
-    }
-
-    /// Remembers for a while that only a range or the head was requested of something that is not stored.
-    pub fn remember_partial_request(&self, key: &[u8], now: Timestamp) {
-        remember(&self.partial_requests, key, (), now, UNCACHEABLE_FOR);
-    }
-
-    /// Whether only a range or the head was requested lately.
-    #[must_use]
-    pub fn had_partial_request(&self, key: &[u8], now: Timestamp) -> bool {
-        self.partial_requests.get(key, now).is_some()
-    }
-
-    /// Why the last answer for this key could not be stored, if that is remembered.
-    #[must_use]
-    pub fn uncacheable(&self, key: &[u8], now: Timestamp) -> Option<&'static str> {
-        match self.unshared.get(key, now) {
-            Some(Unshared::Uncacheable(why)) => Some(why),
-            Some(Unshared::Refused(_)) | None => None,
-        }
     }
 
     /// How URLs are stored whose site cuts bodies into blocks.
@@ -509,11 +424,6 @@ impl Store {
     pub fn limits(&self) -> Limits {
         self.limits
     }
-}
-
-fn remember<T: Value>(table: &Table<T>, key: &[u8], value: T, now: Timestamp, span: Duration) {
-    let weight = key.len() as u64 + table::OVERHEAD_BYTES;
-    table.compute(key, now, |_| Op::Put { value, weight, until: now.after(span) });
 }
 
 /// What makes a key have these variants: for as long as something can be done with one of them.

@@ -18,10 +18,11 @@ use crate::hop::{Asked, HopError};
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
 use crate::request::Engine;
-use crate::request::forward::{goes_as_head, is_failure};
+use crate::request::forward::is_failure;
 use crate::request::lookup::Ask;
 use crate::request::plan::{plan, plan_alone};
 use crate::request::slices::can_be_cut;
+use crate::request::way::goes_as_head;
 
 /// What becomes of the request, now that the next hop has been asked; and what it answered. Nothing where a block was asked for, and
 /// the answer shows that its URL cannot be stored in blocks.

@@ -249,6 +249,18 @@ fn refused_requests_are_counted_until_something_is_stored_or_known_or_none_came_
 }
 
 #[test]
+fn requests_for_the_head_and_for_a_range_are_remembered_apart() {
+    let store = Store::new(Limits::for_memory(1 << 20));
+    let had =
+        |now| [PartialRequest::Head, PartialRequest::Range].map(|part| store.had_partial_request(b"k", part, now));
+    store.remember_partial_request(b"k", PartialRequest::Head, NOW);
+    assert_eq!(had(NOW), [true, false]);
+    store.remember_partial_request(b"k", PartialRequest::Range, NOW);
+    assert_eq!(had(NOW), [true, true]);
+    assert_eq!(had(NOW.after(Duration::from_secs(120))), [false, false]);
+}
+
+#[test]
 fn an_uncacheable_key_is_forgotten_after_two_minutes_and_a_rule_after_a_day() {
     let store = Store::new(Limits::for_memory(1 << 20));
     store.remember_uncacheable(b"k", "private", NOW);
