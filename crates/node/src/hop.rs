@@ -23,6 +23,7 @@ mod pool;
 mod probe;
 mod rendezvous;
 mod resolve;
+mod response_reader;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
@@ -50,6 +51,7 @@ use resolve::{Names, Resolved};
 use tls::ClientTls;
 
 use crate::client_network::ClientNetwork;
+use crate::h1::framing::FramingError;
 use crate::h1::response::ResponseError;
 use crate::reason::Reason;
 use crate::tier::Tier;
@@ -230,7 +232,7 @@ impl HopError {
             Self::Local { lack: Lack::Descriptors, .. } => Reason::NoDescriptors,
             Self::Local { lack: Lack::Other, .. } => Reason::LocalError,
             Self::Timeout { .. } => Reason::UpstreamTimeout,
-            Self::Response { source, .. } => source.reason(),
+            Self::Response { source, .. } => response_reason(source),
             Self::Body => Reason::RequestBody,
             Self::SlowBody { .. } => Reason::ClientSlow,
             Self::Unwanted => Reason::ClientGone,
@@ -289,6 +291,22 @@ impl HopError {
             Self::Timeout { .. } | Self::Short => true,
             Self::Response { source, .. } => source.is_interruption(),
             _ => false,
+        }
+    }
+}
+
+/// Reason of a response that cannot be read.
+fn response_reason(error: &ResponseError) -> Reason {
+    match error {
+        ResponseError::ClosedInHead { .. } | ResponseError::Closed | ResponseError::Io(_) => Reason::UpstreamClosed,
+        ResponseError::StatusLine { .. } | ResponseError::Unasked => Reason::UpstreamMalformed,
+        ResponseError::Field { .. } => Reason::UpstreamField,
+        ResponseError::TooLarge | ResponseError::TooManyFields => Reason::UpstreamHeadTooLarge,
+        ResponseError::Framing { source: FramingError::Ambiguous, .. } | ResponseError::TooLong => {
+            Reason::UpstreamFraming
+        }
+        ResponseError::Framing { source: FramingError::UnknownCoding, .. } | ResponseError::Broken(_) => {
+            Reason::UpstreamCoding
         }
     }
 }

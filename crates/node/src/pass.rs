@@ -18,13 +18,13 @@ use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch, Purge};
 
 use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored, Waiting};
-use crate::h1::request::Refusal;
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
 use crate::purge::operator;
 use crate::reason::Reason;
 use crate::request::interim::expects_continue;
 use crate::request::key::CacheKey;
+use crate::request::refusal::Refusal;
 use crate::request::{Answer, Engine, Request, respond};
 use tokio::sync::OwnedSemaphorePermit;
 use upload::{Upload, UploadMeter};

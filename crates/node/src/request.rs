@@ -16,6 +16,7 @@ pub(crate) mod key;
 pub(crate) mod lookup;
 pub(crate) mod parts;
 pub(crate) mod plan;
+pub(crate) mod refusal;
 pub(crate) mod respond;
 pub(crate) mod slices;
 pub(crate) mod unchanged;

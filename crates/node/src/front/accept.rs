@@ -20,9 +20,9 @@ use super::shares::{Applicant, Entry};
 use super::transport::Transport;
 use super::{FIRST_REQUEST, Worker, h1, h2};
 use crate::clock::instant;
-use crate::h1::request::Refusal;
 use crate::reason::Reason;
 use crate::request::finish::Client;
+use crate::request::refusal::Refusal;
 
 /// Connections that the kernel holds while all threads are busy.
 const BACKLOG: i32 = 4096;

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::h1::request::Refusal;
 use crate::reason::Reason;
+use crate::request::refusal::Refusal;
 
 /// Shards of the table of networks.
 const SHARDS: usize = 64;

@@ -5,7 +5,6 @@
 
 use std::mem::MaybeUninit;
 
-use crate::reason::Reason;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -14,18 +13,52 @@ use nearside_semantics::key::{Scheme, is_authority};
 /// More lines than any limit allows; the limit itself is configured.
 pub(crate) const FIELDS_MAX: usize = 256;
 
-/// Why a request is not accepted.
+/// Fault of a request head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// What the client is told.
-    pub(crate) status: StatusCode,
-    /// The reason, as a token.
-    pub(crate) reason: Reason,
+pub(crate) enum RequestError {
+    /// A CR without LF, or an LF without CR.
+    BareCrOrLf,
+    /// No request line, or a line that is no field.
+    Malformed,
+    /// Another version than HTTP/1.0 and HTTP/1.1.
+    Version,
+    /// More fields than are accepted.
+    TooManyFields,
+    /// A target that is neither a path nor a URL of this scheme.
+    Target,
+    /// `CONNECT`, which is not supported.
+    Connect,
+    /// A token was expected as the method.
+    Method,
+    /// No `Host`.
+    HostMissing,
+    /// More than one `Host`.
+    HostRepeated,
+    /// A `Host` that is no authority.
+    Host,
+    /// A name that is no token.
+    FieldName,
+    /// A value with a control character.
+    FieldValue,
 }
 
-impl Refusal {
-    pub(crate) const fn bad(reason: Reason) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, reason }
+impl RequestError {
+    /// Status of the response to such a request.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::BareCrOrLf
+            | Self::Malformed
+            | Self::Target
+            | Self::Method
+            | Self::HostMissing
+            | Self::HostRepeated
+            | Self::Host
+            | Self::FieldName
+            | Self::FieldValue => StatusCode::BAD_REQUEST,
+        }
     }
 }
 
@@ -59,25 +92,25 @@ pub(crate) fn parse<'b>(
     head: &'b [u8],
     fields: &'b mut [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX],
     fields_max: usize,
-) -> Result<RawHead<'b>, Refusal> {
+) -> Result<RawHead<'b>, RequestError> {
     if !lines_end_well(head) {
-        return Err(Refusal::bad(Reason::BareCrOrLf));
+        return Err(RequestError::BareCrOrLf);
     }
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, fields) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::bad(Reason::Malformed)),
-        Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
+        Ok(httparse::Status::Partial) => return Err(RequestError::Malformed),
+        Err(httparse::Error::TooManyHeaders) => return Err(RequestError::TooManyFields),
         Err(httparse::Error::Version) if has_three_words(head) => {
-            return Err(Refusal { status: StatusCode::HTTP_VERSION_NOT_SUPPORTED, reason: Reason::Version });
+            return Err(RequestError::Version);
         }
-        Err(_) => return Err(Refusal::bad(Reason::Malformed)),
+        Err(_) => return Err(RequestError::Malformed),
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Refusal::bad(Reason::Malformed));
+        return Err(RequestError::Malformed);
     };
     if request.headers.len() > fields_max {
-        return Err(TOO_MANY_FIELDS);
+        return Err(RequestError::TooManyFields);
     }
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     Ok(RawHead { method, target: target.as_bytes(), version, fields: request.headers })
@@ -88,9 +121,6 @@ fn has_three_words(head: &[u8]) -> bool {
     let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
     line.split(|b| *b == b' ').count() == 3
 }
-
-const TOO_MANY_FIELDS: Refusal =
-    Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: Reason::TooManyFields };
 
 /// Every CR is followed by LF, every LF preceded by CR.
 pub(crate) fn lines_end_well(head: &[u8]) -> bool {
@@ -119,12 +149,12 @@ pub(crate) fn is_target(target: &[u8]) -> bool {
 }
 
 /// Reads a target in origin-form, absolute-form or asterisk-form.
-pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Result<Target<'b>, Refusal> {
+pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Result<Target<'b>, RequestError> {
     if !is_target(target) {
-        return Err(Refusal::bad(Reason::Target));
+        return Err(RequestError::Target);
     }
     if method == "CONNECT" {
-        return Err(Refusal { status: StatusCode::NOT_IMPLEMENTED, reason: Reason::Connect });
+        return Err(RequestError::Connect);
     }
     if target.first() == Some(&b'/') {
         return Ok(Target { path_and_query: target, authority: None });
@@ -132,7 +162,7 @@ pub(crate) fn target<'b>(target: &'b [u8], method: &str, scheme: Scheme) -> Resu
     if target == b"*" && method == "OPTIONS" {
         return Ok(Target { path_and_query: target, authority: None });
     }
-    absolute(target, scheme).ok_or(Refusal::bad(Reason::Target))
+    absolute(target, scheme).ok_or(RequestError::Target)
 }
 
 fn absolute(target: &[u8], scheme: Scheme) -> Option<Target<'_>> {
@@ -147,38 +177,38 @@ fn absolute(target: &[u8], scheme: Scheme) -> Option<Target<'_>> {
 }
 
 /// The one valid `Host` (RFC 9112 §3.2).
-pub(crate) fn host(fields: &HeaderMap) -> Result<&[u8], Refusal> {
+pub(crate) fn host(fields: &HeaderMap) -> Result<&[u8], RequestError> {
     let mut lines = fields.get_all(HOST).iter();
     match (lines.next(), lines.next()) {
-        (None, _) => Err(Refusal::bad(Reason::HostMissing)),
-        (Some(_), Some(_)) => Err(Refusal::bad(Reason::HostRepeated)),
+        (None, _) => Err(RequestError::HostMissing),
+        (Some(_), Some(_)) => Err(RequestError::HostRepeated),
         (Some(only), None) if is_authority(only.as_bytes()) => Ok(only.as_bytes()),
-        (Some(_), None) => Err(Refusal::bad(Reason::Host)),
+        (Some(_), None) => Err(RequestError::Host),
     }
 }
 
 /// The fields as a map, whose values share the bytes of the head.
-pub(crate) fn to_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
+pub(crate) fn to_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, RequestError> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_no_name| Refusal::bad(Reason::FieldName))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_no_name| RequestError::FieldName)?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_no_value| Refusal::bad(Reason::FieldValue))?;
+            .map_err(|_no_value| RequestError::FieldValue)?;
         map.append(name, value);
     }
     Ok(map)
 }
 
 /// A method of any name.
-pub(crate) fn method(name: &str) -> Result<Method, Refusal> {
-    Method::from_bytes(name.as_bytes()).map_err(|_no_method| Refusal::bad(Reason::BadMethod))
+pub(crate) fn method(name: &str) -> Result<Method, RequestError> {
+    Method::from_bytes(name.as_bytes()).map_err(|_no_method| RequestError::Method)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn gate(head: &str) -> Result<(String, HeaderMap), Refusal> {
+    fn gate(head: &str) -> Result<(String, HeaderMap), RequestError> {
         let head = Bytes::copy_from_slice(head.as_bytes());
         assert_eq!(head_end(&head, 0), Some(head.len()), "the head ends where the text does");
         let mut lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
@@ -191,31 +221,30 @@ mod tests {
 
     #[test]
     fn heads_with_two_meanings_are_refused() {
-        for (head, reason) in [
-            ("GET / HTTP/1.1\r\n\r\n", "host-missing"),
-            ("GET / HTTP/1.0\r\n\r\n", "host-missing"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "host-repeated"),
-            ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", "host"),
-            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "host"),
-            ("GET / HTTP/1.1\r\nHost: \r\n\r\n", "host"),
-            ("GET / HTTP/1.1\nHost: a\n\n", "bare-cr-or-lf"),
-            ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", "bare-cr-or-lf"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n", "bare-cr-or-lf"),
-            ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", "malformed"),
-            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", "malformed"),
-            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", "malformed"),
-            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "malformed"),
-            ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
-            ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
-            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
-            ("GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
-            ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
-            ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "connect"),
-            ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "connect"),
-            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "version"),
+        for (head, error) in [
+            ("GET / HTTP/1.1\r\n\r\n", RequestError::HostMissing),
+            ("GET / HTTP/1.0\r\n\r\n", RequestError::HostMissing),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", RequestError::HostRepeated),
+            ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", RequestError::Host),
+            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", RequestError::Host),
+            ("GET / HTTP/1.1\r\nHost: \r\n\r\n", RequestError::Host),
+            ("GET / HTTP/1.1\nHost: a\n\n", RequestError::BareCrOrLf),
+            ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", RequestError::BareCrOrLf),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n", RequestError::BareCrOrLf),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", RequestError::Malformed),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", RequestError::Malformed),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Malformed),
+            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Malformed),
+            ("GET /#f HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Target),
+            ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Target),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Target),
+            ("GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Target),
+            ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Target),
+            ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Connect),
+            ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", RequestError::Connect),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", RequestError::Version),
         ] {
-            let found = gate(head).err().map(|refusal| refusal.reason.token());
-            assert_eq!(found, Some(reason), "{head:?}");
+            assert_eq!(gate(head).err(), Some(error), "{head:?}");
         }
     }
 
@@ -237,7 +266,7 @@ mod tests {
     #[test]
     fn too_many_fields_are_too_many() {
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(8));
-        assert_eq!(gate(&many).err(), Some(TOO_MANY_FIELDS));
+        assert_eq!(gate(&many).err(), Some(RequestError::TooManyFields));
     }
 
     #[test]

@@ -19,9 +19,10 @@ use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 
 use super::gate::Place;
 use super::patience::is_event_stream;
+use super::response_reader::ResponseReader;
 use super::{Hop, Patience};
 use crate::clock::instant;
-use crate::h1::response::{ResponseError, ResponseHead, ResponseReader};
+use crate::h1::response::{ResponseError, ResponseHead};
 use crate::h1::trailers::strip_of_response;
 use crate::pass::upload::{Sending, UploadMeter};
 use crate::server_timing::{self, Wait};

@@ -10,8 +10,8 @@ use nearside_semantics::fields::members;
 use nearside_semantics::key::split_port;
 
 use super::{Engine, Request};
-use crate::h1::request::Refusal;
 use crate::reason::Reason;
+use crate::request::refusal::Refusal;
 
 /// `CDN-Loop` (RFC 8586).
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");

@@ -19,10 +19,10 @@ use super::way::{Way, fill_key, goes_as_head, holds, lanes, way};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::clock::instant;
 use crate::fill::{self, Begun, Fetched, Joined, Plan, Waiting};
-use crate::h1::request::Refusal;
 use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
+use crate::request::refusal::Refusal;
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;

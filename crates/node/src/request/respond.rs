@@ -18,11 +18,11 @@ use nearside_store::{Body, BodyReader, Entry, Head};
 use super::parts::{AnswerReader, Parts};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::fill::Fetched;
-use crate::h1::request::Refusal;
 use crate::h1::write;
 use crate::hop::HopError;
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
+use crate::request::refusal::Refusal;
 
 /// A response that can be answered with, stored or on its way.
 struct Source<'s> {

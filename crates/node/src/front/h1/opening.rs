@@ -5,8 +5,8 @@
 
 use http::StatusCode;
 
-use crate::h1::request::Refusal;
 use crate::reason::Reason;
+use crate::request::refusal::Refusal;
 
 /// Length of the part of a head in which the end of the request line is looked for. Longer lines are judged with the whole
 /// head.

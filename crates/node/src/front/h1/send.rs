@@ -15,7 +15,6 @@ use super::{Connection, Next};
 use crate::clock::instant;
 use crate::front::take_rate::TakeRate;
 use crate::h1::framing::bodiless;
-use crate::h1::request::Refusal;
 use crate::h1::write;
 use crate::hop::{UpgradeStream, is_event_stream};
 use crate::outcome::{Outcome, Verdict};
@@ -23,6 +22,7 @@ use crate::pass::tunnel;
 use crate::reason::Reason;
 use crate::request::finish::{Ending, Persistence, Record, Said, Times, client_gone};
 use crate::request::parts::AnswerReader;
+use crate::request::refusal::Refusal;
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 
 /// What one write hands to the kernel at most: enough to fill its buffer, little enough to be fair to others.

@@ -21,10 +21,11 @@ use crate::clock::instant;
 use crate::front::FIRST_REQUEST;
 use crate::front::shares::HeldHead;
 use crate::front::transport::Transport;
-use crate::h1::request::{Refusal, head_end};
+use crate::h1::request::head_end;
 use crate::reason::Reason;
 use crate::request::finish::Times;
 use crate::request::hit::Key;
+use crate::request::refusal::Refusal;
 
 /// How a turn ended.
 #[derive(Debug)]

@@ -13,9 +13,9 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::front::shares::head_bytes;
-use crate::h1::request::Refusal;
 use crate::reason::Reason;
 use crate::request::finish::Said;
+use crate::request::refusal::Refusal;
 use crate::trace::Trace;
 
 /// Bytes of request heads that the streams of a connection hold: 128 usual ones.

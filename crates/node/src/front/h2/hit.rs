@@ -16,10 +16,10 @@ use super::{Connection, head};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::front::shares::{Holds, Progress};
-use crate::h1::request::Refusal;
 use crate::request::finish::{Client, Record, Said, Times};
 use crate::request::hit::{self, Hit, Meaning, Plain, meaning};
 use crate::request::parts::AnswerReader;
+use crate::request::refusal::Refusal;
 use crate::request::{Engine, respond};
 
 /// Larger bodies get a task that hands them on as the client takes them.

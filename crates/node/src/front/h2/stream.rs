@@ -22,7 +22,7 @@ use crate::front::Worker;
 use crate::front::shares::{Holds, Member, Progress};
 use crate::front::take_rate::TakeRate;
 use crate::h1::framing::content_length;
-use crate::h1::request::{self, Refusal};
+use crate::h1::request;
 use crate::hop::LOOK_EVERY;
 use crate::outcome::{Outcome, Verdict};
 use crate::pass::upload::{Piece, Upload};
@@ -31,6 +31,7 @@ use crate::reason::Reason;
 use crate::request::finish::{Client, Record, Said, Times, client_gone};
 use crate::request::interim::{Interim, Interims};
 use crate::request::parts::AnswerReader;
+use crate::request::refusal::Refusal;
 use crate::request::{Answer, AnswerBody, Request, admit, forward, respond};
 use crate::trace::Trace;
 
