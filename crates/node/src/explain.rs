@@ -24,12 +24,12 @@ use nearside_semantics::fields::Fields;
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_store::Entry;
 
+use crate::hop::fields::CDN_LOOP;
+use crate::hop::interim::Interims;
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
-use crate::request::admit::CDN_LOOP;
 use crate::request::finish::Client;
 use crate::request::forward::is_ping;
-use crate::request::interim::Interims;
 use crate::request::key::{CacheKey, write_fill_key};
 use crate::request::lookup::Ask;
 use crate::request::way::{Way, goes_as_head, way};

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 pub(crate) use carry::stream;
 pub(crate) use fetched::{Fetched, Unstored, refuses_head};
-pub(crate) use judge::{Judged, REWRITTEN, judge};
+pub(crate) use judge::{Judged, judge};
 pub(crate) use table::{Fills, Joined};
 
 use carry::{Passing, keep, pass};
@@ -36,9 +36,9 @@ use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::clock::instant;
 use crate::h1::framing::bodiless;
+use crate::hop::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::hop::{Asked, Forward, Hop, HopError, Tell};
 use crate::request::Engine;
-use crate::request::interim::{INTERIMS_MAX, Interim, Interims};
 use crate::request::key::CacheKey;
 use crate::server_timing::Wait;
 

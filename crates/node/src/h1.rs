@@ -9,5 +9,4 @@ pub(crate) mod chunked;
 pub(crate) mod framing;
 pub(crate) mod request;
 pub(crate) mod response;
-pub(crate) mod trailers;
 pub(crate) mod write;

@@ -12,10 +12,13 @@ mod asked;
 pub(crate) mod authorities;
 mod breaker;
 mod budget;
+pub(crate) mod client_network;
 mod connect;
 mod enter;
+pub(crate) mod fields;
 mod gate;
 mod health;
+pub(crate) mod interim;
 mod local_error;
 mod pace;
 mod patience;
@@ -25,6 +28,9 @@ mod rendezvous;
 mod resolve;
 mod response_reader;
 mod tls;
+mod trailers;
+pub(crate) mod unkeyed;
+pub(crate) mod upload;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -50,9 +56,9 @@ use health::{Health, Kind};
 use resolve::{Names, Resolved};
 use tls::ClientTls;
 
-use crate::client_network::ClientNetwork;
 use crate::h1::framing::FramingError;
 use crate::h1::response::ResponseError;
+use crate::hop::client_network::ClientNetwork;
 use crate::reason::Reason;
 use crate::tier::Tier;
 

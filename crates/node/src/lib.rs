@@ -7,7 +7,6 @@
 
 mod access_log;
 mod admin;
-mod client_network;
 pub mod clock;
 mod descriptors;
 mod explain;

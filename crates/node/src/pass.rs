@@ -6,7 +6,6 @@
 //! but the answer to a POST that says that it is for later GETs (RFC 9110 §9.3.3).
 
 pub(crate) mod tunnel;
-pub(crate) mod upload;
 
 use std::sync::Arc;
 
@@ -18,16 +17,16 @@ use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch, Purge};
 
 use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored, Waiting};
+use crate::hop::interim::expects_continue;
+use crate::hop::upload::{Upload, UploadMeter};
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
 use crate::purge::operator;
 use crate::reason::Reason;
-use crate::request::interim::expects_continue;
 use crate::request::key::CacheKey;
 use crate::request::refusal::Refusal;
 use crate::request::{Answer, Engine, Request, respond};
 use tokio::sync::OwnedSemaphorePermit;
-use upload::{Upload, UploadMeter};
 
 /// What comes of a request in the pass lane.
 pub(crate) enum Passed {

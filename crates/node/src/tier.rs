@@ -7,17 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use nearside_config::{Secret, Upstream};
 pub use nearside_semantics::key::Scheme;
 
-/// `X-Forwarded-For`: the addresses that a request has come from, the client's first.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// `X-Forwarded-Host`: the host that the client asked for, as it stands in the cache key.
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// `X-Forwarded-Proto`: how the client reached the edge, `http` or `https`.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What an edge shows to its shields.
-pub const SECRET: HeaderName = HeaderName::from_static("nearside-secret");
-/// Says that an edge has served something stale already and asks behind its client's back: what is stale on the shield
-/// too is of no use to it.
-pub const REFRESH: HeaderName = HeaderName::from_static("nearside-refresh");
+pub use crate::hop::fields::{REFRESH, SECRET, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// Who sent a request, as this node sees it.
 #[derive(Debug, Clone, Copy)]

@@ -16,7 +16,7 @@ use nearside_store::Entry;
 
 use super::life::{Stated, since_date};
 use super::{Case, joined, why};
-use crate::fill::REWRITTEN;
+use crate::hop::fields::REWRITTEN;
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::{Kind, Reason};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::{COOKIE, FORWARDED, RANGE, VIA};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::header::{COOKIE, RANGE};
+use http::{HeaderMap, Method, StatusCode};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::control::Control;
 use nearside_semantics::lifetime::{Lifetime, lifetime};
@@ -16,11 +16,10 @@ use nearside_store::{Charge, Head};
 
 use super::{Plan, Unstored};
 use crate::hop::Urgency;
+use crate::hop::fields::REWRITTEN;
 use crate::reason::Reason;
 use crate::request::Engine;
-use crate::request::admit::CDN_LOOP;
 use crate::request::forward::is_failure;
-use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 impl Plan {
     /// Whether it is for a later client: of this node, or of the cache that asks.
@@ -76,10 +75,6 @@ fn found(status: StatusCode, reason: NotStorable) -> Finding {
         _ => Finding::Uncacheable(reason.into()),
     }
 }
-
-/// Fields that this node writes anew: what the client sent says nothing about them.
-pub(crate) static REWRITTEN: [HeaderName; 6] =
-    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, VIA, CDN_LOOP];
 
 /// Whether a response depends on fields that this node writes anew.
 fn varies_on_rewritten(vary: &Vary) -> bool {

@@ -20,10 +20,9 @@ use super::{Forward, Hop, HopError, Hops};
 use crate::clock::{Clock, instant};
 use crate::h1::response::{ResponseError, ResponseHead};
 use crate::h1::write;
-use crate::pass::upload::{Sending, Upload, UploadEnd};
-use crate::purge::fleet::PURGES;
-use crate::request::interim::{CONTINUE_MAX, Interim};
-use crate::tier::{REFRESH, SECRET};
+use crate::hop::fields::{PURGES, REFRESH, SECRET};
+use crate::hop::interim::{CONTINUE_MAX, Interim};
+use crate::hop::upload::{Sending, Upload, UploadEnd};
 
 /// Takes the interim answers that come before the final one.
 pub(crate) type Tell<'t> = &'t (dyn Fn(Arc<Interim>) + Send + Sync);

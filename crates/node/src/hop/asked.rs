@@ -23,8 +23,8 @@ use super::response_reader::ResponseReader;
 use super::{Hop, Patience};
 use crate::clock::instant;
 use crate::h1::response::{ResponseError, ResponseHead};
-use crate::h1::trailers::strip_of_response;
-use crate::pass::upload::{Sending, UploadMeter};
+use crate::hop::trailers::strip_of_response;
+use crate::hop::upload::{Sending, UploadMeter};
 use crate::server_timing::{self, Wait};
 
 /// An answer whose head has arrived and whose body is still to be read.

@@ -29,7 +29,7 @@ mod shares;
 pub(crate) use shares::Revocation;
 use shares::{NetworkShares, PlaceNumber, REVOKE_AFTER};
 
-use crate::client_network::ClientNetwork;
+use crate::hop::client_network::ClientNetwork;
 
 /// Who asks, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -139,7 +139,7 @@ impl Hops {
             origin_host,
             fields,
             urgency: Urgency::Client,
-            network: crate::client_network::ClientNetwork::OWN,
+            network: crate::hop::client_network::ClientNetwork::OWN,
             patience: Patience::new(&self.timeouts, &SiteTimeouts::default()),
         };
         // A new connection: that it takes some is part of the question.

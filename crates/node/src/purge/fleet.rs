@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use nearside_api::{Order, WatchedTasks};
 use nearside_config::{Config, OnLag, Role};
 use nearside_purge::{Applied, Applier, At, Member, Position, Reach, Site, Totals};
@@ -16,12 +16,11 @@ use nearside_semantics::Timestamp;
 use super::operator::understand;
 use super::{How, Target};
 use crate::clock::instant;
+use crate::hop::fields::PURGES;
 use crate::metrics::Metrics;
 use crate::outcome::Verdict;
 use crate::request::Engine;
 
-/// The purges that an edge knows: `log/number`.
-pub(crate) const PURGES: HeaderName = HeaderName::from_static("nearside-purges");
 /// So long a shield waits for what an edge has applied already.
 const CATCH_UP: Duration = Duration::from_millis(500);
 

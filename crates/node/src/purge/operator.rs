@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::{How, Met, Reclaiming, Target, host as host_of};
 use crate::clock::instant;
 use crate::explain::explain;
-use crate::pass::upload::Upload;
+use crate::hop::upload::Upload;
 use crate::reason::Reason;
 use crate::request::{Answer, Engine, Request, respond};
 

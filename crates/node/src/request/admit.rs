@@ -4,17 +4,15 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use nearside_config::{HostPattern, Site};
 use nearside_semantics::fields::members;
 use nearside_semantics::key::split_port;
 
 use super::{Engine, Request};
+use crate::hop::fields::CDN_LOOP;
 use crate::reason::Reason;
 use crate::request::refusal::Refusal;
-
-/// `CDN-Loop` (RFC 8586).
-pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
 /// No name is longer (RFC 1035 §2.3.4), so that no pattern covers what is.
 const HOST_BYTES_MAX: usize = 255;

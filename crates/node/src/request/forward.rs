@@ -10,7 +10,6 @@ use nearside_semantics::reuse::{Freshness, Reuse};
 use nearside_semantics::{Timestamp, cache_status};
 use nearside_store::{Entry, PartialRequest};
 
-use super::interim::Interims;
 use super::key::{CacheKey, set_lane};
 use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
@@ -19,6 +18,7 @@ use super::way::{Way, fill_key, goes_as_head, holds, lanes, way};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::clock::instant;
 use crate::fill::{self, Begun, Fetched, Joined, Plan, Waiting};
+use crate::hop::interim::Interims;
 use crate::hop::{HopError, Urgency};
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;

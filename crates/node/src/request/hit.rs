@@ -21,9 +21,8 @@ use super::Engine;
 use super::key::write_fill_key;
 use super::respond::{Selected, select};
 use crate::h1::request::is_target;
+use crate::hop::fields::{PURGES, REFRESH};
 use crate::outcome::{Outcome, Verdict};
-use crate::purge::fleet::PURGES;
-use crate::tier::REFRESH;
 
 /// Bodies with more chunks are streamed.
 pub(crate) const CHUNKS: usize = 30;

@@ -11,8 +11,8 @@ use nearside_store::Entry;
 
 use super::key::CacheKey;
 use super::{Engine, Request};
+use crate::hop::fields::REFRESH;
 use crate::reason::Reason;
-use crate::tier::REFRESH;
 
 /// What the store has for a request.
 pub(crate) enum Found {

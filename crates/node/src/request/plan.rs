@@ -6,15 +6,14 @@ use nearside_semantics::conditional::{set_validators, strip_conditions};
 use nearside_semantics::fields::strip_hop_by_hop;
 use nearside_semantics::key::write_host;
 
-use super::admit::CDN_LOOP;
 use super::key::CacheKey;
 use super::lookup::{Ask, refreshes};
-use super::{Engine, Request, unkeyed};
-use crate::client_network::ClientNetwork;
+use super::{Engine, Request};
 use crate::fill::Plan;
-use crate::hop::{Forward, Urgency};
-use crate::purge::fleet::PURGES;
-use crate::tier::{REFRESH, SECRET, Sender, append};
+use crate::hop::client_network::ClientNetwork;
+use crate::hop::fields::{CDN_LOOP, PURGES, REFRESH, SECRET};
+use crate::hop::{Forward, Urgency, unkeyed};
+use crate::tier::{Sender, append};
 
 /// Fields that a forward has beyond those of its request: `Forwarded`, `X-Forwarded-*`, `Via`, `CDN-Loop`, `traceparent`, what
 /// `Connection` needs.

@@ -26,10 +26,10 @@ use nearside_store::{Head, Sharing, Slicing};
 
 use super::finish::Client;
 use super::forward::one;
-use super::interim::Interims;
 use super::parts::AnswerReader;
 use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
+use crate::hop::interim::Interims;
 use crate::outcome::Verdict;
 use crate::reason::Reason;
 use crate::trace::Trace;

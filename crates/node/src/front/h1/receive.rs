@@ -11,7 +11,7 @@ use super::READ_BYTES;
 use super::watch::Watch;
 use crate::front::transport::Transport;
 use crate::h1::framing::{BodyDecoder, Framing, Piece};
-use crate::pass::upload::{self, Upload};
+use crate::hop::upload::{self, Upload};
 
 /// The body of a request on its way from the connection to the next hop.
 pub(super) struct Body {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::client_network::ClientNetwork;
+use crate::hop::client_network::ClientNetwork;
 
 /// One network's share of the places, as a divisor.
 const SHARE: usize = 8;

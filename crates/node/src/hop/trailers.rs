@@ -4,10 +4,8 @@
 use http::{HeaderMap, HeaderName};
 use nearside_semantics::{tags, trailers};
 
-use crate::fill::REWRITTEN;
-use crate::purge::fleet::PURGES;
-use crate::request::unkeyed;
-use crate::tier::{REFRESH, SECRET};
+use crate::hop::fields::{PURGES, REFRESH, REWRITTEN, SECRET};
+use crate::hop::unkeyed;
 
 /// Fields of ours begin with it.
 const OWN_PREFIX: &str = "nearside-";

@@ -7,7 +7,7 @@
 
 use http::{HeaderMap, HeaderName, Method};
 
-use crate::tier::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use crate::hop::fields::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 
 /// Prefixes of such fields: the families of which applications and proxies know ever more members.
 const PREFIXES: [&str; 7] =
@@ -69,7 +69,7 @@ const NAMES: [&str; 48] = [
 const METHODS: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Removes the fields that `is_in_key` does not keep.
-pub(super) fn strip(fields: &mut HeaderMap, method: &Method, is_in_key: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn strip(fields: &mut HeaderMap, method: &Method, is_in_key: impl Fn(&HeaderName) -> bool) {
     let is_cached = [Method::GET, Method::HEAD].contains(method);
     while let Some(name) = fields.keys().find(|name| is_unkeyed(name, is_cached) && !is_in_key(name)).cloned() {
         fields.remove(name);

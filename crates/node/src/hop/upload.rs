@@ -12,8 +12,8 @@ use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::h1::trailers::strip_of_request;
 use crate::h1::write;
+use crate::hop::trailers::strip_of_request;
 
 /// Pieces that wait for the next hop at one time; a client that sends faster is held to its pace.
 const PIECES_MAX: usize = 8;
