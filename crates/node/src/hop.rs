@@ -38,7 +38,6 @@ use std::sync::Arc;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
-use nearside_purge::Position;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub(crate) use ask::Tell;
@@ -60,7 +59,6 @@ use crate::h1::framing::FramingError;
 use crate::h1::response::ResponseError;
 use crate::hop::client_network::ClientNetwork;
 use crate::reason::Reason;
-use crate::tier::Tier;
 
 /// One place that can be asked.
 #[derive(Debug)]
@@ -317,14 +315,16 @@ fn response_reason(error: &ResponseError) -> Reason {
     }
 }
 
+/// Returns the value of [`PURGES`](fields::PURGES) in requests for shields: the purges that are known here, if any.
+pub(crate) type KnownPurges = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// All next hops of a node.
 pub(crate) struct Hops {
     shields: Vec<Arc<Hop>>,
     /// By site.
     origins: Vec<Vec<Arc<Hop>>>,
     secret: Option<HeaderValue>,
-    /// What purges are known here.
-    position: Option<Arc<Position>>,
+    known_purges: KnownPurges,
     connector: TransportConnector,
     tls: ClientTls,
     pool: pool::Pool,
@@ -335,7 +335,8 @@ pub(crate) struct Hops {
 }
 
 impl Hops {
-    pub(crate) fn new(config: &Config, tier: &dyn Tier, position: Option<Arc<Position>>) -> Self {
+    /// The upstreams of a configuration. `known_purges` returns what shields are told about the purges that are known here.
+    pub(crate) fn new(config: &Config, known_purges: KnownPurges) -> Self {
         // Sites that share an origin share what is known of it.
         let mut known: HashMap<&Upstream, Arc<Hop>> = HashMap::new();
         let limits = config.origins;
@@ -346,29 +347,31 @@ impl Hops {
             Arc::clone(known.entry(upstream).or_insert_with(new))
         };
         let origins = config.sites.iter().map(|site| site.origins.iter().map(&mut origin).collect()).collect();
-        let secret = tier.secret().and_then(|secret| HeaderValue::from_str(secret.reveal()).ok()).map(|mut value| {
+        let (shields, secret, falls_back) = match &config.role {
+            Role::Edge { shields, secret, fallback } => {
+                (&shields[..], secret.as_ref(), shields.is_empty() || *fallback == Fallback::Origin)
+            }
+            Role::Shield { .. } => (&[][..], None, true),
+        };
+        let secret = secret.and_then(|secret| HeaderValue::from_str(secret.reveal()).ok()).map(|mut value| {
             value.set_sensitive(true);
             value
         });
         Self {
-            shields: tier
-                .shields()
+            shields: shields
                 .iter()
                 .enumerate()
                 .map(|(place, shield)| Hop::new(config.shield_names.get(place), shield, None, &mut names))
                 .collect(),
             origins,
             secret,
-            position,
+            known_purges,
             // Its pool is not used.
             connector: TransportConnector::new(Some(ConnectorOptions::new(0))),
             tls: ClientTls::new(),
             pool: pool::Pool::new(config.timeouts.upstream_idle),
             timeouts: config.timeouts,
-            falls_back: match &config.role {
-                Role::Edge { shields, fallback, .. } => shields.is_empty() || *fallback == Fallback::Origin,
-                Role::Shield { .. } => true,
-            },
+            falls_back,
             budget: budget::Budget::default(),
         }
     }

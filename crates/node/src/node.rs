@@ -169,7 +169,7 @@ impl Node {
         let guard = tasks.guard("serving thread");
         let serve = async move {
             if worker.thread == 0 {
-                watch_shields(&worker.engine, &tasks);
+                watch_shields(&worker.engine.hops, &worker.engine.clock, &tasks);
             }
             for (listener, accepting) in listeners {
                 let worker = Arc::clone(&worker);

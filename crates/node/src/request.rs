@@ -142,7 +142,7 @@ pub(crate) struct Engine {
     pub(crate) honours_requests: bool,
     pub(crate) store: Store,
     pub(crate) fills: Fills,
-    pub(crate) hops: Hops,
+    pub(crate) hops: Arc<Hops>,
     /// Places for WebSocket connections.
     pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) clock: Clock,
@@ -197,7 +197,7 @@ impl Engine {
             honours_requests: config.sites.iter().any(|site| site.honour_request_directives),
             store: Store::new(limits),
             fills: Fills::default(),
-            hops: Hops::new(&config, &*tier, position.clone()),
+            hops: Arc::new(Hops::new(&config, fleet::known_purges(position.clone()))),
             tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
             desk: Desk::new(&config),
             position,

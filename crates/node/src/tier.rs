@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use crate::reason::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use nearside_config::{Secret, Upstream};
 pub use nearside_semantics::key::Scheme;
 
 pub use crate::hop::fields::{REFRESH, SECRET, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -53,12 +52,6 @@ pub trait Tier: Send + Sync + 'static {
 
     /// Tells the next hop who asks, in the fields of a forward.
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap);
-
-    /// Asked before the origins; may be none.
-    fn shields(&self) -> &[Upstream];
-
-    /// Shown to the shields.
-    fn secret(&self) -> Option<&Secret>;
 }
 
 impl Sender<'_> {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::EXPECT;
-use nearside_purge::At;
 use nearside_semantics::age::Exchange;
 use tokio::io::AsyncWriteExt;
 
@@ -265,8 +264,8 @@ impl Hops {
             if forward.urgency == Urgency::Refresh {
                 write::field(REFRESH.as_str(), b"1", out);
             }
-            if let Some(At { log, seq }) = self.position.as_ref().and_then(|position| position.needs()) {
-                write::field(PURGES.as_str(), format!("{log}/{seq}").as_bytes(), out);
+            if let Some(known) = (self.known_purges)() {
+                write::field(PURGES.as_str(), known.as_bytes(), out);
             }
         }
     }

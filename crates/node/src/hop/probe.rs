@@ -15,7 +15,6 @@ use tokio::time::{sleep, timeout};
 
 use super::{Forward, Hop, HopError, Hops, Patience, Urgency};
 use crate::clock::{Clock, instant};
-use crate::request::Engine;
 use crate::trace::Trace;
 
 /// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
@@ -30,9 +29,9 @@ const ORIGIN_PROBE_MAX: Duration = Duration::from_secs(2);
 const SILENT_MAX: u32 = 2;
 
 /// Watches each shield in a task of its own, as long as the runtime runs.
-pub(crate) fn watch_shields(engine: &Arc<Engine>, tasks: &WatchedTasks) {
-    for shield in &engine.hops.shields {
-        let (engine, shield) = (Arc::clone(engine), Arc::clone(shield));
+pub(crate) fn watch_shields(hops: &Arc<Hops>, clock: &Clock, tasks: &WatchedTasks) {
+    for shield in &hops.shields {
+        let (hops, clock, shield) = (Arc::clone(hops), clock.clone(), Arc::clone(shield));
         tokio::spawn(tasks.clone().watch("health checks of shields", async move {
             let (mut silent, mut probe_time) = (0, ProbeTime::default());
             loop {
@@ -40,7 +39,7 @@ pub(crate) fn watch_shields(engine: &Arc<Engine>, tasks: &WatchedTasks) {
                     sleep(jittered(PROBE_EVERY)).await;
                 }
                 let begun = instant();
-                silent = match timeout(probe_time.limit(), engine.hops.probe(&shield, &engine)).await {
+                silent = match timeout(probe_time.limit(), hops.probe(&shield, &clock)).await {
                     Ok(Ok(())) => {
                         probe_time.answered(instant().saturating_duration_since(begun));
                         shield.succeeded(None);
@@ -96,9 +95,9 @@ impl ProbeTime {
 
 impl Hops {
     /// Asks a shield for a word of its own. Any will do: that it knows no such host, for example.
-    async fn probe(&self, shield: &Arc<Hop>, engine: &Engine) -> Result<(), HopError> {
+    async fn probe(&self, shield: &Arc<Hop>, clock: &Clock) -> Result<(), HopError> {
         let Ok(authority) = HeaderValue::try_from(shield.upstream.authority()) else { return Ok(()) };
-        self.ping(shield, authority, None, &engine.clock).await
+        self.ping(shield, authority, None, clock).await
     }
 
     /// Probes an origin of which several URLs have failed, under the host of `forward`, and notes the outcome. Returns

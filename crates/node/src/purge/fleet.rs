@@ -16,6 +16,7 @@ use nearside_semantics::Timestamp;
 use super::operator::understand;
 use super::{How, Target};
 use crate::clock::instant;
+use crate::hop::KnownPurges;
 use crate::hop::fields::PURGES;
 use crate::metrics::Metrics;
 use crate::outcome::Verdict;
@@ -27,6 +28,14 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 /// The place of a node in the purge log that it is to follow; of a node alone, nothing.
 pub(crate) fn position(config: &Config) -> Option<Arc<Position>> {
     config.control.as_ref().map(|_| Arc::new(Position::new(instant())))
+}
+
+/// Returns the purges that a node at this place knows, as shields read them from [`PURGES`].
+pub(crate) fn known_purges(position: Option<Arc<Position>>) -> KnownPurges {
+    Box::new(move || {
+        let At { log, seq } = position.as_ref()?.needs()?;
+        Some(format!("{log}/{seq}"))
+    })
 }
 
 impl Engine {

@@ -12,7 +12,7 @@ use nearside_api::{
     Access, Backend, Book, Events, Explanation, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Question,
     Reach, Receipt, State, Tap, carry_out,
 };
-use nearside_config::{Config, Network};
+use nearside_config::{Config, Network, Role};
 use nearside_purge::Given;
 use nearside_semantics::key::Scheme;
 use nearside_semantics::reuse::Reuse;
@@ -138,7 +138,7 @@ impl Operator {
             let given = Given { node: config.id.to_string(), order: order.clone() };
             return nearside_purge::give(control, &given).await.map(Some);
         }
-        if self.engine.tier.shields().is_empty() {
+        if !matches!(&config.role, Role::Edge { shields, .. } if !shields.is_empty()) {
             return Ok(None);
         }
         let detail = "this edge asks shields and follows no control process: a purge here would leave what the shields have, and \
@@ -219,8 +219,8 @@ impl Backend for Operator {
             })
         };
         let shields = match &config.role {
-            nearside_config::Role::Edge { shields, .. } => text(&mut shields.iter().map(ToString::to_string)),
-            nearside_config::Role::Shield { .. } => Vec::new(),
+            Role::Edge { shields, .. } => text(&mut shields.iter().map(ToString::to_string)),
+            Role::Shield { .. } => Vec::new(),
         };
         json!({
             "role": config.role.name(),
