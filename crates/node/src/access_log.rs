@@ -18,7 +18,7 @@ use nearside_config::{AccessLog, Config, LogFormat, LogSink};
 use nearside_semantics::Timestamp;
 use parking_lot::Mutex;
 
-use crate::request::finish::Record;
+use crate::record::Record;
 
 use form::{Stamp, combined, json, prefix, pretty};
 

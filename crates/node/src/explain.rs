@@ -28,7 +28,7 @@ use crate::hop::fields::CDN_LOOP;
 use crate::hop::interim::Interims;
 use crate::outcome::{Outcome, Verdict};
 use crate::reason::Reason;
-use crate::request::finish::Client;
+use crate::record::Client;
 use crate::request::forward::is_ping;
 use crate::request::key::{CacheKey, write_fill_key};
 use crate::request::lookup::Ask;

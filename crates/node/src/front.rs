@@ -28,8 +28,8 @@ use tokio::sync::Notify;
 
 use crate::access_log::Log;
 use crate::metrics::Metrics;
+use crate::record::Record;
 use crate::request::Engine;
-use crate::request::finish::Record;
 use crate::trace::Exporter;
 use places::Places;
 use shares::Shares;

@@ -1,21 +1,17 @@
-//! What a node counts, and how Prometheus gets it.
+//! What a node counts of its clients and their requests.
 //!
 //! Serving threads count into cells of their own; a scrape adds them up. No label comes off the wire.
 
-mod collect;
-mod histogram;
-mod process;
-
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Version;
+use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
+use crate::histogram::{self, Histogram, add};
 use crate::outcome::Verdict;
 use crate::reason::Reason;
-use crate::request::finish::Record;
-
-pub(crate) use collect::registry;
-pub(crate) use histogram::Histogram;
+use crate::record::Record;
 
 /// The statuses that are told apart; all others are `other`.
 const CODES: [u16; 41] = [
@@ -53,7 +49,7 @@ pub(crate) struct Metrics {
     /// From the moment at which a purge was accepted to that at which it was applied here.
     pub(crate) purge_delays: Histogram,
     /// Of each listener that has one: its address, and the second at which its certificate expires.
-    certificates: Vec<(String, i64)>,
+    pub(crate) certificates: Vec<(String, i64)>,
 }
 
 /// A request that is under way, for as long as this is held.
@@ -63,11 +59,6 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Adds to a cell that only its own thread writes: no locked instruction is needed.
-fn add(cell: &AtomicU64, count: u64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
 fn cells(count: usize) -> Box<[AtomicU64]> {
@@ -162,6 +153,74 @@ impl Metrics {
     /// Bytes of bodies that were sent to clients.
     pub(crate) fn bytes(&self) -> u64 {
         self.threads.iter().flat_map(|cells| &cells.bytes).map(|cell| cell.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Writes the counts of requests by site, verdict, status and protocol.
+    pub(crate) fn encode_requests(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        for (site, name) in self.sites.iter().enumerate() {
+            for (verdict, cache) in Verdict::ALL.iter().enumerate() {
+                for code in 0..=CODES.len() {
+                    for (proto, protocol) in PROTOS.iter().enumerate() {
+                        let count = self.sum(|cells| cells.requests.get(place(site, verdict, code, proto)));
+                        if count == 0 {
+                            continue;
+                        }
+                        let code = CODES.get(code).map_or_else(|| "other".to_owned(), u16::to_string);
+                        let labels = [
+                            ("site", name.as_str()),
+                            ("cache", cache.as_str()),
+                            ("code", code.as_str()),
+                            ("proto", protocol),
+                        ];
+                        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the counts of requests by what decided on them.
+    pub(crate) fn encode_decisions(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        for reason in Reason::ALL {
+            let mut counted = self.sum(|cells| cells.decisions.get(*reason as usize));
+            if *reason == Reason::Fresh {
+                // Of these the hits that have a reason of their own are counted.
+                counted = self.requests_where(|verdict| verdict == Verdict::Hit).saturating_sub(counted);
+            }
+            if counted > 0 {
+                let labels = [("reason", reason.token())];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&counted, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the times to the end of each response, by verdict.
+    pub(crate) fn encode_durations(&self, metric: MetricEncoder<'_>) -> fmt::Result {
+        self.encode_histograms(metric, |cells| &cells.durations)
+    }
+
+    /// Writes the times to the first byte of each response, by verdict.
+    pub(crate) fn encode_first_bytes(&self, metric: MetricEncoder<'_>) -> fmt::Result {
+        self.encode_histograms(metric, |cells| &cells.first_bytes)
+    }
+
+    /// Writes the bytes of bodies that were sent, by site.
+    pub(crate) fn encode_bytes(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
+        for (site, name) in self.sites.iter().enumerate() {
+            let bytes = self.sum(|cells| cells.bytes.get(site));
+            metric.encode_family(&[("site", name.as_str())])?.encode_counter::<NoLabelSet, u64, u64>(&bytes, None)?;
+        }
+        Ok(())
+    }
+
+    fn encode_histograms(&self, mut metric: MetricEncoder<'_>, of: impl Fn(&Cells) -> &[Histogram]) -> fmt::Result {
+        for (verdict, cache) in Verdict::ALL.iter().enumerate() {
+            let histograms = self.threads.iter().filter_map(|cells| of(cells).get(verdict));
+            histogram::encode(histograms, &[("cache", cache.as_str())], &mut metric)?;
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::access_log::Log;
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, instant};
+use crate::collect;
 use crate::descriptors::{self, raise_descriptor_limit};
 use crate::front::Worker;
 use crate::front::accept::{self, Accepting, ListenError, Listener};
@@ -21,7 +22,7 @@ use crate::front::places::Places;
 use crate::front::shares::Shares;
 use crate::front::tls::{self, TlsError};
 use crate::hop::{authorities, watch_shields};
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::purge::fleet;
 use crate::purge::operator::Operator;
 use crate::request::Engine;
@@ -141,7 +142,7 @@ impl Node {
         }
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
-            let mut registry = metrics::registry(Arc::clone(&engine), metrics, shares, log, traces);
+            let mut registry = collect::registry(Arc::clone(&engine), metrics, shares, log, traces);
             let admin = Admin {
                 hosts: engine.config.admin_hosts.clone(),
                 server: admin::server(&mut registry),

@@ -12,7 +12,7 @@ use nearside_semantics::{Timestamp, date};
 use super::LINE_BYTES;
 use crate::outcome::Verdict;
 use crate::reason::Reason;
-use crate::request::finish::{Record, Said};
+use crate::record::{Record, Said};
 
 /// One flat JSON object. A line is part of the price of a hit: what many lines share is made once, and names and
 /// punctuation are written in as few pieces as possible.
@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
     use crate::outcome::{Outcome, Verdict};
-    use crate::request::finish::{Client, Times};
+    use crate::record::{Client, Times};
     use crate::trace::Trace;
 
     /// A line with everything that one can have has just the fields that expressions may be about.

@@ -21,7 +21,7 @@ use super::transport::Transport;
 use super::{FIRST_REQUEST, Worker, h1, h2};
 use crate::clock::instant;
 use crate::reason::Reason;
-use crate::request::finish::Client;
+use crate::record::Client;
 use crate::request::refusal::Refusal;
 
 /// Connections that the kernel holds while all threads are busy.

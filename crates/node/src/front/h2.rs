@@ -27,7 +27,7 @@ use super::transport::Transport;
 use super::watchdog::Watchdog;
 use super::{FIRST_REQUEST, Worker};
 use crate::clock::instant;
-use crate::request::finish::Client;
+use crate::record::Client;
 use heads::{Open, Streams};
 use stream::Stream;
 

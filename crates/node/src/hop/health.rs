@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Failure};
-use crate::metrics::Histogram;
+use crate::histogram::Histogram;
 
 /// So long after it has come back, a shield has all of its keys again.
 const RETURN: Duration = Duration::from_secs(10);

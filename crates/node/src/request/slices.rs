@@ -24,7 +24,6 @@ use nearside_semantics::resume::strong_validator;
 use nearside_semantics::storable::NotStorable;
 use nearside_store::{Head, Sharing, Slicing};
 
-use super::finish::Client;
 use super::forward::one;
 use super::parts::AnswerReader;
 use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
@@ -32,6 +31,7 @@ use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::hop::interim::Interims;
 use crate::outcome::Verdict;
 use crate::reason::Reason;
+use crate::record::Client;
 use crate::trace::Trace;
 
 pub(crate) use block::Block;

@@ -16,7 +16,7 @@ use nearside_config::{Config, Upstream};
 use serde_json::{Value, json};
 
 use super::Trace;
-use crate::request::finish::Record;
+use crate::record::Record;
 
 /// Spans that may wait to be sent.
 const WAITING_MAX: usize = 8192;

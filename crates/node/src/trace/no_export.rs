@@ -5,7 +5,7 @@ use std::io;
 use nearside_api::WatchedTasks;
 use nearside_config::Config;
 
-use crate::request::finish::Record;
+use crate::record::Record;
 
 /// There is none.
 #[derive(Debug)]

@@ -22,7 +22,8 @@ use crate::clock::instant;
 use crate::front::Worker;
 use crate::front::take_rate::TakeRate;
 use crate::h1::write;
-use crate::request::finish::{Client, Ending, Persistence, Record, Said, Times};
+use crate::record::{Client, Record, Said, Times};
+use crate::request::finish::{Ending, Persistence};
 use crate::request::hit::{self, CHUNKS, Content, Key};
 use crate::request::respond::belongs_in_not_modified;
 

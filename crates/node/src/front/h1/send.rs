@@ -20,7 +20,8 @@ use crate::hop::{UpgradeStream, is_event_stream};
 use crate::outcome::{Outcome, Verdict};
 use crate::pass::tunnel;
 use crate::reason::Reason;
-use crate::request::finish::{Ending, Persistence, Record, Said, Times, client_gone};
+use crate::record::{Record, Said, Times, client_gone};
+use crate::request::finish::{Ending, Persistence};
 use crate::request::parts::AnswerReader;
 use crate::request::refusal::Refusal;
 use crate::request::{Answer, AnswerBody, AnswerHead, Request, respond};
@@ -117,7 +118,7 @@ impl Connection<'_> {
             cut: sent.cut,
             outcome,
             trace: Some(&request.trace),
-            said: Said::of(&self.worker.engine, &request.fields),
+            said: Said::of(&self.worker.engine.config.access_log, &request.fields),
         };
         self.worker.finish(&record, self.worker.engine.clock.now());
         self.idle_since = times.end;

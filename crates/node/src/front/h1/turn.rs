@@ -23,7 +23,7 @@ use crate::front::shares::HeldHead;
 use crate::front::transport::Transport;
 use crate::h1::request::head_end;
 use crate::reason::Reason;
-use crate::request::finish::Times;
+use crate::record::Times;
 use crate::request::hit::Key;
 use crate::request::refusal::Refusal;
 

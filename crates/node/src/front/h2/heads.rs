@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::front::shares::head_bytes;
 use crate::reason::Reason;
-use crate::request::finish::Said;
+use crate::record::Said;
 use crate::request::refusal::Refusal;
 use crate::trace::Trace;
 

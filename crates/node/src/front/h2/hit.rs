@@ -16,7 +16,7 @@ use super::{Connection, head};
 use crate::clock::instant;
 use crate::front::Worker;
 use crate::front::shares::{Holds, Progress};
-use crate::request::finish::{Client, Record, Said, Times};
+use crate::record::{Client, Record, Said, Times};
 use crate::request::hit::{self, Hit, Meaning, Plain, meaning};
 use crate::request::parts::AnswerReader;
 use crate::request::refusal::Refusal;
@@ -51,7 +51,12 @@ impl Connection<'_> {
                 if takes(&mut stream, length) {
                     sent.send(&hit, &mut stream);
                 } else if let Some(progress) = progress.or_else(|| self.begin().ok()) {
-                    let told = Told::new(host(request), target(request), Said::of(engine, request.headers()), None);
+                    let told = Told::new(
+                        host(request),
+                        target(request),
+                        Said::of(&engine.config.access_log, request.headers()),
+                        None,
+                    );
                     let carried = Carried { hit, told, stream, start, _progress: progress };
                     tokio::spawn(carried.carry(self.stream(self.open.enter_headless())));
                     return;
@@ -63,7 +68,7 @@ impl Connection<'_> {
         }
         let end = instant();
         let times = Times { start, first_byte: end, end };
-        let said = Said::of(engine, request.headers());
+        let said = Said::of(&engine.config.access_log, request.headers());
         let asked = Asked { method: request.method().as_str(), host: host(request), target: target(request), said };
         finish(self.worker, self.client, asked, &hit, &sent, times);
     }
@@ -106,7 +111,7 @@ impl Connection<'_> {
             cut: sent.cut,
             outcome: &answer.outcome,
             trace: None,
-            said: Said::of(engine, request.headers()),
+            said: Said::of(&engine.config.access_log, request.headers()),
         };
         self.worker.finish(&record, engine.clock.now());
     }

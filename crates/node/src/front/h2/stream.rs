@@ -29,7 +29,7 @@ use crate::hop::upload::{Piece, Upload};
 use crate::outcome::{Outcome, Verdict};
 use crate::pass::{self, Passed};
 use crate::reason::Reason;
-use crate::request::finish::{Client, Record, Said, Times, client_gone};
+use crate::record::{Client, Record, Said, Times, client_gone};
 use crate::request::parts::AnswerReader;
 use crate::request::refusal::Refusal;
 use crate::request::{Answer, AnswerBody, Request, admit, forward, respond};
@@ -134,7 +134,7 @@ impl Stream {
             }
         }
         let answer = answer.ok_or_else(|| self.left(&request));
-        let said = Said::of(&self.worker.engine, &request.fields);
+        let said = Said::of(&self.worker.engine.config.access_log, &request.fields);
         let told = Told::new(request.authority.as_bytes(), &request.target, said, Some(request.trace));
         (answer, told)
     }

@@ -1,23 +1,25 @@
 //! How Prometheus gets what a node counts.
 
+mod process;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nearside_config::ConfigFile;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{CODES, Cells, Histogram, Metrics, PROTOS, histogram, place, process};
 use crate::access_log::Log;
 use crate::front::shares::Shares;
+use crate::histogram;
 use crate::hop::Counts;
+use crate::metrics::Metrics;
 use crate::outcome::Verdict;
-use crate::reason::Reason;
 use crate::request::Engine;
 use crate::trace::Exporter;
 
@@ -90,21 +92,17 @@ impl NodeCollector {
         metrics.encode_decisions(encoder.encode_descriptor("cache_decisions", help, None, MetricType::Counter)?)?;
         let help = "Seconds from a complete request to the end of its answer. When hits rise, the node is short of CPU";
         let metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
-        metrics.encode_histograms(metric, |cells| &cells.durations)?;
+        metrics.encode_durations(metric)?;
         let help = "Seconds from a complete request to the first byte of its answer. When misses rise, look upstream";
         let metric = encoder.encode_descriptor("time_to_first_byte_seconds", help, None, MetricType::Histogram)?;
-        metrics.encode_histograms(metric, |cells| &cells.first_bytes)?;
+        metrics.encode_first_bytes(metric)?;
         let help =
             "Requests that were not answered from the store at once and are under way. When they rise, look upstream";
-        gauge(encoder, "requests_in_flight", help, metrics.in_flight.load(Ordering::Relaxed))?;
+        gauge(encoder, "requests_in_flight", help, metrics.in_flight())?;
         let help = "Bytes that heads and tasks of these requests hold. At an eighth of cache.memory, new ones get 503";
         gauge(encoder, "requests_in_flight_bytes", help, self.shares.head_bytes())?;
         let help = "Bytes of answer bodies sent. Set it against the bytes that the origin sends";
-        let mut metric = encoder.encode_descriptor("response_bytes", help, None, MetricType::Counter)?;
-        for (site, name) in metrics.sites.iter().enumerate() {
-            let bytes = metrics.sum(|cells| cells.bytes.get(site));
-            ConstCounter::new(bytes).encode(metric.encode_family(&[("site", name.as_str())])?)?;
-        }
+        metrics.encode_bytes(encoder.encode_descriptor("response_bytes", help, None, MetricType::Counter)?)?;
         self.connections(encoder)?;
         let help = "Access-log lines lost because the sink was too slow. Give the log a faster disk";
         counter(encoder, "access_log_dropped", help, self.log.dropped())?;
@@ -286,53 +284,4 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
-}
-
-impl Metrics {
-    fn encode_requests(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
-        for (site, name) in self.sites.iter().enumerate() {
-            for (verdict, cache) in Verdict::ALL.iter().enumerate() {
-                for code in 0..=CODES.len() {
-                    for (proto, protocol) in PROTOS.iter().enumerate() {
-                        let count = self.sum(|cells| cells.requests.get(place(site, verdict, code, proto)));
-                        if count == 0 {
-                            continue;
-                        }
-                        let code = CODES.get(code).map_or_else(|| "other".to_owned(), u16::to_string);
-                        let labels = [
-                            ("site", name.as_str()),
-                            ("cache", cache.as_str()),
-                            ("code", code.as_str()),
-                            ("proto", protocol),
-                        ];
-                        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn encode_decisions(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
-        for reason in Reason::ALL {
-            let mut counted = self.sum(|cells| cells.decisions.get(*reason as usize));
-            if *reason == Reason::Fresh {
-                // Of these the hits that have a reason of their own are counted.
-                counted = self.requests_where(|verdict| verdict == Verdict::Hit).saturating_sub(counted);
-            }
-            if counted > 0 {
-                let labels = [("reason", reason.token())];
-                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&counted, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn encode_histograms(&self, mut metric: MetricEncoder<'_>, of: impl Fn(&Cells) -> &[Histogram]) -> fmt::Result {
-        for (verdict, cache) in Verdict::ALL.iter().enumerate() {
-            let histograms = self.threads.iter().filter_map(|cells| of(cells).get(verdict));
-            histogram::encode(histograms, &[("cache", cache.as_str())], &mut metric)?;
-        }
-        Ok(())
-    }
 }
