@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::front::accept::Listener;
-use crate::purge::operator::Operator;
+use crate::operator::Operator;
 
 /// What the admin listener needs to know.
 pub(crate) struct Admin {

@@ -177,14 +177,14 @@ impl NodeCollector {
     }
 
     fn purges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let desk = &self.engine.desk;
+        let purges = &self.engine.purges;
         let count = |counted: &AtomicU64| counted.load(Ordering::Relaxed);
-        counter(encoder, "purges", "Purges applied. Each lowers the hit ratio for a while", count(&desk.purges))?;
+        counter(encoder, "purges", "Purges applied. Each lowers the hit ratio for a while", count(&purges.purges))?;
         let help = "Stored variants that purges have met, and answers on their way. A rise without purge orders of yours: look who has a token";
-        counter(encoder, "purge_objects", help, count(&desk.objects))?;
+        counter(encoder, "purge_objects", help, count(&purges.objects))?;
         let help =
             "Fills under way that store nothing because a purge has overtaken them. Many: purge less often, or by tag";
-        counter(encoder, "purge_fenced_fills", help, count(&desk.fenced_fills))?;
+        counter(encoder, "purge_fenced_fills", help, count(&purges.fenced_fills))?;
         let Some(position) = &self.engine.position else { return Ok(()) };
         let help = "Seconds from the moment at which the control process accepted a purge to that at which it was applied here, by the \
                     clocks of both. When they rise, look at the way between";

@@ -16,6 +16,7 @@ use crate::admin::{self, Admin};
 use crate::clock::{Clock, instant};
 use crate::collect;
 use crate::descriptors::{self, raise_descriptor_limit};
+use crate::follow::follow;
 use crate::front::Worker;
 use crate::front::accept::{self, Accepting, ListenError, Listener};
 use crate::front::places::Places;
@@ -23,8 +24,7 @@ use crate::front::shares::Shares;
 use crate::front::tls::{self, TlsError};
 use crate::hop::{authorities, watch_shields};
 use crate::metrics::Metrics;
-use crate::purge::fleet;
-use crate::purge::operator::Operator;
+use crate::operator::{AdminState, Operator, PurgesByMethod};
 use crate::request::Engine;
 use crate::tier::Tier;
 use crate::trace::Exporter;
@@ -109,9 +109,11 @@ impl Node {
         let connections = descriptors::connections(&config, raise_descriptor_limit());
         let (places, shares) = (Arc::new(Places::new(connections)), Arc::new(Shares::new(&config, connections)));
         let tokens = config.tokens.clone();
-        let engine = Arc::new(Engine::new(config, tier, clock));
+        let state = Arc::new(AdminState::new(&config));
+        let method_purges = Box::new(PurgesByMethod(Arc::clone(&state)));
+        let engine = Arc::new(Engine::new(config, tier, clock, method_purges));
         let tasks = WatchedTasks::default();
-        let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap), &tasks)?);
+        let log = Arc::new(Log::start(&engine.config, Arc::clone(&state.tap), &tasks)?);
         let traces = Exporter::start(&engine.config, &tasks)?.map(Arc::new);
         let (stop, stopped) = watch::channel(false);
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());
@@ -148,7 +150,7 @@ impl Node {
                 server: admin::server(&mut registry),
                 registry,
                 draining: Arc::clone(&node.draining),
-                operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
+                operator: Arc::new(Operator { engine, state, access, draining: Arc::clone(&node.draining) }),
                 tasks,
             };
             node.start_admin(listener, Arc::new(admin), stopped)?;
@@ -213,7 +215,7 @@ impl Node {
         mut stopped: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let follow = fleet::follow(engine, metrics, self.tasks.clone(), async move {
+        let follow = follow(engine, metrics, self.tasks.clone(), async move {
             let _ = stopped.changed().await;
         });
         let guard = self.tasks.guard("purge log");

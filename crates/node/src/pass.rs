@@ -21,7 +21,6 @@ use crate::hop::interim::expects_continue;
 use crate::hop::upload::{Upload, UploadMeter};
 use crate::hop::{Asked, Forward, Hop, HopError, UpgradeStream};
 use crate::outcome::{Outcome, Verdict};
-use crate::purge::operator;
 use crate::reason::Reason;
 use crate::request::key::CacheKey;
 use crate::request::refusal::Refusal;
@@ -40,7 +39,7 @@ pub(crate) enum Passed {
 pub(crate) async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Passed {
     if is_purge(&request.method) {
         // Never sent on: what an origin, or another cache before it, makes of it is not the client's to say.
-        return Passed::Answer(operator::by_method(engine, site, request, upload).await);
+        return Passed::Answer(engine.method_purges.purge(engine, site, request, upload).await);
     }
     if request.method == Method::TRACE {
         return Passed::Answer(respond::no_trace(site));

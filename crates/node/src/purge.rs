@@ -7,9 +7,11 @@
 //! **Invariant:** when [`Engine::apply`] returns, no request that comes gets what the purge concerns as if there had been
 //! none, and no fill that was sent before brings it back.
 
-pub(crate) mod fleet;
-pub(crate) mod operator;
+pub(crate) mod counts;
+pub(crate) mod method;
+pub(crate) mod position;
 mod spelling;
+pub(crate) mod targets;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -114,32 +116,32 @@ impl Engine {
         let mut seen = HashSet::with_capacity(targets.len());
         let targets: Vec<_> = targets.iter().filter(|target| seen.insert(*target)).collect();
         if dry_run {
-            return (Met { matched: self.count(&targets), fenced_fills: 0 }, self.desk.count_dry_run());
+            return (Met { matched: self.count(&targets), fenced_fills: 0 }, self.purges.count_dry_run());
         }
         let met = self.apply(&targets, how);
         let is_walked = |target: &&Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
         if how == How::Hard && met.matched > 0 && targets.iter().any(is_walked) {
             self.reclaim();
         }
-        (met, self.desk.count(met))
+        (met, self.purges.count(met))
     }
 
     /// Gives back the memory of what was purged, on a thread of its own: one, however many purges there are.
     fn reclaim(self: &Arc<Self>) {
-        if !self.desk.reclaiming.begins() {
+        if !self.purges.reclaiming.begins() {
             return;
         }
         let engine = Arc::clone(self);
         let walk = move || {
             loop {
                 engine.store.reclaim(engine.clock.now());
-                if !engine.desk.reclaiming.goes_on() {
+                if !engine.purges.reclaiming.goes_on() {
                     return;
                 }
             }
         };
         if let Err(error) = std::thread::Builder::new().name("reclaim".to_owned()).spawn(walk) {
-            self.desk.reclaiming.fails();
+            self.purges.reclaiming.fails();
             tracing::warn!(%error, "memory comes back as others need it");
         }
     }

@@ -38,8 +38,9 @@ use crate::fill::{Fill, Fills};
 use crate::hop::interim::Interims;
 use crate::hop::{Hops, unkeyed};
 use crate::outcome::Outcome;
-use crate::purge::operator::Desk;
-use crate::purge::{Met, fleet};
+use crate::purge::counts::PurgeCounts;
+use crate::purge::method::MethodPurges;
+use crate::purge::{Met, position};
 use crate::record::Client;
 use crate::site::Rules;
 use crate::tier::Tier;
@@ -146,8 +147,8 @@ pub(crate) struct Engine {
     /// Places for WebSocket connections.
     pub(crate) tunnels: Arc<Semaphore>,
     pub(crate) clock: Clock,
-    /// Orders to purge.
-    pub(crate) desk: Desk,
+    pub(crate) purges: PurgeCounts,
+    pub(crate) method_purges: Box<dyn MethodPurges>,
     /// The place in the purge log, of a node that follows one.
     pub(crate) position: Option<Arc<Position>>,
     /// `edge-nrt (nearside)`
@@ -183,8 +184,8 @@ impl ReceivedBy {
 }
 
 impl Engine {
-    pub(crate) fn new(config: Config, tier: Box<dyn Tier>, clock: Clock) -> Self {
-        let position = fleet::position(&config);
+    pub(crate) fn new(config: Config, tier: Box<dyn Tier>, clock: Clock, method_purges: Box<dyn MethodPurges>) -> Self {
+        let position = position::position(&config);
         let cache = config.cache;
         let limits = nearside_store::Limits {
             memory_bytes: cache.memory_bytes,
@@ -197,9 +198,10 @@ impl Engine {
             honours_requests: config.sites.iter().any(|site| site.honour_request_directives),
             store: Store::new(limits),
             fills: Fills::default(),
-            hops: Arc::new(Hops::new(&config, fleet::known_purges(position.clone()))),
+            hops: Arc::new(Hops::new(&config, position::known_purges(position.clone()))),
             tunnels: Arc::new(Semaphore::new(config.limits.tunnels)),
-            desk: Desk::new(&config),
+            purges: PurgeCounts::default(),
+            method_purges,
             position,
             clock,
             via: format!("{} (nearside)", config.id),

@@ -1,35 +1,35 @@
-//! Who gives orders to this node, and what they mean here.
+//! The admin API of a node: what its requests mean here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use http::StatusCode;
 use nearside_api::foreign::MethodDone;
 use nearside_api::method::{MethodPurge, Ports};
-use nearside_api::order::{Parts, beginning, whole};
 use nearside_api::{
     Access, Backend, Book, Events, Explanation, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Question,
     Reach, Receipt, State, Tap, carry_out,
 };
 use nearside_config::{Config, Network, Role};
 use nearside_purge::Given;
-use nearside_semantics::key::Scheme;
-use nearside_semantics::reuse::Reuse;
-use nearside_store::Entry;
 use serde_json::{Value, json};
 
-use super::{How, Met, Reclaiming, Target, host as host_of};
 use crate::clock::instant;
 use crate::explain::explain;
 use crate::hop::upload::Upload;
+use crate::objects::objects;
+use crate::purge::How;
+use crate::purge::method::MethodPurges;
+use crate::purge::targets::understand;
 use crate::reason::Reason;
 use crate::request::{Answer, Engine, Request, respond};
 
-/// What a node knows of orders.
+/// State of the admin API, which the admin listener and purges by method share.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    /// The doors of the listeners for clients: for all, and for the addresses that need no token.
+pub(crate) struct AdminState {
+    /// Access of clients that purge by method, and of those in `purge_from`, which need no token.
     clients: Arc<Access>,
     trusted: Arc<Access>,
     trusted_networks: Vec<Network>,
@@ -37,16 +37,11 @@ pub(crate) struct Desk {
     ports: Ports,
     book: Book,
     events: Events,
-    pub(crate) purges: AtomicU64,
-    dry_runs: AtomicU64,
-    pub(crate) objects: AtomicU64,
-    pub(crate) fenced_fills: AtomicU64,
-    pub(crate) reclaiming: Reclaiming,
-    /// Those who watch requests.
+    /// Readers of the live log.
     pub(crate) tap: Arc<Tap>,
 }
 
-impl Desk {
+impl AdminState {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             clients: Arc::new(Access::closed(config.tokens.clone())),
@@ -63,42 +58,42 @@ impl Desk {
             },
             book: Book::default(),
             events: Events::new(format!("{}-{:016x}", config.id, ahash::RandomState::new().hash_one(0_u8))),
-            purges: AtomicU64::new(0),
-            dry_runs: AtomicU64::new(0),
-            objects: AtomicU64::new(0),
-            fenced_fills: AtomicU64::new(0),
-            reclaiming: Reclaiming::default(),
             tap: Arc::default(),
         }
     }
-
-    /// Counts what is only counted; its number.
-    pub(crate) fn count_dry_run(&self) -> u64 {
-        self.dry_runs.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Counts a purge; its number.
-    pub(crate) fn count(&self, met: Met) -> u64 {
-        self.objects.fetch_add(met.matched as u64, Ordering::Relaxed);
-        self.fenced_fills.fetch_add(met.fenced_fills as u64, Ordering::Relaxed);
-        self.purges.fetch_add(1, Ordering::Relaxed) + 1
-    }
 }
 
-/// One who gives orders, at one of the doors.
+/// The admin API of this node, for requests with one kind of access.
 pub(crate) struct Operator {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) state: Arc<AdminState>,
     pub(crate) access: Arc<Access>,
     pub(crate) draining: Arc<AtomicBool>,
 }
 
+/// Purges by method, with the rules of the admin API.
+pub(crate) struct PurgesByMethod(pub(crate) Arc<AdminState>);
+
+#[async_trait]
+impl MethodPurges for PurgesByMethod {
+    async fn purge(&self, engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Answer {
+        by_method(&self.0, engine, site, request, upload).await
+    }
+}
+
 /// Obeys a `PURGE`, or one of its relatives, that came to a listener for clients, if whoever sends it may.
-pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Answer {
-    let desk = &engine.desk;
+async fn by_method(
+    state: &Arc<AdminState>,
+    engine: &Arc<Engine>,
+    site: usize,
+    request: &Request,
+    upload: Option<Upload>,
+) -> Answer {
     let client = request.client.address();
-    let is_trusted = desk.trusted_networks.iter().any(|network| network.contains(client));
-    let access = Arc::clone(if is_trusted { &desk.trusted } else { &desk.clients });
-    let operator = Operator { engine: Arc::clone(engine), access, draining: Arc::default() };
+    let is_trusted = state.trusted_networks.iter().any(|network| network.contains(client));
+    let access = Arc::clone(if is_trusted { &state.trusted } else { &state.clients });
+    let (engine, state) = (Arc::clone(engine), Arc::clone(state));
+    let operator = Operator { engine, state, access, draining: Arc::default() };
     let has_body = match upload {
         Some(mut upload) => !upload.is_empty().await,
         None => false,
@@ -109,12 +104,12 @@ pub(crate) async fn by_method(engine: &Arc<Engine>, site: usize, request: &Reque
         target: &String::from_utf8_lossy(&request.target),
         fields: &request.fields,
         has_body,
-        ports: &desk.ports,
+        ports: &operator.state.ports,
     };
     // Tags and everything are those of the site that was asked; all else names its host.
     let of_site = |mut order: Order| {
         if order.all || !order.tags.is_empty() {
-            order.site = engine.config.sites.get(site).map(|site| site.name.clone());
+            order.site = operator.engine.config.sites.get(site).map(|site| site.name.clone());
         }
         order
     };
@@ -154,15 +149,15 @@ impl Backend for Operator {
     }
 
     fn book(&self) -> &Book {
-        &self.engine.desk.book
+        &self.state.book
     }
 
     fn events(&self) -> &Events {
-        &self.engine.desk.events
+        &self.state.events
     }
 
     fn tap(&self) -> Option<&Arc<Tap>> {
-        Some(&self.engine.desk.tap)
+        Some(&self.state.tap)
     }
 
     fn sites_of(&self, order: &Order) -> Result<Vec<String>, Problem> {
@@ -259,120 +254,6 @@ impl Backend for Operator {
     }
 
     fn objects(&self, url: &str) -> Result<Vec<Object>, Problem> {
-        let engine = &self.engine;
-        let (_, key) = key_of(engine, url)?;
-        let now = engine.clock.now();
-        let varied = engine.varied_key(&key, now).map(|(key, _)| key);
-        let keys = [Some(&key[..]), varied.as_deref()].into_iter().flatten();
-        let slots = keys.filter_map(|key| engine.store.lookup(key, now));
-        Ok(slots
-            .flat_map(|slot| slot.entries().filter_map(|entry| object(engine, entry)).collect::<Vec<_>>())
-            .collect())
+        objects(&self.engine, url)
     }
-}
-
-/// What is told of an entry; nothing if it can be used no more.
-fn object(engine: &Engine, entry: &Entry) -> Option<Object> {
-    let now = engine.clock.now();
-    let freshness = entry.freshness(now)?;
-    let state = match freshness.reuse(now, None) {
-        Reuse::Fresh | Reuse::StaleAccepted => "fresh",
-        Reuse::WhileRevalidate => "stale-while-revalidate",
-        Reuse::Validate { on_error: true, .. } => "stale-if-error",
-        Reuse::Validate { on_error: false, .. } => "validate",
-    };
-    let fields = &entry.head.fields;
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    Some(Object {
-        status: entry.head.status.as_u16(),
-        bytes: entry.body.len().unwrap_or(0),
-        age: freshness.age(now).as_secs(),
-        ttl: freshness.ttl(now),
-        state,
-        vary: fields.get_all(http::header::VARY).iter().map(text).collect(),
-        tags: entry.groups.names().filter_map(Engine::tag_of).collect(),
-        etag: fields.get(http::header::ETAG).map(text),
-    })
-}
-
-/// What an order means on this node: of each thing that it names, the site and the target.
-pub(super) fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, Target)>, Problem> {
-    let only = order.site.as_deref().map(|name| site_named(engine, name)).transpose()?;
-    let sites = || {
-        let all = 0..engine.config.sites.len();
-        all.filter(move |site| only.is_none_or(|only| only == *site))
-    };
-    let mut targets = Vec::new();
-    for url in &order.urls {
-        let (site, key) = key_of(engine, url)?;
-        own(engine, only, site, url)?;
-        targets.push((site, Target::Url(key)));
-    }
-    for prefix in &order.prefixes {
-        for (site, key) in keys_of_prefix(engine, prefix)? {
-            own(engine, only, site, prefix)?;
-            targets.push((site, Target::Prefix(key)));
-        }
-    }
-    for host in &order.hosts {
-        let site = site_of(engine, host)?;
-        own(engine, only, site, host)?;
-        // The default port of one scheme is a port like any other under the other scheme.
-        let [http, https] =
-            [Scheme::Http, Scheme::Https].map(|scheme| engine.exact_key(site, scheme, host.as_bytes(), b"/"));
-        if host_of(&https) != host_of(&http) {
-            targets.push((site, Target::Host { site, key: https }));
-        }
-        targets.push((site, Target::Host { site, key: http }));
-    }
-    for tag in &order.tags {
-        targets.extend(sites().map(|site| (site, Target::Tag { site, tag: tag.as_bytes().into() })));
-    }
-    if order.all {
-        targets.extend(sites().map(|site| (site, Target::Site(site))));
-    }
-    Ok(targets)
-}
-
-fn site_named(engine: &Engine, name: &str) -> Result<usize, Problem> {
-    let sites = &engine.config.sites;
-    sites.iter().position(|site| site.name == name).ok_or_else(|| {
-        let known: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
-        Problem::unprocessable("unknown-site", format!("there is no site {name:?}; known here: {}", known.join(", ")))
-    })
-}
-
-fn site_of(engine: &Engine, authority: &str) -> Result<usize, Problem> {
-    let unknown = || Problem::unprocessable("unknown-host", format!("no site of this node answers for {authority}"));
-    engine.sites.find(authority.as_bytes()).ok_or_else(unknown)
-}
-
-/// Whether something is of the one site that an order is for.
-fn own(engine: &Engine, only: Option<usize>, site: usize, what: &str) -> Result<(), Problem> {
-    if only.is_none_or(|only| only == site) {
-        return Ok(());
-    }
-    let name = engine.config.sites.get(site).map_or("another one", |site| site.name.as_str());
-    Err(Problem::unprocessable("other-site", format!("{what:?} is of the site {name:?}, not of the one that is named")))
-}
-
-/// A site, and a key of it or what keys of it begin with.
-type Keyed = (usize, Box<[u8]>);
-
-/// The site and the key of a URL.
-fn key_of(engine: &Engine, url: &str) -> Result<Keyed, Problem> {
-    let Parts { scheme, authority, target } = whole(url)?;
-    let site = site_of(engine, authority)?;
-    Ok((site, engine.exact_key(site, scheme, authority.as_bytes(), target.as_bytes())))
-}
-
-/// The site and what its keys begin with; two where no scheme is named.
-fn keys_of_prefix(engine: &Engine, prefix: &str) -> Result<Vec<Keyed>, Problem> {
-    let Parts { scheme, authority, target: path } = beginning(prefix)?;
-    let site = site_of(engine, authority)?;
-    let key = |scheme| (site, engine.exact_key(site, scheme, authority.as_bytes(), path.as_bytes()));
-    Ok(match scheme {
-        Some(scheme) => vec![key(scheme)],
-        None => vec![key(Scheme::Http), key(Scheme::Https)],
-    })
 }
