@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearside_api::{Order, WatchedTasks};
+use nearside_api::Order;
 use nearside_config::{Keep, PurgeLog};
+use nearside_diagnostics::WatchedTasks;
 use nearside_purge::{Beat, Hello, Line};
 use tokio::task::JoinHandle;
 

@@ -18,8 +18,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use nearside_api::{WatchedTasks, listen};
+use nearside_api::listen;
 use nearside_config::{Answer, Steering as Config, Upstream};
+use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;
 use nearside_purge::{Member, Reach};
 use parking_lot::Mutex;

@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("config", &["geo"]),
     ("store", &["semantics"]),
     ("api", &["config", "semantics"]),
-    ("purge", &["config", "api", "geo"]),
+    ("purge", &["config", "api", "diagnostics", "geo"]),
     ("control", &["semantics", "config", "api", "purge", "geo", "diagnostics"]),
     ("node", &["semantics", "store", "config", "api", "purge", "diagnostics"]),
     ("edge", &["node", "config"]),

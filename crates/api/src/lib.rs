@@ -24,7 +24,6 @@ pub mod receipt;
 mod routes;
 pub mod serve;
 pub mod tap;
-mod tasks;
 
 pub use access::{Access, Holder, is_asked_here};
 pub use book::Book;
@@ -37,4 +36,3 @@ pub use receipt::{NodeReceipt, Receipt, State};
 pub use routes::{Backend, NodeState, Object, Ordered, Reach, carry_out, carry_out_signed, routes, understood};
 pub use serve::{HostRule, ServeLimits, Server, ServerCounts, UnreadBody};
 pub use tap::Tap;
-pub use tasks::{TaskGuard, WatchedTasks};

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use nearside_api::{Tap, WatchedTasks};
+use nearside_api::Tap;
 use nearside_config::{AccessLog, Config, LogFormat, LogSink};
+use nearside_diagnostics::WatchedTasks;
 use nearside_semantics::Timestamp;
 use parking_lot::Mutex;
 

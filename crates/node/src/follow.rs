@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use nearside_api::{Order, WatchedTasks};
+use nearside_api::Order;
 use nearside_config::{Config, Role};
+use nearside_diagnostics::WatchedTasks;
 use nearside_purge::{Applied, Applier, Member, Reach, Site, Totals};
 use nearside_semantics::Timestamp;
 

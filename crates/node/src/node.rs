@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nearside_api::{Access, WatchedTasks};
+use nearside_api::Access;
 use nearside_config::{Config, TlsListener};
+use nearside_diagnostics::WatchedTasks;
 use tokio::sync::watch;
 
 use crate::access_log::Log;

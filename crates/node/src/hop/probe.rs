@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::header::MAX_FORWARDS;
 use http::{HeaderMap, HeaderValue, Method};
-use nearside_api::WatchedTasks;
 use nearside_config::SiteTimeouts;
+use nearside_diagnostics::WatchedTasks;
 use tokio::time::{sleep, timeout};
 
 use super::{Forward, Hop, HopError, Hops, Patience, Urgency};

@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nearside_api::WatchedTasks;
 use nearside_config::{Config, Upstream};
+use nearside_diagnostics::WatchedTasks;
 use serde_json::{Value, json};
 
 use super::Trace;

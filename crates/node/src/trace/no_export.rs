@@ -2,8 +2,8 @@
 
 use std::io;
 
-use nearside_api::WatchedTasks;
 use nearside_config::Config;
+use nearside_diagnostics::WatchedTasks;
 
 use crate::record::Record;
 
