@@ -5,6 +5,7 @@
 
 mod form;
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use nearside_api::Tap;
 use nearside_config::{AccessLog, Config, LogFormat, LogSink};
 use nearside_diagnostics::WatchedTasks;
 use nearside_semantics::Timestamp;
@@ -46,9 +46,18 @@ pub(crate) struct Log {
     dropped: Arc<AtomicU64>,
     /// The writer is to open its file anew.
     reopens: Arc<AtomicBool>,
-    tap: Arc<Tap>,
+    live: Arc<dyn LiveLog>,
     /// By site; the last is for requests that belong to none.
     prefixes: Vec<Vec<u8>>,
+}
+
+/// Readers of the log that see requests as they end.
+pub(crate) trait LiveLog: fmt::Debug + Send + Sync {
+    /// Whether there is any reader.
+    fn is_open(&self) -> bool;
+
+    /// Sends a batch of lines to the readers; each line is a JSON object.
+    fn send(&self, lines: &[u8]);
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +75,7 @@ impl Log {
     /// # Errors
     ///
     /// The file cannot be opened, or the thread not started.
-    pub(crate) fn start(config: &Config, tap: Arc<Tap>, tasks: &WatchedTasks) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, live: Arc<dyn LiveLog>, tasks: &WatchedTasks) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(BUFFERS_WAITING);
         let sink = Sink::open(&config.access_log)?;
         let reopens = Arc::new(AtomicBool::new(false));
@@ -84,12 +93,12 @@ impl Log {
         let buffers = (0..config.threads).map(|_| Mutex::default()).collect();
         let sites = config.sites.iter().map(|site| site.name.as_str()).chain(["none"]);
         let prefixes = sites.map(|site| prefix(config.id.as_str(), site)).collect();
-        Ok(Self { format: config.access_log.format, sender, buffers, empty, dropped, reopens, tap, prefixes })
+        Ok(Self { format: config.access_log.format, sender, buffers, empty, dropped, reopens, live, prefixes })
     }
 
     /// Adds the line of a request that thread `thread` has served.
     pub(crate) fn add(&self, thread: usize, record: &Record<'_>, now: Timestamp) {
-        let is_watched = self.tap.is_open();
+        let is_watched = self.live.is_open();
         let Some(buffer) = self.buffers.get(thread).filter(|_| is_watched || self.format != LogFormat::Off) else {
             return;
         };
@@ -121,7 +130,7 @@ impl Log {
     fn show(&self, buffer: &mut Buffer, record: &Record<'_>, now: Timestamp) {
         json(self.prefix(record), record, buffer.stamp.at(now), &mut buffer.watched);
         if buffer.watched.len() >= WATCHED_BYTES {
-            self.tap.send(&buffer.watched);
+            self.live.send(&buffer.watched);
             buffer.watched.clear();
         }
     }
@@ -135,7 +144,7 @@ impl Log {
             self.hand_over(&mut buffer);
         }
         if is_watched {
-            self.tap.send(&std::mem::take(&mut buffer.watched));
+            self.live.send(&std::mem::take(&mut buffer.watched));
         }
         has_lines || is_watched
     }

@@ -25,7 +25,7 @@ use crate::front::shares::Shares;
 use crate::front::tls::{self, TlsError};
 use crate::hop::{authorities, watch_shields};
 use crate::metrics::Metrics;
-use crate::operator::{AdminState, Operator, PurgesByMethod};
+use crate::operator::{AdminState, LiveTap, Operator, PurgesByMethod};
 use crate::request::Engine;
 use crate::tier::Tier;
 use crate::trace::Exporter;
@@ -114,7 +114,7 @@ impl Node {
         let method_purges = Box::new(PurgesByMethod(Arc::clone(&state)));
         let engine = Arc::new(Engine::new(config, tier, clock, method_purges));
         let tasks = WatchedTasks::default();
-        let log = Arc::new(Log::start(&engine.config, Arc::clone(&state.tap), &tasks)?);
+        let log = Arc::new(Log::start(&engine.config, Arc::new(LiveTap(Arc::clone(&state.tap))), &tasks)?);
         let traces = Exporter::start(&engine.config, &tasks)?.map(Arc::new);
         let (stop, stopped) = watch::channel(false);
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());

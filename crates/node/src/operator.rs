@@ -16,6 +16,7 @@ use nearside_config::{Config, Network, Role};
 use nearside_purge::Given;
 use serde_json::{Value, json};
 
+use crate::access_log::LiveLog;
 use crate::clock::instant;
 use crate::explain::explain;
 use crate::hop::upload::Upload;
@@ -60,6 +61,20 @@ impl AdminState {
             events: Events::new(format!("{}-{:016x}", config.id, ahash::RandomState::new().hash_one(0_u8))),
             tap: Arc::default(),
         }
+    }
+}
+
+/// The live log of the admin API.
+#[derive(Debug)]
+pub(crate) struct LiveTap(pub(crate) Arc<Tap>);
+
+impl LiveLog for LiveTap {
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    fn send(&self, lines: &[u8]) {
+        self.0.send(lines);
     }
 }
 
