@@ -34,7 +34,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use nearside_api::{Access, Backend, HostRule, ServeLimits, Server, listen};
+use nearside_api::{Access, Backend, HostRule, ServeLimits, Server};
+
 use nearside_config::{ControlConfig, HostPattern};
 use nearside_diagnostics::WatchedTasks;
 use tokio::sync::watch;
@@ -53,7 +54,7 @@ pub use steering::{SteeringError, WorldError};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {cause}{}", listen::advice(*address, cause))]
+    #[error("cannot listen on {address}: {cause}{}", nearside_listen::advice(*address, cause))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -91,7 +92,7 @@ impl Control {
     /// It cannot listen, or its log cannot be used.
     pub async fn start(config: ControlConfig) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen, cause };
-        let listener = listen::bind(config.listen).await.map_err(refused)?;
+        let listener = nearside_listen::bind(config.listen).await.map_err(refused)?;
         let (stop, stopped) = watch::channel(false);
         let mut serving = Vec::new();
         let address = listener.local_addr().map_err(refused)?;

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use nearside_api::listen;
+
 use nearside_config::{Answer, Steering as Config, Upstream};
 use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;
@@ -46,7 +46,7 @@ const LIGHT_KM_PER_MS: f64 = 299.79;
 #[derive(Debug, thiserror::Error)]
 pub enum SteeringError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {cause}{}", listen::advice(*address, cause))]
+    #[error("cannot listen on {address}: {cause}{}", nearside_listen::advice(*address, cause))]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -18,7 +18,7 @@ use hickory_server::proto::rr::rdata::{A, AAAA, HTTPS, NS, SOA};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-use nearside_api::listen;
+
 use nearside_config::Dns;
 use nearside_diagnostics::WatchedTasks;
 use nearside_purge::Reach;
@@ -70,7 +70,7 @@ pub(super) async fn start(
     };
     let refused = |cause| SteeringError::Listen { address: config.listen, cause };
     // Over both, on one port.
-    let tcp = listen::bind(config.listen).await.map_err(refused)?;
+    let tcp = nearside_listen::bind(config.listen).await.map_err(refused)?;
     let address = tcp.local_addr().map_err(refused)?;
     let udp = UdpSocket::bind(address).await.map_err(refused)?;
     let mut server = Server::new(handler);

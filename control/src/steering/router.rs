@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use nearside_api::{Problem, ServeLimits, Server, listen};
+use nearside_api::{Problem, ServeLimits, Server};
+
 use nearside_config::Answer;
 use nearside_diagnostics::WatchedTasks;
 use serde::Deserialize;
@@ -52,7 +53,7 @@ pub(super) async fn start(
     tasks: &WatchedTasks,
 ) -> Result<(SocketAddr, JoinHandle<()>), SteeringError> {
     let refused = |cause| SteeringError::Listen { address, cause };
-    let listener = listen::bind(address).await.map_err(refused)?;
+    let listener = nearside_listen::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     let served = Arc::clone(&steering);
     let desk = Desk { steering, turns: Arc::new(AtomicU64::new(0)) };

@@ -14,7 +14,6 @@ pub mod events;
 pub mod explanation;
 pub mod filter;
 pub mod foreign;
-pub mod listen;
 mod look;
 pub mod method;
 pub mod order;

@@ -19,8 +19,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::front::accept::Listener;
 use crate::operator::Operator;
+use nearside_front::accept::Listener;
 
 /// What the admin listener needs to know.
 pub(crate) struct Admin {

@@ -14,14 +14,14 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::access_log::Log;
-use crate::front::shares::Shares;
-use crate::histogram;
-use crate::hop::Counts;
-use crate::metrics::Metrics;
-use crate::outcome::Verdict;
-use crate::request::Engine;
-use crate::trace::Exporter;
+use nearside_engine::request::Engine;
+use nearside_front::shares::Shares;
+use nearside_telemetry::access_log::Log;
+use nearside_telemetry::histogram;
+use nearside_telemetry::metrics::Metrics;
+use nearside_telemetry::outcome::Verdict;
+use nearside_telemetry::trace::Exporter;
+use nearside_upstream::Counts;
 
 /// Of what is there once.
 const NO_LABELS: [(&str, &str); 0] = [];

@@ -9,12 +9,12 @@ use nearside_diagnostics::WatchedTasks;
 use nearside_purge::{Applied, Applier, Member, Reach, Site, Totals};
 use nearside_semantics::Timestamp;
 
-use crate::clock::instant;
-use crate::metrics::Metrics;
-use crate::outcome::Verdict;
-use crate::purge::targets::understand;
-use crate::purge::{How, Target};
-use crate::request::Engine;
+use nearside_engine::purge::targets::understand;
+use nearside_engine::purge::{How, Target};
+use nearside_engine::request::Engine;
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::metrics::Metrics;
+use nearside_telemetry::outcome::Verdict;
 
 /// Applies what comes from the log.
 struct Purger {

@@ -12,23 +12,23 @@ use nearside_config::{Config, TlsListener};
 use nearside_diagnostics::WatchedTasks;
 use tokio::sync::watch;
 
-use crate::access_log::Log;
 use crate::admin::{self, Admin};
-use crate::clock::{Clock, instant};
 use crate::collect;
 use crate::descriptors::{self, raise_descriptor_limit};
 use crate::follow::follow;
-use crate::front::Worker;
-use crate::front::accept::{self, Accepting, ListenError, Listener};
-use crate::front::places::Places;
-use crate::front::shares::Shares;
-use crate::front::tls::{self, TlsError};
-use crate::hop::{authorities, watch_shields};
-use crate::metrics::Metrics;
 use crate::operator::{AdminState, LiveTap, Operator, PurgesByMethod};
-use crate::request::Engine;
-use crate::tier::Tier;
-use crate::trace::Exporter;
+use nearside_engine::request::Engine;
+use nearside_engine::tier::Tier;
+use nearside_front::Worker;
+use nearside_front::accept::{self, Accepting, ListenError, Listener};
+use nearside_front::places::Places;
+use nearside_front::shares::Shares;
+use nearside_front::tls::{self, TlsError};
+use nearside_telemetry::access_log::Log;
+use nearside_telemetry::clock::{Clock, instant};
+use nearside_telemetry::metrics::Metrics;
+use nearside_telemetry::trace::Exporter;
+use nearside_upstream::{authorities, watch_shields};
 
 /// Why a node cannot start. Nothing was started.
 #[derive(Debug, thiserror::Error)]

@@ -16,16 +16,16 @@ use nearside_config::{Config, Network, Role};
 use nearside_purge::Given;
 use serde_json::{Value, json};
 
-use crate::access_log::LiveLog;
-use crate::clock::instant;
-use crate::explain::explain;
-use crate::hop::upload::Upload;
-use crate::objects::objects;
-use crate::purge::How;
-use crate::purge::method::MethodPurges;
-use crate::purge::targets::understand;
-use crate::reason::Reason;
-use crate::request::{Answer, Engine, Request, respond};
+use nearside_engine::explain::explain;
+use nearside_engine::objects::objects;
+use nearside_engine::purge::How;
+use nearside_engine::purge::method::MethodPurges;
+use nearside_engine::purge::targets::understand;
+use nearside_engine::request::{Answer, Engine, Request, respond};
+use nearside_telemetry::access_log::LiveLog;
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::upload::Upload;
 
 /// State of the admin API, which the admin listener and purges by method share.
 #[derive(Debug)]

@@ -104,7 +104,7 @@ mod tests {
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
         assert!(open_files().is_some_and(|open| (3..10_000).contains(&open)));
         assert!(files_max().is_some_and(|most| most >= open_files().unwrap()));
-        let now = crate::clock::Clock::System.wall().as_secs();
+        let now = nearside_telemetry::clock::Clock::System.wall().as_secs();
         assert!(start_seconds().is_some_and(|start| start <= now && now - start < 24 * 3600));
     }
 }

@@ -8,7 +8,7 @@ use nearside_config::{Flaw, TlsListener};
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::front::tls;
+use nearside_front::tls;
 
 /// What a PEM file holds.
 #[derive(Debug, Default)]

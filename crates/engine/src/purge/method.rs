@@ -1,0 +1,15 @@
+//! Purges that clients of the cache request by method (`PURGE`, `BAN` and their relatives).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::request::{Answer, Engine, Request};
+use nearside_upstream::upload::Upload;
+
+/// Serves purge requests that come to a listener for clients. The node implements it with the rules of its admin API.
+#[async_trait]
+pub trait MethodPurges: Send + Sync {
+    /// Purges what `request` names, if its client may, and returns the response.
+    async fn purge(&self, engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Answer;
+}
