@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use nearside_api::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 use nearside_node::Reason;
+use nearside_protocol::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 
 use crate::admin_client::{ANSWER_MAX, Token, send_patiently, understood};
 use crate::nodes::{Control, NodeName};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nearside_api::{Events, NodeReceipt, NodeState, State};
+use nearside_api::Events;
 use nearside_config::Keep;
-use nearside_purge::{At, Beat, Line, Record};
+use nearside_protocol::{NodeReceipt, NodeState, State};
+use nearside_replication::{At, Beat, Line, Record};
 use nearside_semantics::key::split_port;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -124,7 +125,7 @@ pub(crate) fn instant() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use nearside_api::Order;
+    use nearside_protocol::Order;
 
     use super::*;
 

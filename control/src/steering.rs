@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use nearside_config::{Answer, Steering as Config, Upstream};
 use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;
-use nearside_purge::{Member, Reach};
+use nearside_replication::{Member, Reach};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -5,22 +5,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of ours, what it may use of ours. Tests may use anything.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 22] = [
     ("semantics", &[]),
     ("geo", &[]),
     ("diagnostics", &[]),
     ("config", &["geo"]),
     ("store", &["semantics"]),
     ("listen", &[]),
+    ("protocol", &["semantics", "config"]),
     ("http1", &["semantics"]),
     ("telemetry", &["semantics", "config", "diagnostics"]),
     ("upstream", &["semantics", "config", "diagnostics", "http1", "telemetry"]),
-    ("api", &["config", "listen", "semantics"]),
-    ("purge", &["config", "api", "diagnostics", "geo"]),
-    ("control", &["semantics", "config", "api", "listen", "purge", "geo", "diagnostics"]),
-    ("engine", &["semantics", "store", "config", "api", "purge", "http1", "telemetry", "upstream"]),
+    ("api", &["config", "listen", "protocol", "semantics"]),
+    ("replication", &["config", "protocol", "diagnostics", "geo"]),
+    ("control", &["semantics", "config", "api", "listen", "protocol", "replication", "geo", "diagnostics"]),
+    ("engine", &["semantics", "store", "config", "protocol", "replication", "http1", "telemetry", "upstream"]),
     ("front", &["semantics", "store", "config", "listen", "http1", "telemetry", "upstream", "engine"]),
-    ("node", &["semantics", "config", "api", "purge", "diagnostics", "telemetry", "upstream", "engine", "front"]),
+    (
+        "node",
+        &[
+            "semantics",
+            "config",
+            "api",
+            "protocol",
+            "replication",
+            "diagnostics",
+            "telemetry",
+            "upstream",
+            "engine",
+            "front",
+        ],
+    ),
     ("edge", &["node", "config"]),
     ("shield", &["node", "config"]),
     ("origin-sim", &[]),
@@ -38,6 +53,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "edge",
             "shield",
             "origin-sim",
+            "protocol",
             "loadtest",
             "geo",
             "wan-sim",
@@ -77,6 +93,14 @@ fn only_upstream_names_pingora() {
             let names_it = used.iter().any(|used| used.starts_with(library));
             assert_eq!(names_it, name == owner, "{name} and {library}");
         }
+    }
+}
+
+/// Crates that are part of every node's wire and decisions, and must build without a web server.
+#[test]
+fn what_travels_between_nodes_needs_no_web_server() {
+    for name in ["protocol", "replication", "engine", "telemetry", "upstream"] {
+        assert!(!dependencies()[name].contains("axum"), "{name}");
     }
 }
 

@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::{Config, Info, Stream};
 use futures_util::StreamExt;
-use nearside_purge::{Member, Record};
+use nearside_replication::{Member, Record};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::sleep;

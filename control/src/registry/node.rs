@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nearside_config::HostPattern;
-use nearside_purge::{At, Member, Totals};
+use nearside_replication::{At, Member, Totals};
 use serde::Serialize;
 
 /// A node from which nothing was heard for so long cannot be reached.

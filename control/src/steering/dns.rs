@@ -21,7 +21,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 
 use nearside_config::Dns;
 use nearside_diagnostics::WatchedTasks;
-use nearside_purge::Reach;
+use nearside_replication::Reach;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 

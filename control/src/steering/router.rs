@@ -14,7 +14,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use nearside_api::{Problem, ServeLimits, Server};
+use nearside_api::{ServeLimits, Server};
+use nearside_protocol::Problem;
 
 use nearside_config::Answer;
 use nearside_diagnostics::WatchedTasks;

@@ -8,7 +8,7 @@ use nearside_config::{Scope, Token};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
-use crate::{Order, Problem};
+use nearside_protocol::{Order, Problem};
 
 /// Changes that one holder may ask for at once, and in how much time one more becomes free: far more than an operator or a
 /// CMS needs, and no load that a node would feel.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::http::StatusCode;
 use parking_lot::Mutex;
 
-use crate::{Order, Problem, Receipt};
+use nearside_protocol::{Order, Problem, Receipt};
 
 /// So many receipts are remembered.
 const RECEIPTS_MAX: usize = 1000;

@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::UnreadBody;
 use crate::method::{MethodPurge, Ports};
 use crate::routes::{Backend, Ordered, Reach, carry_out, carry_out_body};
-use crate::{Order, Problem, Receipt, UnreadBody};
+use nearside_protocol::{Order, Problem, Receipt};
 
 /// "up to 256 surrogate keys" (Fastly's documentation of a batch purge).
 const FASTLY_KEYS_MAX: usize = 256;

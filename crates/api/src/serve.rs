@@ -27,10 +27,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::Problem;
 pub use body::{UNPROVEN_BYTES_MAX, UnreadBody};
 pub use hosts::HostRule;
 pub use limits::{ExemptPeer, ServeLimits, ShareLimits};
+use nearside_protocol::Problem;
 use shares::{Full, Share, Shares};
 
 /// Time for requests in progress, and for streams, when a server stops.

@@ -18,9 +18,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::filter::LOG_FIELDS;
+use crate::Backend;
 use crate::look::unread;
-use crate::{Backend, Filter, Problem};
+use nearside_protocol::filter::LOG_FIELDS;
+use nearside_protocol::{Filter, Problem};
 
 /// Batches of lines that may wait for one who watches.
 const WAITING: usize = 64;

@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use nearside_api::Problem;
-use nearside_api::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
-use nearside_api::method::is_purge;
-use nearside_api::order::{Parts, whole};
+use nearside_protocol::Problem;
+use nearside_protocol::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
+use nearside_protocol::method::is_purge;
+use nearside_protocol::order::{Parts, whole};
 use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::vary::{Nominee, Vary};

@@ -1,6 +1,6 @@
 //! The stored responses of a URL, as the admin API lists them.
 
-use nearside_api::{Object, Problem};
+use nearside_protocol::{Object, Problem};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::Entry;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::header::{EXPECT, MAX_FORWARDS, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use nearside_api::method::is_purge;
+use nearside_protocol::method::is_purge;
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
 use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch, Purge};

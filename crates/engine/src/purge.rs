@@ -18,9 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::HeaderMap;
-use nearside_api::Order;
-use nearside_semantics::Timestamp;
-use nearside_semantics::tags;
+use nearside_protocol::Order;
+use nearside_semantics::{Timestamp, tags};
 use nearside_store::{Epoch, Purge};
 
 use crate::fill::Fill;

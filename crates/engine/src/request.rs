@@ -27,7 +27,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_config::Config;
-use nearside_purge::Position;
+use nearside_replication::Position;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
 use nearside_store::{Entry, Head, Purge, Store};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use nearside_api::Order;
 use nearside_config::{Config, Role};
 use nearside_diagnostics::WatchedTasks;
-use nearside_purge::{Applied, Applier, Member, Reach, Site, Totals};
+use nearside_protocol::Order;
+use nearside_replication::{Applied, Applier, Member, Reach, Site, Totals};
 use nearside_semantics::Timestamp;
 
 use nearside_engine::purge::targets::understand;
@@ -75,10 +75,10 @@ pub(crate) async fn follow(
     let instance = ahash::RandomState::new().hash_one(instant());
     let purger = Arc::new(Purger { engine: Arc::clone(&engine), metrics });
     tokio::select! {
-        () = nearside_purge::follow(tasks, follows.clone(), member, instance, Arc::clone(&position), purger) => {}
+        () = nearside_replication::follow(tasks, follows.clone(), member, instance, Arc::clone(&position), purger) => {}
         () = stopped => {}
     }
-    nearside_purge::leave(&follows, &id, instance, &position).await;
+    nearside_replication::leave(&follows, &id, instance, &position).await;
 }
 
 fn member(config: &Config) -> Member {

@@ -8,12 +8,10 @@ use async_trait::async_trait;
 use http::StatusCode;
 use nearside_api::foreign::MethodDone;
 use nearside_api::method::{MethodPurge, Ports};
-use nearside_api::{
-    Access, Backend, Book, Events, Explanation, NodeReceipt, NodeState, Object, Order, Ordered, Problem, Question,
-    Reach, Receipt, State, Tap, carry_out,
-};
+use nearside_api::{Access, Backend, Book, Events, Ordered, Reach, Tap, carry_out};
 use nearside_config::{Config, Network, Role};
-use nearside_purge::Given;
+use nearside_protocol::{Explanation, NodeReceipt, NodeState, Object, Order, Problem, Question, Receipt, State};
+use nearside_replication::Given;
 use serde_json::{Value, json};
 
 use nearside_engine::explain::explain;
@@ -146,7 +144,7 @@ impl Operator {
         let config = &self.engine.config;
         if let Some(control) = &config.control {
             let given = Given { node: config.id.to_string(), order: order.clone() };
-            return nearside_purge::give(control, &given).await.map(Some);
+            return nearside_replication::give(control, &given).await.map(Some);
         }
         if !matches!(&config.role, Role::Edge { shields, .. } if !shields.is_empty()) {
             return Ok(None);

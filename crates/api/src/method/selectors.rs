@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::not_understood;
 use super::pattern::{Names, names};
-use crate::Problem;
+use nearside_protocol::Problem;
 
 /// How the URL of a purge is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::shares::Share;
-use crate::Problem;
 use crate::access::Holder;
 use crate::routes::understood;
+use nearside_protocol::Problem;
 
 /// Bytes of a body that are read of a client that has shown nothing yet, a signature of the body included.
 pub const UNPROVEN_BYTES_MAX: usize = 64 << 10;

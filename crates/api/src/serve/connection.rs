@@ -27,7 +27,7 @@ use super::body::Entrance;
 use super::progress::{Phase, Progress, WatchedSocket};
 use super::shares::Share;
 use super::{Office, UNPROVEN_BYTES_MAX, socket};
-use crate::Problem;
+use nearside_protocol::Problem;
 
 /// Why a connection ends.
 enum Ending {

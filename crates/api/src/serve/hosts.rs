@@ -12,7 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use nearside_config::HostPattern;
 
-use crate::{Access, Problem};
+use crate::Access;
+use nearside_protocol::Problem;
 
 /// The names of a listener.
 #[derive(Clone)]

@@ -5,7 +5,7 @@
 
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, DATE, EXPIRES, LAST_MODIFIED, PRAGMA, VARY, VIA};
 use http::{HeaderMap, HeaderName, StatusCode};
-use nearside_api::explanation::{Cause, Near};
+use nearside_protocol::explanation::{Cause, Near};
 use nearside_semantics::cache_status::Forward;
 use nearside_semantics::directives::{RequestDirectives, ResponseDirectives, Seconds};
 use nearside_semantics::fields::{Fields, members};

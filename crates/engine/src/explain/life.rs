@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use nearside_api::explanation::{Freshness as Told, Stored};
-use nearside_semantics::Timestamp;
-use nearside_semantics::age;
+use nearside_protocol::explanation::{Freshness as Told, Stored};
 use nearside_semantics::control::Control;
 use nearside_semantics::lifetime::{Lifetime, LifetimePolicy, Source, lifetime};
 use nearside_semantics::reuse::{Freshness, Reuse};
+use nearside_semantics::{Timestamp, age};
 use nearside_store::Entry;
 
 use super::{Case, text, told};

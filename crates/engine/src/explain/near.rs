@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::StatusCode;
-use nearside_api::Problem;
-use nearside_api::explanation::Near;
+use nearside_protocol::Problem;
+use nearside_protocol::explanation::Near;
 use tokio::sync::Mutex;
 
 use super::{Case, split};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use nearside_api::explanation::Probe;
+use nearside_protocol::explanation::Probe;
 use nearside_semantics::conditional;
 use nearside_store::Entry;
 

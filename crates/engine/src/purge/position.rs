@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use nearside_config::{Config, OnLag};
-use nearside_purge::{At, Position};
+use nearside_replication::{At, Position};
 
 use crate::request::Engine;
 use nearside_telemetry::clock::instant;

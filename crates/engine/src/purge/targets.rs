@@ -1,7 +1,7 @@
 //! The targets of a purge request on this node: the sites and keys that it names.
 
-use nearside_api::order::{Parts, beginning, whole};
-use nearside_api::{Order, Problem};
+use nearside_protocol::order::{Parts, beginning, whole};
+use nearside_protocol::{Order, Problem};
 use nearside_semantics::key::Scheme;
 
 use super::{Target, host as host_of};

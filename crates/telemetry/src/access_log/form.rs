@@ -250,7 +250,8 @@ mod tests {
 
     /// A line with everything that one can have has just the fields that expressions may be about.
     fn fields_are_known(line: &[u8]) {
-        use nearside_api::filter::{Kind, LOG_FIELDS};
+        use nearside_protocol::filter::Kind;
+        use nearside_protocol::filter::LOG_FIELDS;
         use serde_json::Value;
         let line: serde_json::Map<String, Value> = serde_json::from_slice(line).unwrap();
         let kind = |value: &Value| match value {

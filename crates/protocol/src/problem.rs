@@ -1,7 +1,6 @@
 //! Errors of the API.
 
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -36,18 +35,26 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_string(&self).unwrap_or_default();
-        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        let fields = response.headers_mut();
-        if status == StatusCode::UNAUTHORIZED {
-            fields.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+#[cfg(feature = "response")]
+mod response {
+    use axum_core::response::{IntoResponse, Response};
+    use http::{StatusCode, header};
+
+    use super::Problem;
+
+    impl IntoResponse for Problem {
+        fn into_response(self) -> Response {
+            let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let body = serde_json::to_string(&self).unwrap_or_default();
+            let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+            let fields = response.headers_mut();
+            if status == StatusCode::UNAUTHORIZED {
+                fields.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            }
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                fields.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            }
+            response
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            fields.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-        }
-        response
     }
 }

@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
-use nearside_api::{Problem, Receipt};
 use nearside_config::{Follows, Upstream};
+use nearside_protocol::{Problem, Receipt};
 use tokio::time::timeout;
 
 use crate::follow::{ANSWER_MAX, Lost, connect, post_within};

@@ -13,8 +13,8 @@ mod position;
 
 use std::net::{IpAddr, SocketAddr};
 
-use nearside_api::Order;
 use nearside_geo::Place;
+use nearside_protocol::Order;
 use serde::{Deserialize, Serialize};
 
 pub use follow::{Applied, Applier, follow, leave};
