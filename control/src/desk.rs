@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::known::{Known, host_of, instant};
 use crate::log::LogError;
 use crate::registry::What;
-use crate::steering::Steering;
+use nearside_steering::Steering;
 
 /// So often it is looked whether those that are waited for can still be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ use nearside_config::Keep;
 use nearside_protocol::{NodeReceipt, NodeState, State};
 use nearside_replication::{At, Beat, Line, Record};
 use nearside_semantics::key::split_port;
+use nearside_steering::{EdgeState, Fleet};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Notify, broadcast};
@@ -109,6 +110,15 @@ impl Known {
             let (id, role, version) = (member.id, member.role, member.version);
             self.events.tell(kind, json!({ "id": id, "why": why, "role": role, "version": version }));
         }
+    }
+}
+
+impl Fleet for Known {
+    fn for_each_edge(&self, visit: &mut dyn FnMut(&EdgeState<'_>)) {
+        let (registry, now) = (self.registry.lock(), instant());
+        let members = registry.nodes().filter_map(|node| node.edge_state(now, false));
+        let left = registry.left().filter_map(|node| node.edge_state(now, true));
+        members.chain(left).for_each(|edge| visit(&edge));
     }
 }
 

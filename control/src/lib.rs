@@ -23,7 +23,6 @@ mod registry;
 mod replays;
 mod roll;
 mod signature;
-mod steering;
 mod webhooks;
 
 use std::io;
@@ -47,8 +46,8 @@ use desk::Desk;
 use engine::Engine;
 use known::Known;
 pub use log::LogError;
-use steering::Steering;
-pub use steering::{SteeringError, WorldError};
+use nearside_steering::Steering;
+pub use nearside_steering::{SteeringError, WorldError};
 
 /// Why the control process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +103,7 @@ impl Control {
         let mut steering = None;
         let (mut router, mut dns) = (None, None);
         if let Some(config) = config.steering {
-            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known), &stopped, &tasks).await?;
+            let (started, listens, tasks) = Steering::start(config, known.clone(), &stopped, &tasks).await?;
             steering = Some(started);
             (router, dns) = (listens.router, listens.dns);
             running.extend(tasks);

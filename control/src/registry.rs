@@ -5,8 +5,8 @@ mod node;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use nearside_protocol::{NodeReceipt, Receipt, State};
-use nearside_replication::{At, Beat, Done, Member};
+use nearside_protocol::{Member, NodeReceipt, Receipt, State};
+use nearside_replication::{At, Beat, Done};
 
 pub(crate) use node::Node;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use nearside_config::{Config, Role};
 use nearside_diagnostics::WatchedTasks;
-use nearside_protocol::Order;
-use nearside_replication::{Applied, Applier, Member, Reach, Site, Totals};
+use nearside_protocol::{Member, Order, Reach, Site};
+use nearside_replication::{Applied, Applier, Totals};
 use nearside_semantics::Timestamp;
 
 use nearside_engine::purge::targets::understand;

@@ -4,6 +4,7 @@
 pub mod event;
 pub mod explanation;
 pub mod filter;
+pub mod member;
 pub mod method;
 pub mod node_state;
 pub mod object;
@@ -14,6 +15,7 @@ pub mod receipt;
 pub use event::Event;
 pub use explanation::{Explanation, Question};
 pub use filter::Filter;
+pub use member::{Member, Reach, Site};
 pub use node_state::NodeState;
 pub use object::Object;
 pub use order::{Order, Wait};

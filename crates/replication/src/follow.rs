@@ -13,12 +13,12 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use nearside_config::{Follows, Upstream};
 use nearside_diagnostics::WatchedTasks;
-use nearside_protocol::Order;
+use nearside_protocol::{Member, Order};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::{At, BEAT_PATH, Beat, Done, FOLLOW_PATH, Hello, Line, Member, Position, Totals};
+use crate::{At, BEAT_PATH, Beat, Done, FOLLOW_PATH, Hello, Line, Position, Totals};
 
 /// Longer takes neither a connection nor an answer.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(2);

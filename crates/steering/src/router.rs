@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Choice, ProofError, Steering, SteeringError};
+use crate::{Choice, ProofError, Steering, SteeringError};
 
 /// Times a few edges and reports; see the file.
 const SCRIPT: &str = include_str!("measure.js");

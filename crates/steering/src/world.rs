@@ -51,7 +51,7 @@ pub(crate) struct Located {
 
 /// Where networks are.
 #[derive(Debug, Default)]
-pub(crate) struct World {
+pub struct World {
     table: HashMap<IpNet, (Place, Option<String>)>,
     /// The lengths that there are in the table, of IPv4 and IPv6.
     lengths: [BTreeSet<u8>; 2],
@@ -64,7 +64,7 @@ impl World {
     /// # Errors
     ///
     /// Something of it cannot be used.
-    pub(crate) fn open(table: Option<&Path>, database: Option<&Path>) -> Result<Self, WorldError> {
+    pub fn open(table: Option<&Path>, database: Option<&Path>) -> Result<Self, WorldError> {
         let mut world = Self::default();
         if let Some(path) = table {
             let unreadable = |cause| WorldError::Unreadable { path: path.to_owned(), cause };

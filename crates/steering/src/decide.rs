@@ -6,7 +6,7 @@ use nearside_config::Policy;
 use nearside_geo::Place;
 use serde::Serialize;
 
-use super::measured::Measured;
+use crate::measured::Measured;
 
 /// From here on an edge that is that much of its capacity is less attractive, step by step.
 const BUSY: f64 = 0.7;

@@ -8,6 +8,7 @@
 
 mod decide;
 mod dns;
+mod fleet;
 mod measured;
 mod proof;
 mod router;
@@ -16,28 +17,26 @@ mod world;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
 use nearside_config::{Answer, Steering as Config, Upstream};
 use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;
-use nearside_replication::{Member, Reach};
+use nearside_protocol::{Member, Reach};
+use nearside_semantics::key::split_port;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::known::{Known, host_of, instant};
-use crate::log::now;
-use crate::registry::Node;
 use decide::{Candidate, Decision, Ranked, decide};
+pub use fleet::{EdgeState, Fleet};
 use measured::{Measurements, network_of};
-pub(crate) use proof::ProofError;
-use proof::Proofs;
+use proof::{ProofError, Proofs};
 use world::Located;
-pub(crate) use world::World;
-pub use world::WorldError;
+pub use world::{World, WorldError};
 
 /// Light in vacuum.
 const LIGHT_KM_PER_MS: f64 = 299.79;
@@ -73,8 +72,8 @@ pub enum SteeringError {
 
 /// Steers clients.
 #[derive(Debug)]
-pub(crate) struct Steering {
-    known: Arc<Known>,
+pub struct Steering {
+    fleet: Arc<dyn Fleet>,
     config: Config,
     world: World,
     measurements: Mutex<Measurements>,
@@ -83,11 +82,13 @@ pub(crate) struct Steering {
 
 /// Where a steering that runs is reached.
 #[derive(Debug, Default)]
-pub(crate) struct Listens {
-    pub(crate) router: Option<SocketAddr>,
-    pub(crate) dns: Option<SocketAddr>,
+pub struct Listens {
+    /// Address of the redirecting listener.
+    pub router: Option<SocketAddr>,
+    /// Address of the DNS server, for UDP and TCP.
+    pub dns: Option<SocketAddr>,
     /// Tasks that finish what is under way once the process is told to stop.
-    pub(crate) serving: Vec<JoinHandle<()>>,
+    pub serving: Vec<JoinHandle<()>>,
 }
 
 /// What can be told of an answer: the edge, and why.
@@ -106,15 +107,15 @@ impl Steering {
     /// # Errors
     ///
     /// Something that is needed cannot be had.
-    pub(crate) async fn start(
+    pub async fn start(
         config: Config,
-        known: Arc<Known>,
+        fleet: Arc<dyn Fleet>,
         stopped: &watch::Receiver<bool>,
         tasks: &WatchedTasks,
     ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
         let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
         let proofs = Proofs::new(config.secret.as_ref()).map_err(|_unspecified| SteeringError::NoRandomness)?;
-        let steering = Arc::new(Self { known, config, world, measurements: Mutex::default(), proofs });
+        let steering = Arc::new(Self { fleet, config, world, measurements: Mutex::default(), proofs });
         let (mut listens, mut running) = (Listens::default(), Vec::new());
         if let Some(address) = steering.config.listen {
             let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone(), tasks).await?;
@@ -130,7 +131,7 @@ impl Steering {
     }
 
     /// Where this process stands.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<Place> {
         self.config.place
     }
 
@@ -164,8 +165,7 @@ impl Steering {
     /// Whether any edge serves a host below this one.
     pub(crate) fn serves_below(&self, host: &str) -> bool {
         let end = format!(".{}", host_of(host));
-        let registry = self.known.registry.lock();
-        registry.nodes().chain(registry.left()).any(|node| node.member.reach.is_some() && node.serves_below(&end))
+        fleet::any(&*self.fleet, |edge| edge.serves_below(&end))
     }
 
     /// A few edges that a client should measure: the two that are expected to be nearest; and one that might be nearer, because it was
@@ -191,9 +191,8 @@ impl Steering {
     pub(crate) fn knows_page(&self, origin: &str) -> bool {
         let Ok(Upstream { host, .. }) = origin.parse() else { return false };
         let host = host.to_ascii_lowercase();
-        let registry = self.known.registry.lock();
         self.config.report_hosts.iter().any(|pattern| pattern.covers(&host))
-            || registry.nodes().chain(registry.left()).any(|node| node.member.reach.is_some() && node.names(&host))
+            || fleet::any(&*self.fleet, |edge| edge.names(&host))
     }
 
     /// The proof that the network of a client was asked to measure these edges.
@@ -223,8 +222,12 @@ impl Steering {
 
     /// A client has measured the way to an edge. Whether it is remembered.
     fn report(&self, client: IpAddr, edge: &str, ms: f64) -> bool {
-        let is_edge = |node: &&Node| node.member.id == edge && node.member.reach.is_some();
-        let place = self.known.registry.lock().nodes().find(is_edge).map(|node| node.member.place);
+        let mut place = None;
+        self.fleet.for_each_edge(&mut |state| {
+            if state.member.id == edge && !state.has_left {
+                place = Some(state.member.place);
+            }
+        });
         let Some(place) = place else { return false };
         // Faster than light is nobody.
         let between = self.world.locate(client).map(|located| located.place).zip(place);
@@ -234,18 +237,15 @@ impl Steering {
 
     fn edges(&self, host: &str, can: &impl Fn(&Reach) -> bool) -> Vec<Edge> {
         let host = host_of(host);
-        let now = instant();
-        let registry = self.known.registry.lock();
-        // Any, if no host is named.
-        let serves = |node: &&Node| host.is_empty() || node.serves(&host);
-        let edges = registry.nodes().filter(|node| node.member.reach.as_ref().is_some_and(can)).filter(serves);
-        let edge = |node: &Node| Edge { is_alive: node.is_alive(now), load: node.load(), member: node.member.clone() };
-        // Those that have left are of the last map: a host whose only edge is being started again still has a name.
-        let left = registry.left().filter(|node| node.member.reach.as_ref().is_some_and(can)).filter(serves);
+        let mut edges = Vec::new();
+        self.fleet.for_each_edge(&mut |edge| {
+            // Any, if no host is named.
+            let serves = host.is_empty() || edge.serves(&host);
+            if serves && edge.member.reach.as_ref().is_some_and(can) {
+                edges.push(Edge { member: edge.member.clone(), is_alive: edge.is_alive, load: edge.load });
+            }
+        });
         edges
-            .map(edge)
-            .chain(left.map(|node| Edge { is_alive: false, load: None, member: node.member.clone() }))
-            .collect()
     }
 
     fn candidates(&self, edges: &[Edge], client: IpAddr) -> Vec<Candidate> {
@@ -261,7 +261,7 @@ impl Steering {
     }
 
     /// Everything about a decision, for people.
-    pub(crate) fn explain(&self, client: IpAddr, host: &str) -> Value {
+    pub fn explain(&self, client: IpAddr, host: &str) -> Value {
         // Whom nobody can be sent to is not chosen by the others either.
         let choice = self.choose(host, client, |reach| reach.url.is_some() || !reach.addresses.is_empty());
         let located = self.world.locate(client).map(|located| {
@@ -304,4 +304,22 @@ struct Edge {
 fn draw(client: IpAddr) -> u64 {
     let network: IpNet = network_of(client);
     ahash::RandomState::with_seeds(4, 5, 6, 7).hash_one(network)
+}
+
+/// The host of an authority, as patterns are written.
+fn host_of(authority: &str) -> String {
+    let (host, _) = split_port(authority.as_bytes());
+    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
+}
+
+#[expect(clippy::disallowed_methods, reason = "measurements are of real time")]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Milliseconds since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "proofs are dated by real time")]
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

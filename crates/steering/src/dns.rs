@@ -21,11 +21,11 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 
 use nearside_config::Dns;
 use nearside_diagnostics::WatchedTasks;
-use nearside_replication::Reach;
+use nearside_protocol::Reach;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use super::{Choice, Steering, SteeringError};
+use crate::{Choice, Steering, SteeringError};
 
 /// A connection on which nothing comes is closed.
 const TCP_IDLE_MAX: Duration = Duration::from_secs(10);
