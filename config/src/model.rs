@@ -23,7 +23,7 @@ pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use node::{NodeCredential, NodeRole};
 pub use public::{Public, PublicUrl};
-pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteTimeouts};
+pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteId, SiteTimeouts};
 pub use steering::{Answer, Console, Dns, Policy, Steering};
 pub use token::{Scope, SecretFile, Token};
 pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};
@@ -84,6 +84,17 @@ impl Config {
     #[must_use]
     pub fn city_in_ascii(&self) -> Option<String> {
         self.city.as_deref().map(nearside_geo::ascii_name)
+    }
+
+    /// The site with an id; `None` for an id of another configuration.
+    #[must_use]
+    pub fn site(&self, id: SiteId) -> Option<&Site> {
+        self.sites.get(id.index())
+    }
+
+    /// The ids of all sites.
+    pub fn site_ids(&self) -> impl Iterator<Item = SiteId> + use<> {
+        (0..self.sites.len()).map(SiteId::new)
     }
 }
 

@@ -12,6 +12,7 @@ use nearside_geo::Place;
 use nearside_protocol::order::beginning;
 use nearside_protocol::{NodeState, Object, Order, Problem, Receipt, Wait};
 use nearside_replication::Line;
+use nearside_steering::Steering;
 use serde_json::{Value, json};
 
 use crate::admission::NodeDoor;
@@ -19,7 +20,6 @@ use crate::engine::Engine;
 use crate::known::{Known, host_of, instant};
 use crate::log::LogError;
 use crate::registry::What;
-use nearside_steering::Steering;
 
 /// So often it is looked whether those that are waited for can still be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

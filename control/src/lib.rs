@@ -34,7 +34,6 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use nearside_api::{Access, Backend, HostRule, ServeLimits, Server};
-
 use nearside_config::{ControlConfig, HostPattern};
 use nearside_diagnostics::WatchedTasks;
 use tokio::sync::watch;

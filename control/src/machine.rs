@@ -4,7 +4,6 @@ use std::path::Path;
 
 use nearside_config::files::{folder_of, found, open_secrets, open_to_others, why_not_appendable, why_not_creatable};
 use nearside_config::{ControlConfig, Flaw, Nats, NatsLogin, PurgeLog, Steering};
-
 use nearside_steering::World;
 
 /// The flaws of a configuration on this machine. Relative paths are also looked for in the folder `beside`, where that is given.

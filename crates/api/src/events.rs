@@ -11,13 +11,12 @@ use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use nearside_config::Scope;
-use nearside_protocol::Event;
+use nearside_protocol::{Event, Problem};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::Backend;
-use nearside_protocol::Problem;
 
 /// So many are remembered for who comes back.
 const REMEMBERED: usize = 1000;

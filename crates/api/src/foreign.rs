@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use nearside_protocol::{Order, Problem, Receipt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -23,7 +24,6 @@ use utoipa::ToSchema;
 use crate::UnreadBody;
 use crate::method::{MethodPurge, Ports};
 use crate::routes::{Backend, Ordered, Reach, carry_out, carry_out_body};
-use nearside_protocol::{Order, Problem, Receipt};
 
 /// "up to 256 surrogate keys" (Fastly's documentation of a batch purge).
 const FASTLY_KEYS_MAX: usize = 256;

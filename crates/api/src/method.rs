@@ -8,9 +8,9 @@ mod pattern;
 mod selectors;
 
 use axum::http::{HeaderMap, Method, StatusCode};
+use nearside_protocol::{Order, Problem};
 use nearside_semantics::key::{is_authority, split_port};
 
-use nearside_protocol::{Order, Problem};
 use pattern::{Names, Urls};
 use selectors::{Mode, Selectors};
 

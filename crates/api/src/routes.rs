@@ -12,15 +12,14 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use nearside_config::Scope;
-use nearside_protocol::{NodeState, Object};
+use nearside_protocol::method::is_purge;
+use nearside_protocol::{Explanation, NodeState, Object, Order, Problem, Question, Receipt, Wait};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::access::{Audit, Holder};
 use crate::book::Known;
 use crate::{Access, Book, Events, Tap, UnreadBody, description, foreign, look, page};
-use nearside_protocol::method::is_purge;
-use nearside_protocol::{Explanation, Order, Problem, Question, Receipt, Wait};
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;

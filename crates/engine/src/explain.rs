@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use nearside_config::SiteId;
 use nearside_protocol::Problem;
 use nearside_protocol::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
 use nearside_protocol::method::is_purge;
@@ -23,6 +24,12 @@ use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_store::Entry;
+use nearside_telemetry::outcome::{Outcome, Verdict};
+use nearside_telemetry::reason::Reason;
+use nearside_telemetry::record::Client;
+use nearside_telemetry::trace::Trace;
+use nearside_upstream::fields::CDN_LOOP;
+use nearside_upstream::interim::Interims;
 
 use crate::request::forward::is_ping;
 use crate::request::key::{CacheKey, write_fill_key};
@@ -30,12 +37,6 @@ use crate::request::lookup::Ask;
 use crate::request::way::{Way, goes_as_head, way};
 use crate::request::{Engine, Request, admit, plan, slices};
 use causes::Causes;
-use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::Client;
-use nearside_telemetry::trace::Trace;
-use nearside_upstream::fields::CDN_LOOP;
-use nearside_upstream::interim::Interims;
 
 /// What is told of the fields of an answer: those that say something of caching.
 const TOLD: [&str; 17] = [
@@ -61,7 +62,7 @@ const TOLD: [&str; 17] = [
 /// A request that is looked into.
 struct Case {
     engine: Arc<Engine>,
-    site: usize,
+    site: SiteId,
     request: Request,
     key: CacheKey,
     now: Timestamp,
@@ -172,7 +173,7 @@ fn why(reason: Reason) -> Why {
 }
 
 impl Case {
-    fn of(engine: &Arc<Engine>, site: usize, request: Request, now: Timestamp) -> Self {
+    fn of(engine: &Arc<Engine>, site: SiteId, request: Request, now: Timestamp) -> Self {
         let key = engine.key(site, &request, now);
         Self { engine: Arc::clone(engine), site, request, key, now }
     }
@@ -203,7 +204,7 @@ impl Case {
         let engine = &self.engine;
         Ok(Some(Explanation {
             node: engine.config.id.to_string(),
-            site: engine.config.sites.get(self.site).map(|site| site.name.clone()),
+            site: engine.config.site(self.site).map(|site| site.name.clone()),
             causes: causes.told(outcome.decision()),
             verdict,
             key: Some(self.key_in_parts()),

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
+use nearside_config::SiteId;
 use nearside_semantics::conditional;
 use nearside_semantics::reuse::Reuse;
 use nearside_store::{Body, Entry, Epoch};
@@ -45,7 +46,7 @@ use nearside_upstream::{Asked, Forward, Hop, HopError, Tell};
 /// What a fill sets out to do.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) site: usize,
+    pub(crate) site: SiteId,
     pub(crate) key: CacheKey,
     pub(crate) forward: Forward,
     /// What is validated, if anything.

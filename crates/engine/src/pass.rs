@@ -11,21 +11,22 @@ use std::sync::Arc;
 
 use http::header::{EXPECT, MAX_FORWARDS, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use nearside_config::SiteId;
 use nearside_protocol::method::is_purge;
 use nearside_semantics::invalidation::{Target, invalidates, is_own_location, locations};
 use nearside_semantics::{cache_status, groups};
 use nearside_store::{Body, Epoch, Purge};
-
-use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored, Waiting};
-use crate::request::key::CacheKey;
-use crate::request::refusal::Refusal;
-use crate::request::{Answer, Engine, Request, respond};
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
 use nearside_upstream::interim::expects_continue;
 use nearside_upstream::upload::{Upload, UploadMeter};
 use nearside_upstream::{Asked, Forward, Hop, HopError, UpgradeStream};
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored, Waiting};
+use crate::request::key::CacheKey;
+use crate::request::refusal::Refusal;
+use crate::request::{Answer, Engine, Request, respond};
 
 /// What comes of a request in the pass lane.
 pub enum Passed {
@@ -45,7 +46,7 @@ pub enum Passed {
 }
 
 /// Sends a request forward and brings its answer back.
-pub async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Passed {
+pub async fn pass(engine: &Arc<Engine>, site: SiteId, request: &Request, upload: Option<Upload>) -> Passed {
     if is_purge(&request.method) {
         // Never sent on: what an origin, or another cache before it, makes of it is not the client's to say.
         return Passed::Answer(engine.method_purges.purge(engine, site, request, upload).await);
@@ -66,7 +67,7 @@ pub async fn pass(engine: &Arc<Engine>, site: usize, request: &Request, upload: 
 /// A request on its way through the pass lane.
 struct Lane<'l> {
     engine: &'l Arc<Engine>,
-    site: usize,
+    site: SiteId,
     request: &'l Request,
     key: CacheKey,
     /// How many more it may pass, this one included; `None`: as many as there are.

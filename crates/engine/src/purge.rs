@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::HeaderMap;
+use nearside_config::SiteId;
 use nearside_protocol::Order;
 use nearside_semantics::{Timestamp, tags};
 use nearside_store::{Epoch, Purge};
@@ -36,19 +37,19 @@ pub enum Target {
     /// All responses of a site with a tag.
     Tag {
         /// Index of the site.
-        site: usize,
+        site: SiteId,
         /// The tag.
         tag: Box<[u8]>,
     },
     /// All of a host, by an exact key of it.
     Host {
         /// Index of the site.
-        site: usize,
+        site: SiteId,
         /// An exact key of the host.
         key: Box<[u8]>,
     },
     /// All responses of a site, by its index.
-    Site(usize),
+    Site(SiteId),
 }
 
 /// How.
@@ -84,17 +85,17 @@ pub struct Met {
 
 impl Engine {
     /// The group of all entries of a site.
-    pub(crate) fn site_group(&self, site: usize) -> Vec<u8> {
+    pub(crate) fn site_group(&self, site: SiteId) -> Vec<u8> {
         self.group(b'S', site, b"")
     }
 
     /// The group of all entries of a site and a host, of which this is an exact key.
-    pub(crate) fn host_group(&self, site: usize, exact: &[u8]) -> Vec<u8> {
+    pub(crate) fn host_group(&self, site: SiteId, exact: &[u8]) -> Vec<u8> {
         self.group(b'H', site, host(exact))
     }
 
     /// The group of all entries of a site with a tag.
-    pub(crate) fn tag_group(&self, site: usize, tag: &[u8]) -> Vec<u8> {
+    pub(crate) fn tag_group(&self, site: SiteId, tag: &[u8]) -> Vec<u8> {
         self.group(b'T', site, tag)
     }
 
@@ -106,13 +107,13 @@ impl Engine {
     }
 
     /// Names of different kinds differ in their first byte; those of RFC 9875 begin with a scheme, in lower case.
-    fn group(&self, kind: u8, site: usize, name: &[u8]) -> Vec<u8> {
-        let site = self.config.sites.get(site).map_or("", |site| site.name.as_str());
+    fn group(&self, kind: u8, site: SiteId, name: &[u8]) -> Vec<u8> {
+        let site = self.config.site(site).map_or("", |site| site.name.as_str());
         [&[kind], site.as_bytes(), b"\n", name].concat()
     }
 
     /// Takes out what a response says to caches only, before it goes to a client.
-    pub(crate) fn strip_for_clients(&self, site: usize, fields: &mut HeaderMap) {
+    pub(crate) fn strip_for_clients(&self, site: SiteId, fields: &mut HeaderMap) {
         if !self.tier.serves_caches() {
             tags::strip(fields, |name| self.rules(site).is_target(name));
         }
@@ -209,7 +210,7 @@ impl Engine {
     }
 
     /// Whether a fill is for a site, and a host of it.
-    fn is_at(&self, fill: &Fill, site: usize, of: Option<&[u8]>) -> bool {
+    fn is_at(&self, fill: &Fill, site: SiteId, of: Option<&[u8]>) -> bool {
         let own = host(fill.exact());
         of.is_none_or(|host| *host == *own) && self.sites.find(own) == Some(site)
     }

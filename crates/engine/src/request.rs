@@ -26,11 +26,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use nearside_config::Config;
+use nearside_config::{Config, SiteId};
 use nearside_replication::Position;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
 use nearside_store::{Entry, Head, Purge, Store};
+use nearside_telemetry::clock::Clock;
+use nearside_telemetry::outcome::Outcome;
+use nearside_telemetry::record::Client;
+use nearside_telemetry::trace::Trace;
+use nearside_upstream::interim::Interims;
+use nearside_upstream::{Hops, unkeyed};
 use tokio::sync::Semaphore;
 
 use crate::fill::{Fill, Fills};
@@ -40,12 +46,6 @@ use crate::purge::{Met, position};
 use crate::site::Rules;
 use crate::tier::Tier;
 use key::CacheKey;
-use nearside_telemetry::clock::Clock;
-use nearside_telemetry::outcome::Outcome;
-use nearside_telemetry::record::Client;
-use nearside_telemetry::trace::Trace;
-use nearside_upstream::interim::Interims;
-use nearside_upstream::{Hops, unkeyed};
 use parts::AnswerReader;
 use slices::Block;
 
@@ -79,7 +79,7 @@ pub struct Request {
 impl Request {
     /// Removes what no cache key contains, and brings fields to the form that the site's rules give them, for methods whose
     /// answers may be stored.
-    pub fn normalise(&mut self, engine: &Engine, site: usize) {
+    pub fn normalise(&mut self, engine: &Engine, site: SiteId) {
         if ![Method::GET, Method::HEAD, Method::POST].contains(&self.method) {
             return;
         }
@@ -239,10 +239,10 @@ impl Engine {
         }
     }
 
-    /// The rules of the site at `place`.
-    #[expect(clippy::expect_used, reason = "places come from the list that the rules are made of")]
-    pub fn rules(&self, place: usize) -> &Rules {
-        self.rules.get(place).expect("invariant: a site's place is one of the list of sites")
+    /// The rules of a site.
+    #[expect(clippy::expect_used, reason = "ids come from the list that the rules are made of")]
+    pub fn rules(&self, site: SiteId) -> &Rules {
+        self.rules.get(site.index()).expect("invariant: a site's id is one of this configuration")
     }
 
     /// How many variants are stored for a URL, of which this is the exact key.

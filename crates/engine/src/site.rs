@@ -13,7 +13,6 @@ use nearside_semantics::query::{ParameterName, QueryRecipe, SearchVariance};
 use nearside_semantics::reuse::StalePolicy;
 use nearside_semantics::storable::StorePolicy;
 use nearside_semantics::vary::{Nominee, Vary};
-
 use nearside_upstream::Patience;
 
 /// The rules of one site.

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-
+use nearside_engine::request::refusal::Refusal;
 use nearside_semantics::key::Scheme;
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::reason::Reason;
+use nearside_telemetry::record::Client;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,10 +22,6 @@ use tokio_rustls::TlsAcceptor;
 use super::shares::{Applicant, Entry};
 use super::transport::Transport;
 use super::{FIRST_REQUEST, Worker, h1, h2};
-use nearside_engine::request::refusal::Refusal;
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::Client;
 
 /// Connections that the kernel holds while all threads are busy.
 const BACKLOG: i32 = 4096;

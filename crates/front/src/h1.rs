@@ -20,6 +20,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode, Version};
+use nearside_config::SiteId;
+use nearside_engine::pass::{self, Passed};
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
 use tokio::io::AsyncWriteExt;
@@ -31,7 +33,6 @@ use super::shares::{HeldHead, Holds, Member, Progress};
 use super::sheds::Sheds;
 use super::transport::Transport;
 use super::watchdog::Watchdog;
-use nearside_engine::pass::{self, Passed};
 pub use nearside_engine::request::finish::Persistence;
 use nearside_engine::request::refusal::Refusal;
 use nearside_engine::request::{Request, admit, forward, plan, respond};
@@ -234,7 +235,7 @@ impl Connection<'_> {
     }
 
     /// The site of a request that may come in and for which there is room.
-    fn admit(&self, request: &Request, framing: Framing) -> Result<(usize, Progress), Refusal> {
+    fn admit(&self, request: &Request, framing: Framing) -> Result<(SiteId, Progress), Refusal> {
         let engine = &self.worker.engine;
         let site = admit::admit(engine, request)?;
         if engine.tier.admits_by_secret() {
@@ -298,7 +299,7 @@ impl Connection<'_> {
     /// A request that goes through the pass lane, with its body if it has one.
     async fn pass(
         &mut self,
-        site: usize,
+        site: SiteId,
         request: &Request,
         framing: Framing,
         start: Instant,

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::record::Client;
 use tokio::sync::futures::Notified;
 
 use super::cork::{Corked, Handle};
@@ -27,8 +29,6 @@ use super::transport::Transport;
 use super::watchdog::Watchdog;
 use super::{FIRST_REQUEST, Worker};
 use heads::{Open, Streams};
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::Client;
 use stream::Stream;
 
 /// Bytes of request bodies that a client may send before they are read, per stream and in all.

@@ -22,15 +22,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nearside_semantics::Timestamp;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
-
 use nearside_engine::request::Engine;
+use nearside_semantics::Timestamp;
 use nearside_telemetry::access_log::Log;
 use nearside_telemetry::metrics::Metrics;
 use nearside_telemetry::record::Record;
 use nearside_telemetry::trace::Exporter;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
 use places::Places;
 use shares::Shares;
 

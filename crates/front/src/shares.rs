@@ -16,12 +16,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use nearside_config::Config;
+use nearside_engine::request::refusal::Refusal;
+use nearside_telemetry::reason::Reason;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-
-use nearside_engine::request::refusal::Refusal;
-use nearside_telemetry::reason::Reason;
 
 /// Shards of the table of networks.
 const SHARDS: usize = 64;

@@ -7,7 +7,6 @@
 use std::time::Instant;
 
 use nearside_store::Store;
-
 use nearside_upstream::{LOOK_EVERY, Pace};
 
 /// Progress of one response to one client.

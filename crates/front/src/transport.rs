@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nearside_telemetry::clock::instant;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
 use super::take_rate::TakeRate;
-use nearside_telemetry::clock::instant;
 
 /// More slices than these the system refuses (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;

@@ -4,10 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use nearside_telemetry::clock::instant;
 use tokio::task::unconstrained;
 use tokio::time::Sleep;
-
-use nearside_telemetry::clock::instant;
 
 /// One timer per connection. It is set anew only when it rings, or when a deadline comes before the one it is set to.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use axum::routing::get;
 use nearside_api::{Access, HostRule, ServeLimits, Server, ServerCounts};
 use nearside_config::HostPattern;
 use nearside_diagnostics::WatchedTasks;
+use nearside_front::accept::Listener;
 use nearside_protocol::Problem;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -21,7 +22,6 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::operator::Operator;
-use nearside_front::accept::Listener;
 
 /// What the admin listener needs to know.
 pub(crate) struct Admin {

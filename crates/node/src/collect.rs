@@ -7,13 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nearside_config::ConfigFile;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
-
 use nearside_engine::request::Engine;
 use nearside_front::shares::Shares;
 use nearside_telemetry::access_log::Log;
@@ -22,6 +15,12 @@ use nearside_telemetry::metrics::Metrics;
 use nearside_telemetry::outcome::Verdict;
 use nearside_telemetry::trace::Exporter;
 use nearside_upstream::Counts;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
 /// Of what is there once.
 const NO_LABELS: [(&str, &str); 0] = [];

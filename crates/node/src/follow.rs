@@ -5,13 +5,12 @@ use std::sync::atomic::Ordering;
 
 use nearside_config::{Config, Role};
 use nearside_diagnostics::WatchedTasks;
-use nearside_protocol::{Member, Order, Reach, Site};
-use nearside_replication::{Applied, Applier, Totals};
-use nearside_semantics::Timestamp;
-
 use nearside_engine::purge::targets::understand;
 use nearside_engine::purge::{How, Target};
 use nearside_engine::request::Engine;
+use nearside_protocol::{Member, Order, Reach, Site};
+use nearside_replication::{Applied, Applier, Totals};
+use nearside_semantics::Timestamp;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::metrics::Metrics;
 use nearside_telemetry::outcome::Verdict;
@@ -47,7 +46,7 @@ impl Applier for Purger {
     }
 
     async fn reset(&self) -> bool {
-        let sites = (0..self.engine.config.sites.len()).map(Target::Site).collect();
+        let sites = self.engine.config.site_ids().map(Target::Site).collect();
         self.purge(sites, How::Soft, false).await.is_some()
     }
 }

@@ -10,13 +10,6 @@ use std::time::Duration;
 use nearside_api::Access;
 use nearside_config::{Config, TlsListener};
 use nearside_diagnostics::WatchedTasks;
-use tokio::sync::watch;
-
-use crate::admin::{self, Admin};
-use crate::collect;
-use crate::descriptors::{self, raise_descriptor_limit};
-use crate::follow::follow;
-use crate::operator::{AdminState, LiveTap, Operator, PurgesByMethod};
 use nearside_engine::request::Engine;
 use nearside_engine::tier::Tier;
 use nearside_front::Worker;
@@ -29,6 +22,13 @@ use nearside_telemetry::clock::{Clock, instant};
 use nearside_telemetry::metrics::Metrics;
 use nearside_telemetry::trace::Exporter;
 use nearside_upstream::{authorities, watch_shields};
+use tokio::sync::watch;
+
+use crate::admin::{self, Admin};
+use crate::collect;
+use crate::descriptors::{self, raise_descriptor_limit};
+use crate::follow::follow;
+use crate::operator::{AdminState, LiveTap, Operator, PurgesByMethod};
 
 /// Why a node cannot start. Nothing was started.
 #[derive(Debug, thiserror::Error)]

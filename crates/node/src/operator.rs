@@ -9,21 +9,20 @@ use http::StatusCode;
 use nearside_api::foreign::MethodDone;
 use nearside_api::method::{MethodPurge, Ports};
 use nearside_api::{Access, Backend, Book, Events, Ordered, Reach, Tap, carry_out};
-use nearside_config::{Config, Network, Role};
-use nearside_protocol::{Explanation, NodeReceipt, NodeState, Object, Order, Problem, Question, Receipt, State};
-use nearside_replication::Given;
-use serde_json::{Value, json};
-
+use nearside_config::{Config, Network, Role, SiteId};
 use nearside_engine::explain::explain;
 use nearside_engine::objects::objects;
 use nearside_engine::purge::How;
 use nearside_engine::purge::method::MethodPurges;
 use nearside_engine::purge::targets::understand;
 use nearside_engine::request::{Answer, Engine, Request, respond};
+use nearside_protocol::{Explanation, NodeReceipt, NodeState, Object, Order, Problem, Question, Receipt, State};
+use nearside_replication::Given;
 use nearside_telemetry::access_log::LiveLog;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::reason::Reason;
 use nearside_upstream::upload::Upload;
+use serde_json::{Value, json};
 
 /// State of the admin API, which the admin listener and purges by method share.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ pub(crate) struct PurgesByMethod(pub(crate) Arc<AdminState>);
 
 #[async_trait]
 impl MethodPurges for PurgesByMethod {
-    async fn purge(&self, engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Answer {
+    async fn purge(&self, engine: &Arc<Engine>, site: SiteId, request: &Request, upload: Option<Upload>) -> Answer {
         by_method(&self.0, engine, site, request, upload).await
     }
 }
@@ -98,7 +97,7 @@ impl MethodPurges for PurgesByMethod {
 async fn by_method(
     state: &Arc<AdminState>,
     engine: &Arc<Engine>,
-    site: usize,
+    site: SiteId,
     request: &Request,
     upload: Option<Upload>,
 ) -> Answer {
@@ -122,7 +121,7 @@ async fn by_method(
     // Tags and everything are those of the site that was asked; all else names its host.
     let of_site = |mut order: Order| {
         if order.all || !order.tags.is_empty() {
-            order.site = operator.engine.config.sites.get(site).map(|site| site.name.clone());
+            order.site = operator.engine.config.site(site).map(|site| site.name.clone());
         }
         order
     };
@@ -178,7 +177,7 @@ impl Backend for Operator {
         let mut sites: Vec<_> = targets.iter().map(|(site, _)| *site).collect();
         sites.sort_unstable();
         sites.dedup();
-        let name = |site: usize| self.engine.config.sites.get(site).map(|site| site.name.clone());
+        let name = |site: SiteId| self.engine.config.site(site).map(|site| site.name.clone());
         Ok(sites.into_iter().filter_map(name).collect())
     }
 

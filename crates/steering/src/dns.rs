@@ -18,7 +18,6 @@ use hickory_server::proto::rr::rdata::{A, AAAA, HTTPS, NS, SOA};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
-
 use nearside_config::Dns;
 use nearside_diagnostics::WatchedTasks;
 use nearside_protocol::Reach;

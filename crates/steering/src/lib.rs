@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
-
 use nearside_config::{Answer, Steering as Config, Upstream};
 use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;

@@ -15,10 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use nearside_api::{ServeLimits, Server};
-use nearside_protocol::Problem;
-
 use nearside_config::Answer;
 use nearside_diagnostics::WatchedTasks;
+use nearside_protocol::Problem;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;

@@ -20,7 +20,6 @@ use nearside_semantics::Timestamp;
 use parking_lot::Mutex;
 
 use crate::record::Record;
-
 use form::{Stamp, combined, json, prefix, pretty};
 
 /// A buffer is handed over when it holds this much.
@@ -121,7 +120,7 @@ impl Log {
 
     /// What stands between the time and the client's address.
     fn prefix(&self, record: &Record<'_>) -> &[u8] {
-        let site = record.outcome.site.and_then(|site| self.prefixes.get(site)).or(self.prefixes.last());
+        let site = record.outcome.site.and_then(|site| self.prefixes.get(site.index())).or(self.prefixes.last());
         site.map_or(&[], Vec::as_slice)
     }
 

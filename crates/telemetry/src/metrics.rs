@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::Version;
+use nearside_config::SiteId;
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
 use crate::histogram::{self, Histogram, add};
@@ -112,7 +113,7 @@ impl Metrics {
     /// Counts a request that thread `thread` has served.
     pub fn count(&self, thread: usize, record: &Record<'_>) {
         let Some(cells) = self.threads.get(thread) else { return };
-        let site = record.outcome.site.unwrap_or(self.sites.len() - 1);
+        let site = record.outcome.site.map_or(self.sites.len() - 1, SiteId::index);
         let verdict = record.outcome.verdict as usize;
         let code = CODES.binary_search(&record.status.as_u16()).unwrap_or(CODES.len());
         let proto = match record.version {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use nearside_config::SiteId;
 use nearside_semantics::cache_status::{Forward, Member};
 
 use crate::reason::Reason;
@@ -95,13 +96,13 @@ pub struct Outcome {
     /// How long the client waited for them.
     pub wait: Option<Arc<Wait>>,
     /// The site, by its place in the configuration; `None` if the request belongs to none.
-    pub site: Option<usize>,
+    pub site: Option<SiteId>,
 }
 
 impl Outcome {
     /// An outcome of which nothing more is known.
     #[must_use]
-    pub const fn new(verdict: Verdict, site: Option<usize>) -> Self {
+    pub const fn new(verdict: Verdict, site: Option<SiteId>) -> Self {
         Self {
             verdict,
             forward: None,

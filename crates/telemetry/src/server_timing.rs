@@ -101,7 +101,7 @@ mod tests {
     use crate::outcome::Verdict;
 
     fn line(verdict: Verdict, wait: Option<Wait>) -> String {
-        let mut outcome = Outcome::new(verdict, Some(0));
+        let mut outcome = Outcome::new(verdict, Some(nearside_config::SiteId::new(0)));
         outcome.wait = wait.map(Arc::new);
         let mut out = Vec::new();
         write(&outcome, &place("edge", "edge-nrt", Some("T\"oky\\o")), Duration::from_micros(91_150), &mut out);

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::EXPECT;
+use nearside_http1::response::{ResponseError, ResponseHead};
+use nearside_http1::write;
 use nearside_semantics::age::Exchange;
+use nearside_telemetry::clock::{Clock, instant};
 use tokio::io::AsyncWriteExt;
 
 use super::asked::{Asked, Incoming, Known};
@@ -19,9 +22,6 @@ use super::{Forward, Hop, HopError, Hops};
 use crate::fields::{PURGES, REFRESH, SECRET};
 use crate::interim::{CONTINUE_MAX, Interim};
 use crate::upload::{Sending, Upload, UploadEnd};
-use nearside_http1::response::{ResponseError, ResponseHead};
-use nearside_http1::write;
-use nearside_telemetry::clock::{Clock, instant};
 
 /// Takes the interim answers that come before the final one.
 pub type Tell<'t> = &'t (dyn Fn(Arc<Interim>) + Send + Sync);

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, DATE};
 use http::{HeaderMap, HeaderValue, Version};
+use nearside_http1::response::{ResponseError, ResponseHead};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::date;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::server_timing::{self, Wait};
 use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
@@ -23,9 +26,6 @@ use super::response_reader::ResponseReader;
 use super::{Hop, Patience};
 use crate::trailers::strip_of_response;
 use crate::upload::{Sending, UploadMeter};
-use nearside_http1::response::{ResponseError, ResponseHead};
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::server_timing::{self, Wait};
 
 /// An answer whose head has arrived and whose body is still to be read.
 pub struct Asked {

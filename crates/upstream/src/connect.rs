@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nearside_telemetry::clock::instant;
 use parking_lot::Mutex;
 use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::Stream;
@@ -19,7 +20,6 @@ use tokio::time::timeout;
 
 use super::gate::Place;
 use super::{Hop, HopError, Hops, Lack};
-use nearside_telemetry::clock::instant;
 
 /// Time that one address has before the next one is tried beside it (Connection Attempt Delay, RFC 8305 §5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use nearside_telemetry::clock::{Clock, instant};
+
 use super::breaker::Admission;
 use super::gate::Place;
 use super::{Forward, Hop, HopError, Hops};
-use nearside_telemetry::clock::{Clock, instant};
 
 impl Hops {
     /// Waits for a place at a hop, if requests for the URL of `forward` may be sent there at all. Shields have no places.

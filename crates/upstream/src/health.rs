@@ -13,11 +13,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nearside_telemetry::histogram::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Failure};
-use nearside_telemetry::histogram::Histogram;
 
 /// So long after it has come back, a shield has all of its keys again.
 const RETURN: Duration = Duration::from_secs(10);

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
 use http::{StatusCode, Version};
+use nearside_http1::response::ResponseHead;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
 use tokio::sync::mpsc;
-
-use nearside_http1::response::ResponseHead;
 
 /// Interim answers that are passed on for one request; there is hardly ever more than one.
 pub const INTERIMS_MAX: usize = 16;

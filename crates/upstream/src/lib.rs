@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use nearside_config::{Config, Fallback, Role, Timeouts, Upstream};
+use nearside_config::{Config, Fallback, Role, SiteId, Timeouts, Upstream};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 
 pub use ask::Tell;
@@ -441,20 +441,20 @@ impl Hops {
 
     /// Whom to ask for a key of a site, in this order: the shields that are up, the key's own first, where it has not just
     /// come back; then, if that is wanted, the site's origins, those that are up first.
-    pub fn candidates(&self, site: usize, key: &[u8]) -> Vec<Arc<Hop>> {
+    pub fn candidates(&self, site: SiteId, key: &[u8]) -> Vec<Arc<Hop>> {
         let now = nearside_telemetry::clock::instant();
         let mut shields: Vec<_> = self.shields.iter().filter(|hop| hop.health.is_up(now)).collect();
         shields.sort_by_cached_key(|hop| {
             let comes_back = !hop.health.takes(rendezvous::draw(&hop.name, key), now);
             (comes_back, std::cmp::Reverse(rendezvous::score(&hop.name, key)))
         });
-        let origins = self.origins.get(site).filter(|_| self.falls_back).map_or(&[][..], Vec::as_slice);
+        let origins = self.origins.get(site.index()).filter(|_| self.falls_back).map_or(&[][..], Vec::as_slice);
         let (up, down): (Vec<_>, Vec<_>) = origins.iter().partition(|hop| hop.health.is_up(now));
         shields.into_iter().chain(up).chain(down).cloned().collect()
     }
 
     /// Whether none that could be asked for a site is in use.
-    pub fn are_down(&self, site: usize) -> bool {
+    pub fn are_down(&self, site: SiteId) -> bool {
         let now = nearside_telemetry::clock::instant();
         !self.candidates(site, b"").iter().any(|hop| hop.health.is_up(now))
     }

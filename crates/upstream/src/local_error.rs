@@ -5,11 +5,11 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nearside_http1::response::ResponseError;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::HopError;
-use nearside_http1::response::ResponseError;
 
 /// Time between two log lines about errors of this machine; those in between are counted.
 const TELL_AGAIN: Duration = Duration::from_secs(10);

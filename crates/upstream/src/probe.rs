@@ -11,11 +11,11 @@ use http::header::MAX_FORWARDS;
 use http::{HeaderMap, HeaderValue, Method};
 use nearside_config::SiteTimeouts;
 use nearside_diagnostics::WatchedTasks;
+use nearside_telemetry::clock::{Clock, instant};
+use nearside_telemetry::trace::Trace;
 use tokio::time::{sleep, timeout};
 
 use super::{Forward, Hop, HopError, Hops, Patience, Urgency};
-use nearside_telemetry::clock::{Clock, instant};
-use nearside_telemetry::trace::Trace;
 
 /// How often a shield is asked, give or take a fifth, so that the edges do not ask all at once.
 const PROBE_EVERY: Duration = Duration::from_secs(1);

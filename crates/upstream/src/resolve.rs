@@ -14,11 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nearside_config::Upstream;
+use nearside_telemetry::clock::instant;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
-
-use nearside_telemetry::clock::instant;
 
 /// The system's resolver tells no time to live; this is short enough to follow a change and long enough to matter.
 const FRESH: Duration = Duration::from_secs(10);

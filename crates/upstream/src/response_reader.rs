@@ -4,11 +4,10 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use tokio::io::{AsyncRead, AsyncReadExt};
-
 use nearside_http1::framing::{BodyDecoder, Framing, Piece};
 use nearside_http1::request::head_end;
 use nearside_http1::response::{HEAD_BYTES_MAX, ResponseError, ResponseHead, framing_lines, parse, status_line};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// How much is read at once: large enough for few system calls, small enough to be passed on at once.
 const READ_BYTES: usize = 64 << 10;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use nearside_http1::write;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::trailers::strip_of_request;
-use nearside_http1::write;
 
 /// Pieces that wait for the next hop at one time; a client that sends faster is held to its pace.
 const PIECES_MAX: usize = 8;

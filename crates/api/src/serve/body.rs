@@ -8,6 +8,7 @@ use axum::Json;
 use axum::body::{Bytes, HttpBody, to_bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::StatusCode;
+use nearside_protocol::Problem;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -16,7 +17,6 @@ use tokio::time::timeout;
 use super::shares::Share;
 use crate::access::Holder;
 use crate::routes::understood;
-use nearside_protocol::Problem;
 
 /// Bytes of a body that are read of a client that has shown nothing yet, a signature of the body included.
 pub const UNPROVEN_BYTES_MAX: usize = 64 << 10;

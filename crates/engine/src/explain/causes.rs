@@ -13,12 +13,12 @@ use nearside_semantics::lifetime::{Source, heuristically_cacheable};
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::{Timestamp, age, conditional, date};
 use nearside_store::Entry;
-
-use super::life::{Stated, since_date};
-use super::{Case, joined, why};
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::{Kind, Reason};
 use nearside_upstream::fields::REWRITTEN;
+
+use super::life::{Stated, since_date};
+use super::{Case, joined, why};
 
 /// A lifetime below this is hardly one: what is asked for once in so many seconds is never a hit.
 const SHORT_SECS: u64 = 10;
@@ -104,7 +104,7 @@ impl Causes {
         self.add(Reason::VaryMiss, format!("{} variants are stored; this request has {selects}", slot.variants()));
         if let Some(entry) = slot.newest() {
             self.look_at_vary(&entry.head.fields);
-            let site = case.engine.config.sites.get(case.site);
+            let site = case.engine.config.site(case.site);
             if let Some(key) = site.map(|site| &site.key)
                 && (!key.fields.is_empty() || !key.cookies.is_empty())
             {

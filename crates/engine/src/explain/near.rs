@@ -8,10 +8,10 @@ use std::sync::Arc;
 use http::StatusCode;
 use nearside_protocol::Problem;
 use nearside_protocol::explanation::Near;
+use nearside_telemetry::reason::Reason;
 use tokio::sync::Mutex;
 
 use super::{Case, split};
-use nearside_telemetry::reason::Reason;
 
 /// Of each kind so many are shown.
 const EXAMPLES_MAX: usize = 5;

@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use nearside_http1::response::ResponseHead;
+use nearside_http1::write::CACHE_STATUS;
 use nearside_protocol::explanation::Probe;
 use nearside_semantics::conditional;
 use nearside_store::Entry;
+use nearside_telemetry::outcome::{Outcome, Verdict};
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::{Asked, HopError};
 
 use super::causes::{Causes, cache_control};
 use super::life::{Stated, arithmetic};
@@ -18,11 +23,6 @@ use crate::request::lookup::Ask;
 use crate::request::plan::{plan, plan_alone};
 use crate::request::slices::can_be_cut;
 use crate::request::way::goes_as_head;
-use nearside_http1::response::ResponseHead;
-use nearside_http1::write::CACHE_STATUS;
-use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::{Asked, HopError};
 
 /// What becomes of the request, now that the next hop has been asked; and what it answered. Nothing where a block was asked for, and
 /// the answer shows that its URL cannot be stored in blocks.

@@ -7,15 +7,15 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use nearside_store::entry::fields_weight;
 use nearside_store::{BodyWriter, Head};
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::{Asked, Hold, HopError, LOOK_EVERY, Pace, logged_path};
 use tokio::time::timeout;
 
 use super::fetched::Fetched;
 use super::supply::Supply;
 use super::{Fill, Plan};
 use crate::request::Engine;
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::{Asked, Hold, HopError, LOOK_EVERY, Pace, logged_path};
 
 /// A body that is not stored, once its head is there.
 pub(super) struct Passing {

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use nearside_semantics::Timestamp;
-use nearside_semantics::age;
+use nearside_config::SiteId;
+use nearside_http1::framing::{bodiless, content_length};
+use nearside_http1::write;
 use nearside_semantics::lifetime::lifetime;
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::storable::NotStorable;
 use nearside_semantics::vary::Vary;
+use nearside_semantics::{Timestamp, age};
 use nearside_store::{Body, BodyReader, Entry, Head, Membership};
-use parking_lot::Mutex;
-
-use crate::request::key::CacheKey;
-use crate::request::{Engine, Request};
-use nearside_http1::framing::{bodiless, content_length};
-use nearside_http1::write;
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
 use nearside_telemetry::server_timing::Wait;
 use nearside_upstream::Asked;
+use parking_lot::Mutex;
+
+use crate::request::key::CacheKey;
+use crate::request::{Engine, Request};
 
 /// What was worked out of an answer before its value is put together.
 pub(super) struct Parts {
@@ -97,7 +97,7 @@ impl Fetched {
     /// The response that `asked` has brought, with its body still to come.
     pub(crate) fn new(
         engine: &Engine,
-        site: usize,
+        site: SiteId,
         asked: &mut Asked,
         body: Arc<Body>,
         stored: Result<(), Unstored>,
@@ -129,7 +129,7 @@ impl Fetched {
     }
 
     /// The same, of which more is known already.
-    pub(super) fn of(engine: &Engine, site: usize, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
+    pub(super) fn of(engine: &Engine, site: SiteId, asked: &Asked, parts: Parts, request: &HeaderMap) -> Self {
         let Parts { head, length, freshness, body, stored, groups, by_head, only_for, is_refusal, is_personal } = parts;
         let vary = engine.rules(site).vary(&head.fields);
         let mut variant = Vec::new();

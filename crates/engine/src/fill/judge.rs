@@ -13,13 +13,13 @@ use nearside_semantics::storable::{Candidate, NotStorable, speaks_of_request, st
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_semantics::{Timestamp, conditional};
 use nearside_store::{Charge, Head};
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::Urgency;
+use nearside_upstream::fields::REWRITTEN;
 
 use super::{Plan, Unstored};
 use crate::request::Engine;
 use crate::request::forward::is_failure;
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::Urgency;
-use nearside_upstream::fields::REWRITTEN;
 
 impl Plan {
     /// Whether it is for a later client: of this node, or of the cache that asks.

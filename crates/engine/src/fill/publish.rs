@@ -11,12 +11,12 @@ use nearside_semantics::age::Exchange;
 use nearside_semantics::storable::NotStorable;
 use nearside_semantics::{conditional, groups, tags};
 use nearside_store::{Entry, Epoch, Membership};
+use nearside_upstream::Asked;
 
 use super::fetched::head;
 use super::judge::{Judged, judge};
 use super::{Fill, Plan};
 use crate::request::Engine;
-use nearside_upstream::Asked;
 
 /// What is stored, with the fields that a newer answer brings (RFC 9111 §3.2), and what the rules say of that.
 pub(super) fn freshened(

@@ -13,15 +13,15 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderValue, Method, StatusCode};
+use nearside_http1::response::ResponseError;
 use nearside_semantics::conditional::strip_conditions;
 use nearside_semantics::range::Span;
 use nearside_semantics::resume::{Rest, Wanted, content_range, rest, strong_validator};
 use nearside_store::Head;
+use nearside_upstream::{Asked, Hold, HopError};
 
 use super::Plan;
 use crate::request::Engine;
-use nearside_http1::response::ResponseError;
-use nearside_upstream::{Asked, Hold, HopError};
 
 /// How often the rest is asked for until a body gets on by [`PROGRESS_BYTES`].
 const RESUMES_MAX: u32 = 5;

@@ -3,12 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use nearside_telemetry::clock::instant;
+use nearside_upstream::UpgradeStream;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
-
-use nearside_telemetry::clock::instant;
-use nearside_upstream::UpgradeStream;
 
 /// The last moment at which a byte moved, in either direction.
 struct Moved(Mutex<Instant>);

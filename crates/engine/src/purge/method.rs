@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nearside_config::SiteId;
+use nearside_upstream::upload::Upload;
 
 use crate::request::{Answer, Engine, Request};
-use nearside_upstream::upload::Upload;
 
 /// Serves purge requests that come to a listener for clients. The node implements it with the rules of its admin API.
 #[async_trait]
 pub trait MethodPurges: Send + Sync {
     /// Purges what `request` names, if its client may, and returns the response.
-    async fn purge(&self, engine: &Arc<Engine>, site: usize, request: &Request, upload: Option<Upload>) -> Answer;
+    async fn purge(&self, engine: &Arc<Engine>, site: SiteId, request: &Request, upload: Option<Upload>) -> Answer;
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use nearside_config::{Config, OnLag};
+use nearside_config::{Config, OnLag, SiteId};
 use nearside_replication::{At, Position};
-
-use crate::request::Engine;
 use nearside_telemetry::clock::instant;
 use nearside_upstream::KnownPurges;
 use nearside_upstream::fields::PURGES;
+
+use crate::request::Engine;
 
 /// So long a shield waits for what an edge has applied already.
 const CATCH_UP: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(crate) fn known_purges(position: Option<Arc<Position>>) -> KnownPurges {
 
 impl Engine {
     /// Whether what is stored of a site must be validated before it is served, because it is not known what was purged.
-    pub(crate) fn lags(&self, site: usize) -> bool {
+    pub(crate) fn lags(&self, site: SiteId) -> bool {
         let Some(position) = &self.position else { return false };
         // A node that was never in touch is waited for by nobody.
         position.is_new() || position.lags() && self.rules(site).on_lag == OnLag::Revalidate

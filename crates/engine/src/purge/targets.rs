@@ -1,5 +1,6 @@
 //! The targets of a purge request on this node: the sites and keys that it names.
 
+use nearside_config::SiteId;
 use nearside_protocol::order::{Parts, beginning, whole};
 use nearside_protocol::{Order, Problem};
 use nearside_semantics::key::Scheme;
@@ -12,12 +13,9 @@ use crate::request::Engine;
 /// # Errors
 ///
 /// A host, a URL or a site is unknown here, or does not belong to the site that the request names.
-pub fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, Target)>, Problem> {
+pub fn understand(engine: &Engine, order: &Order) -> Result<Vec<(SiteId, Target)>, Problem> {
     let only = order.site.as_deref().map(|name| site_named(engine, name)).transpose()?;
-    let sites = || {
-        let all = 0..engine.config.sites.len();
-        all.filter(move |site| only.is_none_or(|only| only == *site))
-    };
+    let sites = || engine.config.site_ids().filter(move |site| only.is_none_or(|only| only == *site));
     let mut targets = Vec::new();
     for url in &order.urls {
         let (site, key) = key_of(engine, url)?;
@@ -50,30 +48,31 @@ pub fn understand(engine: &Engine, order: &Order) -> Result<Vec<(usize, Target)>
     Ok(targets)
 }
 
-fn site_named(engine: &Engine, name: &str) -> Result<usize, Problem> {
+fn site_named(engine: &Engine, name: &str) -> Result<SiteId, Problem> {
     let sites = &engine.config.sites;
-    sites.iter().position(|site| site.name == name).ok_or_else(|| {
+    let found = sites.iter().position(|site| site.name == name).map(SiteId::new);
+    found.ok_or_else(|| {
         let known: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
         Problem::unprocessable("unknown-site", format!("there is no site {name:?}; known here: {}", known.join(", ")))
     })
 }
 
-fn site_of(engine: &Engine, authority: &str) -> Result<usize, Problem> {
+fn site_of(engine: &Engine, authority: &str) -> Result<SiteId, Problem> {
     let unknown = || Problem::unprocessable("unknown-host", format!("no site of this node answers for {authority}"));
     engine.sites.find(authority.as_bytes()).ok_or_else(unknown)
 }
 
 /// Whether something is of the one site that an order is for.
-fn own(engine: &Engine, only: Option<usize>, site: usize, what: &str) -> Result<(), Problem> {
+fn own(engine: &Engine, only: Option<SiteId>, site: SiteId, what: &str) -> Result<(), Problem> {
     if only.is_none_or(|only| only == site) {
         return Ok(());
     }
-    let name = engine.config.sites.get(site).map_or("another one", |site| site.name.as_str());
+    let name = engine.config.site(site).map_or("another one", |site| site.name.as_str());
     Err(Problem::unprocessable("other-site", format!("{what:?} is of the site {name:?}, not of the one that is named")))
 }
 
 /// A site, and a key of it or what keys of it begin with.
-type Keyed = (usize, Box<[u8]>);
+type Keyed = (SiteId, Box<[u8]>);
 
 /// The site and the key of a URL.
 pub(crate) fn key_of(engine: &Engine, url: &str) -> Result<Keyed, Problem> {

@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 
 use http::{HeaderMap, StatusCode};
-use nearside_config::{HostPattern, Site};
+use nearside_config::{HostPattern, Site, SiteId};
 use nearside_semantics::fields::members;
 use nearside_semantics::key::split_port;
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::fields::CDN_LOOP;
 
 use super::{Engine, Request};
 use crate::request::refusal::Refusal;
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::fields::CDN_LOOP;
 
 /// No name is longer (RFC 1035 §2.3.4), so that no pattern covers what is.
 const HOST_BYTES_MAX: usize = 255;
@@ -20,23 +20,24 @@ const HOST_BYTES_MAX: usize = 255;
 /// Finds the site of a host: the exact name, then the longest pattern, then the catch-all.
 #[derive(Debug)]
 pub(crate) struct Sites {
-    exact: HashMap<String, usize, ahash::RandomState>,
+    exact: HashMap<String, SiteId, ahash::RandomState>,
     /// Longest first.
-    below: Vec<(HostPattern, usize)>,
-    any: Option<usize>,
+    below: Vec<(HostPattern, SiteId)>,
+    any: Option<SiteId>,
 }
 
 impl Sites {
     pub(crate) fn new(sites: &[Site]) -> Self {
         let (mut exact, mut below, mut any) = (HashMap::default(), Vec::new(), None);
-        for (place, site) in sites.iter().enumerate() {
+        for (index, site) in sites.iter().enumerate() {
+            let id = SiteId::new(index);
             for host in &site.hosts {
                 match host {
-                    HostPattern::Any => any = Some(place),
+                    HostPattern::Any => any = Some(id),
                     HostPattern::Exactly(name) => {
-                        exact.insert(name.clone(), place);
+                        exact.insert(name.clone(), id);
                     }
-                    HostPattern::Below(_) => below.push((host.clone(), place)),
+                    HostPattern::Below(_) => below.push((host.clone(), id)),
                 }
             }
         }
@@ -44,8 +45,8 @@ impl Sites {
         Self { exact, below, any }
     }
 
-    /// The place of the site that answers for an authority.
-    pub(crate) fn find(&self, authority: &[u8]) -> Option<usize> {
+    /// The site that answers for an authority.
+    pub(crate) fn find(&self, authority: &[u8]) -> Option<SiteId> {
         if self.exact.is_empty() && self.below.is_empty() {
             return self.any;
         }
@@ -56,11 +57,11 @@ impl Sites {
         lower.copy_from_slice(host);
         lower.make_ascii_lowercase();
         let Ok(host) = std::str::from_utf8(lower) else { return self.any };
-        if let Some(place) = self.exact.get(host) {
-            return Some(*place);
+        if let Some(site) = self.exact.get(host) {
+            return Some(*site);
         }
         let covered = self.below.iter().find(|(pattern, _)| pattern.covers(host));
-        covered.map(|(_, place)| *place).or(self.any)
+        covered.map(|(_, site)| *site).or(self.any)
     }
 }
 
@@ -69,7 +70,7 @@ impl Sites {
 /// # Errors
 ///
 /// The request may not come in, or belongs to no site.
-pub fn admit(engine: &Engine, request: &Request) -> Result<usize, Refusal> {
+pub fn admit(engine: &Engine, request: &Request) -> Result<SiteId, Refusal> {
     engine.tier.admit(&request.fields).map_err(|reason| Refusal { status: StatusCode::FORBIDDEN, reason })?;
     site_of(engine, request)
 }
@@ -79,7 +80,7 @@ pub fn admit(engine: &Engine, request: &Request) -> Result<usize, Refusal> {
 /// # Errors
 ///
 /// The request has passed this node before, or belongs to no site.
-pub fn site_of(engine: &Engine, request: &Request) -> Result<usize, Refusal> {
+pub fn site_of(engine: &Engine, request: &Request) -> Result<SiteId, Refusal> {
     if has_passed(&request.fields, engine.config.id.as_str()) {
         return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: Reason::Loop });
     }
@@ -115,7 +116,7 @@ mod tests {
             ("b.a.org", 1),
             ("[::1]:80", 0),
         ] {
-            assert_eq!(sites.find(authority.as_bytes()), Some(expected), "{authority}");
+            assert_eq!(sites.find(authority.as_bytes()), Some(SiteId::new(expected)), "{authority}");
         }
         assert_eq!(Sites::new(&[site("one", &["a.org"])]).find(b"b.org"), None);
     }

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::Engine;
 use nearside_http1::write;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::outcome::Outcome;
 use nearside_telemetry::server_timing;
+
+use super::Engine;
 
 /// What becomes of the connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use nearside_config::SiteId;
 use nearside_semantics::reuse::{Freshness, Reuse};
 use nearside_semantics::{Timestamp, cache_status};
 use nearside_store::{Entry, PartialRequest};
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::outcome::{Outcome, Verdict};
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::interim::Interims;
+use nearside_upstream::{HopError, Urgency};
 
 use super::key::{CacheKey, set_lane};
 use super::lookup::{Ask, Found, lookup, reuse};
@@ -18,11 +24,6 @@ use super::way::{Way, fill_key, goes_as_head, holds, lanes, way};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::fill::{self, Begun, Fetched, Joined, Plan, Waiting};
 use crate::request::refusal::Refusal;
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::interim::Interims;
-use nearside_upstream::{HopError, Urgency};
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
@@ -32,7 +33,7 @@ const REFUSED_ROUNDS_MAX: usize = 8;
 const REFUSED_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Answers a GET or HEAD without a body.
-pub async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+pub async fn answer(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Answer {
     if engine.config.public.url.is_some() && is_ping(&request.target) {
         return respond::ping(site);
     }
@@ -49,7 +50,7 @@ pub async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Ans
 }
 
 /// The same from one stored or fetched response.
-pub(crate) async fn one(engine: &Arc<Engine>, site: usize, request: &Request) -> Answer {
+pub(crate) async fn one(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Answer {
     let mut learned = None;
     let mut by_head = request.method == Method::HEAD;
     let mut broken = false;
@@ -133,7 +134,7 @@ enum Turn {
 /// Leads a fill that asks by `method`, or follows one.
 async fn together(
     engine: &Arc<Engine>,
-    site: usize,
+    site: SiteId,
     request: &Request,
     key: &CacheKey,
     ask: &Ask,
@@ -200,7 +201,7 @@ fn wants_its_own(engine: &Engine, begun: &Begun, request: &Request, leads: bool)
 }
 
 /// The answer of one who need not wait any longer; the fill goes on.
-fn late_answer(engine: &Engine, site: usize, request: &Request, ask: &Ask) -> Turn {
+fn late_answer(engine: &Engine, site: SiteId, request: &Request, ask: &Ask) -> Turn {
     let mut outcome = Outcome::new(Verdict::Stale, Some(site));
     outcome.forward = Some(ask.because);
     outcome.reason = ask.detail;
@@ -327,20 +328,20 @@ fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
 }
 
 /// Goes forward for one request only; the answer is stored if it may be.
-async fn alone(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
+async fn alone(engine: &Arc<Engine>, site: SiteId, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
     let plan = plan_alone(engine, site, request, key.clone());
     by_itself(engine, site, request, key, ask, plan).await
 }
 
 /// Asks for one request only what a fill would ask for all: whether what is stored is right, or for the whole.
-async fn apart(engine: &Arc<Engine>, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
+async fn apart(engine: &Arc<Engine>, site: SiteId, request: &Request, key: CacheKey, ask: &Ask) -> Answer {
     let plan = plan(engine, site, request, key.clone(), ask);
     by_itself(engine, site, request, key, ask, plan).await
 }
 
 async fn by_itself(
     engine: &Arc<Engine>,
-    site: usize,
+    site: SiteId,
     request: &Request,
     key: CacheKey,
     ask: &Ask,
@@ -374,12 +375,12 @@ async fn by_itself(
 }
 
 /// The body broke off before the client had got anything of it, more than once.
-fn broken_off(site: usize) -> Answer {
+fn broken_off(site: SiteId) -> Answer {
     respond::failure(&HopError::Short, Outcome::new(Verdict::Error, Some(site)))
 }
 
 /// Has fetched what will be asked for next, unless it is there or somebody fetches it already.
-pub(crate) fn prefetch(engine: &Arc<Engine>, site: usize, request: &Request) {
+pub(crate) fn prefetch(engine: &Arc<Engine>, site: SiteId, request: &Request) {
     let now = engine.clock.now();
     let key = engine.key(site, request, now);
     let Found::Ask(ask) = lookup(engine, site, &key, request, now) else { return };
@@ -394,7 +395,7 @@ pub(crate) fn prefetch(engine: &Arc<Engine>, site: usize, request: &Request) {
 }
 
 /// Refreshes behind the client's back, unless somebody does already.
-fn refresh(engine: &Arc<Engine>, site: usize, request: &Request, key: &CacheKey, entry: &Arc<Entry>) {
+fn refresh(engine: &Arc<Engine>, site: SiteId, request: &Request, key: &CacheKey, entry: &Arc<Entry>) {
     let ask = Ask {
         because: cache_status::Forward::Stale,
         stored: Some(Arc::clone(entry)),

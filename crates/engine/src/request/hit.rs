@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
+use nearside_config::SiteId;
+use nearside_http1::request::is_target;
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::preconditions_hold;
 use nearside_semantics::fields::Fields;
@@ -16,13 +18,12 @@ use nearside_semantics::negotiate::Rewritten;
 use nearside_semantics::range::{Part, Span};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::{Entry, Slot};
+use nearside_telemetry::outcome::{Outcome, Verdict};
+use nearside_upstream::fields::{PURGES, REFRESH};
 
 use super::Engine;
 use super::key::write_fill_key;
 use super::respond::{Selected, select};
-use nearside_http1::request::is_target;
-use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_upstream::fields::{PURGES, REFRESH};
 
 /// Bodies with more chunks are streamed.
 pub const CHUNKS: usize = 30;
@@ -50,7 +51,7 @@ pub struct Hit {
     /// The stored response.
     pub entry: Arc<Entry>,
     pub(crate) verdict: Verdict,
-    pub(crate) site: usize,
+    pub(crate) site: SiteId,
     /// The part of it that is sent.
     pub content: Content,
     /// Seconds.
@@ -125,7 +126,7 @@ pub fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key
 /// The entry that answers, with the fields as the site rewrites them if they matter.
 fn entry<'s, F: Fields>(
     engine: &Engine,
-    site: usize,
+    site: SiteId,
     slot: &'s Slot,
     fields: &mut View<'_, F>,
 ) -> Option<&'s Arc<Entry>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nearside_config::SiteId;
 use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::{self, Scheme};
@@ -76,7 +77,7 @@ impl Engine {
     /// Writes the key that is looked up first into `key`, which is cleared before; whether a rule about queries made it.
     pub(crate) fn write_key(
         &self,
-        site: usize,
+        site: SiteId,
         scheme: Scheme,
         authority: &[u8],
         target: &[u8],
@@ -92,7 +93,7 @@ impl Engine {
         is_varied
     }
 
-    fn write_exact(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
+    fn write_exact(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
         let rules = self.rules(site);
         let authority = rules.canonical_host.as_ref().map_or(authority, |host| host.as_bytes());
         if rules.query.is_identity() {
@@ -105,14 +106,14 @@ impl Engine {
     }
 
     /// The exact key of a URL that a site answers for.
-    pub(crate) fn exact_key(&self, site: usize, scheme: Scheme, authority: &[u8], target: &[u8]) -> Box<[u8]> {
+    pub(crate) fn exact_key(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8]) -> Box<[u8]> {
         let mut exact = Vec::new();
         self.write_exact(site, scheme, authority, target, &mut exact);
         exact.into()
     }
 
     /// The key of a request.
-    pub(crate) fn key(&self, site: usize, request: &Request, now: Timestamp) -> CacheKey {
+    pub(crate) fn key(&self, site: SiteId, request: &Request, now: Timestamp) -> CacheKey {
         let scheme = self.client_scheme(request);
         let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
         if let Some(block) = request.block {

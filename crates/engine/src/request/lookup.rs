@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use nearside_config::SiteId;
 use nearside_semantics::Timestamp;
 use nearside_semantics::cache_status::Forward;
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::reuse::{Freshness, Reuse, Stale};
 use nearside_semantics::vary::Vary;
 use nearside_store::Entry;
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::fields::REFRESH;
 
 use super::key::CacheKey;
 use super::{Engine, Request};
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::fields::REFRESH;
 
 /// What the store has for a request.
 pub(crate) enum Found {
@@ -46,7 +47,7 @@ impl Ask {
 }
 
 /// Looks a request up at `now`: under the rule about queries that is known for its path, then under its own URL.
-pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Found {
+pub(crate) fn lookup(engine: &Engine, site: SiteId, key: &CacheKey, request: &Request, now: Timestamp) -> Found {
     let found = under(engine, site, &key.bytes, None, request, now);
     let Some(rule) = key.rule.as_ref().filter(|_| !matches!(found, Found::Usable(_))) else { return found };
     let own = under(engine, site, &key.exact, Some(rule.since), request, now);
@@ -59,7 +60,7 @@ pub(crate) fn lookup(engine: &Engine, site: usize, key: &CacheKey, request: &Req
 }
 
 /// What may be done with something of this freshness, as far as the site heeds what clients ask.
-pub(super) fn reuse(engine: &Engine, site: usize, freshness: Freshness, request: &Request, now: Timestamp) -> Reuse {
+pub(super) fn reuse(engine: &Engine, site: SiteId, freshness: Freshness, request: &Request, now: Timestamp) -> Reuse {
     let directives = engine.rules(site).honours_requests.then(|| RequestDirectives::of(&request.fields));
     freshness.reuse(now, directives.as_ref())
 }
@@ -72,7 +73,7 @@ pub(super) fn refreshes(engine: &Engine, request: &Request) -> bool {
 /// What is stored under a key, and came not before `since`.
 fn under(
     engine: &Engine,
-    site: usize,
+    site: SiteId,
     key: &[u8],
     since: Option<Timestamp>,
     request: &Request,

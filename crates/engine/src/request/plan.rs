@@ -2,25 +2,26 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RANGE, TE, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Version};
+use nearside_config::SiteId;
 use nearside_semantics::conditional::{set_validators, strip_conditions};
 use nearside_semantics::fields::strip_hop_by_hop;
 use nearside_semantics::key::write_host;
+use nearside_upstream::client_network::ClientNetwork;
+use nearside_upstream::fields::{CDN_LOOP, PURGES, REFRESH, SECRET};
+use nearside_upstream::{Forward, Urgency, unkeyed};
 
 use super::key::CacheKey;
 use super::lookup::{Ask, refreshes};
 use super::{Engine, Request};
 use crate::fill::Plan;
 use crate::tier::{Sender, append};
-use nearside_upstream::client_network::ClientNetwork;
-use nearside_upstream::fields::{CDN_LOOP, PURGES, REFRESH, SECRET};
-use nearside_upstream::{Forward, Urgency, unkeyed};
 
 /// Fields that a forward has beyond those of its request: `Forwarded`, `X-Forwarded-*`, `Via`, `CDN-Loop`, `traceparent`, what
 /// `Connection` needs.
 const FIELDS_ADDED: usize = 10;
 
 /// A fill whose answer others may share: of the whole, and of nobody's own conditions.
-pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
+pub(crate) fn plan(engine: &Engine, site: SiteId, request: &Request, key: CacheKey, ask: &Ask) -> Plan {
     let mut plan = plan_whole(engine, site, request, key);
     let fields = &mut plan.forward.fields;
     strip_conditions(fields);
@@ -38,7 +39,7 @@ pub(crate) fn plan(engine: &Engine, site: usize, request: &Request, key: CacheKe
 }
 
 /// The request as it came: conditions and ranges are the origin's business where nothing is stored.
-pub(crate) fn plan_alone(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
+pub(crate) fn plan_alone(engine: &Engine, site: SiteId, request: &Request, key: CacheKey) -> Plan {
     let mut plan = plan_whole(engine, site, request, key);
     for (name, value) in &request.signed_as_sent {
         plan.forward.fields.insert(name.clone(), value.clone());
@@ -49,7 +50,7 @@ pub(crate) fn plan_alone(engine: &Engine, site: usize, request: &Request, key: C
 }
 
 /// The same with its fields normalised.
-fn plan_whole(engine: &Engine, site: usize, request: &Request, key: CacheKey) -> Plan {
+fn plan_whole(engine: &Engine, site: SiteId, request: &Request, key: CacheKey) -> Plan {
     let mut forward = engine.forward(site, request, engine.target(site, request));
     if let Some(range) = key.block.and_then(|block| block.range()) {
         forward.fields.insert(RANGE, range);
@@ -59,7 +60,7 @@ fn plan_whole(engine: &Engine, site: usize, request: &Request, key: CacheKey) ->
 
 impl Engine {
     /// The target as the site's recipe has it: what is not in the cache key is not sent forward either.
-    pub(crate) fn target(&self, site: usize, request: &Request) -> Box<[u8]> {
+    pub(crate) fn target(&self, site: SiteId, request: &Request) -> Box<[u8]> {
         let mut target = Vec::with_capacity(request.target.len());
         self.rules(site).query.write(&request.target, &mut target);
         target.into()
@@ -71,7 +72,7 @@ impl Engine {
     }
 
     /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).
-    pub(crate) fn forward(&self, site: usize, request: &Request, target: Box<[u8]>) -> Forward {
+    pub(crate) fn forward(&self, site: SiteId, request: &Request, target: Box<[u8]>) -> Forward {
         let mut fields = request.fields.clone();
         // At once what else would be made room for step by step.
         fields.reserve(FIELDS_ADDED);

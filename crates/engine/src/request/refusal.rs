@@ -1,7 +1,6 @@
 //! Requests that are answered with an error by the node itself.
 
 use http::StatusCode;
-
 use nearside_http1::request::RequestError;
 use nearside_telemetry::reason::Reason;
 

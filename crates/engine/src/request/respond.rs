@@ -9,20 +9,21 @@ use http::header::{
     RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use nearside_config::SiteId;
+use nearside_http1::write;
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{self, Conditional};
 use nearside_semantics::fields::Fields;
 use nearside_semantics::range::{self, Part, Span};
 use nearside_store::{Body, BodyReader, Entry, Head};
+use nearside_telemetry::outcome::{Outcome, Verdict};
+use nearside_telemetry::reason::Reason;
+use nearside_upstream::HopError;
 
 use super::parts::{AnswerReader, Parts};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use crate::fill::Fetched;
 use crate::request::refusal::Refusal;
-use nearside_http1::write;
-use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_telemetry::reason::Reason;
-use nearside_upstream::HopError;
 
 /// A response that can be answered with, stored or on its way.
 struct Source<'s> {
@@ -275,7 +276,7 @@ pub(crate) fn failure(error: &HopError, mut outcome: Outcome) -> Answer {
 }
 
 /// A request that is not accepted.
-pub fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
+pub fn refusal(refusal: Refusal, site: Option<SiteId>) -> Answer {
     let mut answer = synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, site));
     if let (StatusCode::SERVICE_UNAVAILABLE, AnswerHead::Own(fields)) = (answer.status, &mut answer.head) {
         // What is in progress now has ended by then, for the most part.
@@ -288,13 +289,13 @@ pub fn refusal(refusal: Refusal, site: Option<usize>) -> Answer {
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// The end of the way that `Max-Forwards` allows to an OPTIONS (RFC 9110 §7.6.2).
-pub(crate) fn last_recipient(site: usize) -> Answer {
+pub(crate) fn last_recipient(site: SiteId) -> Answer {
     with_allow(synth(StatusCode::OK, Reason::MaxForwards, Outcome::new(Verdict::Synth, Some(site))))
 }
 
 /// The end of every TRACE. An echo would show a script what its browser keeps from it, cookies and credentials among
 /// them, and what the nodes tell each other and their origin (RFC 9110 §9.3.8).
-pub(crate) fn no_trace(site: usize) -> Answer {
+pub(crate) fn no_trace(site: SiteId) -> Answer {
     with_allow(synth(StatusCode::NOT_IMPLEMENTED, Reason::Trace, Outcome::new(Verdict::Synth, Some(site))))
 }
 
@@ -306,12 +307,12 @@ fn with_allow(mut answer: Answer) -> Answer {
 }
 
 /// `only-if-cached`, and nothing is (RFC 9111 §5.2.1.7).
-pub(crate) fn not_cached(site: usize) -> Answer {
+pub(crate) fn not_cached(site: SiteId) -> Answer {
     synth(StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached, Outcome::new(Verdict::Synth, Some(site)))
 }
 
 /// As little as can be, for a page of any origin to time (Resource Timing).
-pub(crate) fn ping(site: usize) -> Answer {
+pub(crate) fn ping(site: SiteId) -> Answer {
     let mut answer = synth(StatusCode::OK, Reason::Ping, Outcome::new(Verdict::Synth, Some(site)));
     if let AnswerHead::Own(fields) = &mut answer.head {
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -326,7 +327,7 @@ pub(crate) fn ping(site: usize) -> Answer {
 const PING_BODY: &[u8] = b"pong\n";
 
 /// An answer of our own, for programs.
-pub fn json(status: StatusCode, reason: Reason, value: &serde_json::Value, site: usize) -> Answer {
+pub fn json(status: StatusCode, reason: Reason, value: &serde_json::Value, site: SiteId) -> Answer {
     let mut answer = synth(status, reason, Outcome::new(Verdict::Synth, Some(site)));
     let text = value.to_string();
     let kind = if status.is_success() { "application/json" } else { "application/problem+json" };

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use nearside_config::SiteId;
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{preconditions_hold, strip_conditions};
 use nearside_semantics::key::Scheme;
@@ -23,16 +24,16 @@ use nearside_semantics::range::{self, Part, Span};
 use nearside_semantics::resume::strong_validator;
 use nearside_semantics::storable::NotStorable;
 use nearside_store::{Head, Sharing, Slicing};
-
-use super::forward::one;
-use super::parts::AnswerReader;
-use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
-use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 use nearside_telemetry::outcome::Verdict;
 use nearside_telemetry::reason::Reason;
 use nearside_telemetry::record::Client;
 use nearside_telemetry::trace::Trace;
 use nearside_upstream::interim::Interims;
+
+use super::forward::one;
+use super::parts::AnswerReader;
+use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
+use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
 
 pub(crate) use block::Block;
 pub(crate) use blocks::Blocks;
@@ -45,7 +46,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// Answers a GET or HEAD from blocks; `None` where the URL is not stored so.
-pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<Answer> {
+pub(crate) async fn answer(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Option<Answer> {
     let (url, first) = begin(engine, site, request)?;
     let (mut block, mut answer) = url.ask(first).await?;
     if answer.status == StatusCode::RANGE_NOT_SATISFIABLE && first > 0 {
@@ -73,7 +74,7 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: usize, request: &Request)
 }
 
 /// The request for the block that a request is answered from first; `None` where its URL is not stored so. Only looks.
-pub(crate) fn first(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<Request> {
+pub(crate) fn first(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Option<Request> {
     let (url, index) = begin(engine, site, request)?;
     match engine.store.slicings().peek(&url.exact, engine.clock.now()) {
         Slicing::Blocks(number) => Some(url.block(Block { number, index })),
@@ -89,7 +90,7 @@ pub(crate) fn can_be_cut(status: StatusCode, fields: &HeaderMap, now: Timestamp)
 }
 
 /// What is asked for in blocks, and the number of the first.
-fn begin(engine: &Arc<Engine>, site: usize, request: &Request) -> Option<(Url, u64)> {
+fn begin(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Option<(Url, u64)> {
     if !engine.rules(site).slice {
         return None;
     }
@@ -129,7 +130,7 @@ fn is_kept(answer: &Answer) -> bool {
 /// What is asked for in blocks, and how.
 struct Url {
     engine: Arc<Engine>,
-    site: usize,
+    site: SiteId,
     exact: Box<[u8]>,
     scheme: Scheme,
     authority: HeaderValue,
@@ -142,7 +143,7 @@ struct Url {
 }
 
 impl Url {
-    fn new(engine: &Arc<Engine>, site: usize, request: &Request) -> Self {
+    fn new(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Self {
         let mut fields = request.fields.clone();
         strip_conditions(&mut fields);
         fields.remove(RANGE);

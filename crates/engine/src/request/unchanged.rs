@@ -7,6 +7,7 @@
 
 use http::header::{AUTHORIZATION, RANGE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
+use nearside_config::SiteId;
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::is_conditional;
 use nearside_semantics::storable::shares_authorized;
@@ -60,7 +61,7 @@ impl Request {
 /// `stored` is what would be validated.
 pub(crate) fn goes_alone(
     engine: &Engine,
-    site: usize,
+    site: SiteId,
     key: &CacheKey,
     request: &Request,
     stored: Option<&Entry>,
@@ -91,7 +92,7 @@ pub(crate) fn may_refuse_alteration(status: StatusCode, request: &Request) -> bo
 
 impl Engine {
     /// Whether a response to a request with `Authorization` may be given to others (RFC 9111 §3.5).
-    fn shares_authorized(&self, site: usize, response: &HeaderMap) -> bool {
+    fn shares_authorized(&self, site: SiteId, response: &HeaderMap) -> bool {
         shares_authorized(&self.rules(site).control(response).directives)
     }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use http::Method;
+use nearside_config::SiteId;
 use nearside_semantics::conditional::preconditions_hold;
 use nearside_semantics::directives::RequestDirectives;
 use nearside_semantics::range::begins_beyond;
 use nearside_semantics::{Timestamp, cache_status};
 use nearside_store::{Entry, Head, PartialRequest};
+use nearside_telemetry::reason::Reason;
 
 use super::key::{CacheKey, write_fill_key};
 use super::lookup::{Ask, Found, lookup};
 use super::unchanged::goes_alone;
 use super::{Engine, Request};
-use nearside_telemetry::reason::Reason;
 
 /// So many requests for one key are under way at most while it refuses some.
 const LANES_MAX: u64 = 256;
@@ -33,7 +34,7 @@ pub(crate) enum Way {
 }
 
 /// Decides on a request that is looked up under `key` at `now`.
-pub(crate) fn way(engine: &Engine, site: usize, key: &CacheKey, request: &Request, now: Timestamp) -> Way {
+pub(crate) fn way(engine: &Engine, site: SiteId, key: &CacheKey, request: &Request, now: Timestamp) -> Way {
     match lookup(engine, site, key, request, now) {
         Found::Usable(entry) | Found::Refresh(entry) if !holds(&entry.head, request, now) => Way::Alone(Ask {
             because: cache_status::Forward::Request,
@@ -99,11 +100,11 @@ pub(super) fn fill_key(key: &CacheKey, ask: &Ask, request: &Request, method: &Me
 }
 
 /// RFC 9111 §5.2.1.5, where the site honours what clients ask: nobody else can have the answer.
-fn wants_no_store(engine: &Engine, site: usize, request: &Request) -> bool {
+fn wants_no_store(engine: &Engine, site: SiteId, request: &Request) -> bool {
     engine.rules(site).honours_requests && RequestDirectives::of(&request.fields).no_store
 }
 
 /// RFC 9111 §5.2.1.7, where the site honours what clients ask.
-fn only_if_cached(engine: &Engine, site: usize, request: &Request) -> bool {
+fn only_if_cached(engine: &Engine, site: SiteId, request: &Request) -> bool {
     engine.rules(site).honours_requests && RequestDirectives::of(&request.fields).only_if_cached
 }

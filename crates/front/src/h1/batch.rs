@@ -13,19 +13,19 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::Version;
 use http::header::CONTENT_RANGE;
+use nearside_engine::request::finish::{Ending, Persistence};
+use nearside_engine::request::hit::{self, CHUNKS, Content, Key};
+use nearside_engine::request::respond::belongs_in_not_modified;
+use nearside_http1::write;
 use nearside_semantics::Timestamp;
 use nearside_store::{BodyReader, PINNED_BYTES_MIN};
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::record::{Client, Record, Said, Times};
 
 use super::hit::Hit;
 use super::{Connection, Next};
 use crate::Worker;
 use crate::take_rate::TakeRate;
-use nearside_engine::request::finish::{Ending, Persistence};
-use nearside_engine::request::hit::{self, CHUNKS, Content, Key};
-use nearside_engine::request::respond::belongs_in_not_modified;
-use nearside_http1::write;
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::{Client, Record, Said, Times};
 
 /// What one write gets at most: as many pieces as the largest hit needs, twice.
 pub(super) const SLICES: usize = 2 * (CHUNKS + 1);

@@ -3,13 +3,12 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use nearside_semantics::Timestamp;
-use nearside_semantics::key::Scheme;
-
 use nearside_engine::request::Engine;
 use nearside_engine::request::hit::{self, Key, Meaning, Plain, meaning};
 use nearside_http1::borrowed::Lines;
 use nearside_http1::request::lines_end_well;
+use nearside_semantics::Timestamp;
+use nearside_semantics::key::Scheme;
 
 /// Requests with more fields take the long way.
 const FIELDS: usize = 48;

@@ -4,7 +4,6 @@
 //! head would only hold the connection until its deadline. It is refused as soon as its bytes cannot become a request.
 
 use http::StatusCode;
-
 use nearside_engine::request::refusal::Refusal;
 use nearside_telemetry::reason::Reason;
 

@@ -4,14 +4,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use nearside_http1::framing::{BodyDecoder, Framing, Piece};
+use nearside_upstream::upload::{self, Upload};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use super::READ_BYTES;
 use super::watch::Watch;
 use crate::transport::Transport;
-use nearside_http1::framing::{BodyDecoder, Framing, Piece};
-use nearside_upstream::upload::{self, Upload};
 
 /// The body of a request on its way from the connection to the next hop.
 pub(super) struct Body {

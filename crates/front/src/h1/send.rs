@@ -7,12 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, StatusCode, Version};
-use nearside_store::Read;
-
-use super::receive::Body;
-use super::watch::{AtEnd, Watch};
-use super::{Connection, Next};
-use crate::take_rate::TakeRate;
+use nearside_config::SiteId;
 use nearside_engine::pass::tunnel;
 use nearside_engine::request::finish::{Ending, Persistence};
 use nearside_engine::request::parts::AnswerReader;
@@ -20,11 +15,17 @@ use nearside_engine::request::refusal::Refusal;
 use nearside_engine::request::{Answer, AnswerBody, AnswerHead, Request, respond};
 use nearside_http1::framing::bodiless;
 use nearside_http1::write;
+use nearside_store::Read;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
 use nearside_telemetry::record::{Record, Said, Times, client_gone};
 use nearside_upstream::{UpgradeStream, is_event_stream};
+
+use super::receive::Body;
+use super::watch::{AtEnd, Watch};
+use super::{Connection, Next};
+use crate::take_rate::TakeRate;
 
 /// What one write hands to the kernel at most: enough to fill its buffer, little enough to be fair to others.
 const WRITE_BYTES: u64 = 512 << 10;
@@ -125,7 +126,7 @@ impl Connection<'_> {
     }
 
     /// Ends a request whose client was lost before its answer: nothing more can be sent.
-    pub(super) fn lost(&mut self, request: &Request, site: usize, start: Instant) -> Next {
+    pub(super) fn lost(&mut self, request: &Request, site: SiteId, start: Instant) -> Next {
         let end = instant();
         let sent = Sent { bytes: 0, cut: Some("client-gone") };
         let outcome = Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, Some(site)) };

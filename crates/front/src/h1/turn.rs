@@ -11,7 +11,13 @@ use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
+use nearside_engine::request::hit::Key;
+use nearside_engine::request::refusal::Refusal;
+use nearside_http1::request::head_end;
 use nearside_semantics::Timestamp;
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::reason::Reason;
+use nearside_telemetry::record::Times;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::batch::{Backlog, Batch, Closing, SLICES, Scratch, Whose};
@@ -20,12 +26,6 @@ use super::{Connection, READ_BYTES, Wakes, opening};
 use crate::FIRST_REQUEST;
 use crate::shares::HeldHead;
 use crate::transport::Transport;
-use nearside_engine::request::hit::Key;
-use nearside_engine::request::refusal::Refusal;
-use nearside_http1::request::head_end;
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::Times;
 
 /// How a turn ended.
 #[derive(Debug)]

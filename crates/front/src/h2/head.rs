@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use http::header::{AGE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
-
 use nearside_engine::request::hit::{Content, Hit};
 use nearside_engine::request::respond::{not_modified_fields, partial_fields};
 use nearside_engine::request::{Answer, Engine};

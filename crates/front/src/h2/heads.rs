@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-
-use crate::shares::head_bytes;
 use nearside_engine::request::refusal::Refusal;
 use nearside_telemetry::reason::Reason;
 use nearside_telemetry::record::Said;
 use nearside_telemetry::trace::Trace;
+
+use crate::shares::head_bytes;
 
 /// Bytes of request heads that the streams of a connection hold: 128 usual ones.
 const HEADS_MAX: u64 = 512 << 10;

@@ -7,20 +7,20 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use http::{Method, Request, Version};
+use nearside_engine::request::hit::{self, Hit, Meaning, Plain, meaning};
+use nearside_engine::request::parts::AnswerReader;
+use nearside_engine::request::refusal::Refusal;
+use nearside_engine::request::{Engine, respond};
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::Scheme;
+use nearside_telemetry::clock::instant;
+use nearside_telemetry::record::{Client, Record, Said, Times};
 
 use super::heads::Told;
 use super::stream::{Sent, Stream};
 use super::{Connection, head};
 use crate::Worker;
 use crate::shares::{Holds, Progress};
-use nearside_engine::request::hit::{self, Hit, Meaning, Plain, meaning};
-use nearside_engine::request::parts::AnswerReader;
-use nearside_engine::request::refusal::Refusal;
-use nearside_engine::request::{Engine, respond};
-use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::{Client, Record, Said, Times};
 
 /// Larger bodies get a task that hands them on as the client takes them.
 const AT_ONCE_BYTES: u64 = 64 << 10;

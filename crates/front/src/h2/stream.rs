@@ -10,22 +10,15 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::HOST;
 use http::{HeaderValue, Method, StatusCode, Version};
-use nearside_semantics::key::{Scheme, is_authority, write_host};
-use nearside_store::Read;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-
-use super::heads::{Open, Told};
-use super::{READ_BYTES, STREAM_WINDOW, head};
-use crate::Worker;
-use crate::shares::{Holds, Member, Progress};
-use crate::take_rate::TakeRate;
+use nearside_config::SiteId;
 use nearside_engine::pass::{self, Passed};
 use nearside_engine::request::parts::AnswerReader;
 use nearside_engine::request::refusal::Refusal;
 use nearside_engine::request::{Answer, AnswerBody, Request, admit, forward, respond};
 use nearside_http1::framing::content_length;
 use nearside_http1::request;
+use nearside_semantics::key::{Scheme, is_authority, write_host};
+use nearside_store::Read;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
@@ -34,6 +27,14 @@ use nearside_telemetry::trace::Trace;
 use nearside_upstream::LOOK_EVERY;
 use nearside_upstream::interim::{Interim, Interims};
 use nearside_upstream::upload::{Piece, Upload};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::heads::{Open, Told};
+use super::{READ_BYTES, STREAM_WINDOW, head};
+use crate::Worker;
+use crate::shares::{Holds, Member, Progress};
+use crate::take_rate::TakeRate;
 
 /// Frames of a request body that are smaller are gathered, as far as they have come.
 const GATHERED_BYTES: usize = 4096;
@@ -306,7 +307,7 @@ fn inform(respond: &mut SendResponse<Bytes>, interim: &Interim) {
     let _ = respond.send_informational(response);
 }
 
-fn too_large(site: usize) -> Answer {
+fn too_large(site: SiteId) -> Answer {
     let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
     respond::refusal(refusal, Some(site))
 }

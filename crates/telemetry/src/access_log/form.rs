@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_line_is_valid_json_whatever_the_client_sends() {
-        let mut outcome = Outcome::new(Verdict::Miss, Some(0));
+        let mut outcome = Outcome::new(Verdict::Miss, Some(nearside_config::SiteId::new(0)));
         outcome.ttl = Some(-3);
         outcome.upstream = Some("http://o:1".into());
         outcome.forward_status = Some(200);
@@ -337,7 +337,7 @@ mod tests {
         escapes_controls(&record);
 
         // A shield's hit belongs to a trace as its edge's miss does; a plain hit has nothing more to say.
-        let mut hit = Outcome::new(Verdict::Hit, Some(0));
+        let mut hit = Outcome::new(Verdict::Hit, Some(nearside_config::SiteId::new(0)));
         let mut line_of = |outcome: &Outcome, has_trace: bool| -> serde_json::Value {
             let mut line = Vec::new();
             let record = Record { outcome, trace: record.trace.filter(|_| has_trace), ..record };

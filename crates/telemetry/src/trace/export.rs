@@ -88,7 +88,7 @@ impl Exporter {
     fn server(&self, record: &Record<'_>, trace: &Trace) -> Value {
         let outcome = record.outcome;
         let (end, path) = (now(), record.target.split(|byte| *byte == b'?').next().unwrap_or_default());
-        let site = outcome.site.and_then(|site| self.sites.get(site)).map_or("none", String::as_str);
+        let site = outcome.site.and_then(|site| self.sites.get(site.index())).map_or("none", String::as_str);
         // Names as in OpenTelemetry's semantic conventions for HTTP; queries carry tokens.
         let mut attributes = vec![
             text("http.request.method", record.method),
