@@ -53,7 +53,7 @@ async fn the_page_of_metrics_is_what_nodes_and_control_say() {
     bed.until_metric("nearside_requests_total{site=\"site\",cache=\"miss\",code=\"200\",proto=\"http/1.1\"} 1").await;
     let node = String::from_utf8(bed.admin(Method::GET, "/metrics", "").await.body.to_vec()).unwrap();
     let of_control = String::from_utf8(get_here(address, "/metrics").await.body.to_vec()).unwrap();
-    let mut page = "# Metrics\n\nMade from a scrape, and held to it by a test: `NEARSIDE_WRITE=1 cargo test -p nearside-edge --test it \
+    let mut page = "# Metrics\n\nMade from a scrape, and held to it by a test: `NEARSIDE_WRITE=1 cargo test -p nearside-system-tests --test it \
         metrics` writes it anew. No label\ncomes off the wire. `cache` is the verdict in one word, `reason` one of \
         [reasons.md](reasons.md), `peer` a next hop. Alert rules and a board for Grafana\nare in [observability](observability).\n\n\
         ## Of edges and shields\n\n"
