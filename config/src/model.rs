@@ -80,6 +80,36 @@ pub struct Config {
 }
 
 impl Config {
+    /// A configuration of these sites with defaults for everything else: no listener, and the role's default id.
+    #[must_use]
+    pub fn new(role: Role, sites: Vec<Site>) -> Self {
+        Self {
+            id: default_id(role.name()),
+            role,
+            city: None,
+            place: None,
+            public: Public::default(),
+            threads: 1,
+            listen: Vec::new(),
+            listen_tls: Vec::new(),
+            admin: None,
+            admin_hosts: Vec::new(),
+            tokens: Vec::new(),
+            control: None,
+            purge_from: Vec::new(),
+            shield_names: Vec::new(),
+            cache: Cache::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            access_log: AccessLog::default(),
+            traces: Traces::default(),
+            file: None,
+            secret_files: Vec::new(),
+            origins: OriginLimits::default(),
+            sites,
+        }
+    }
+
     /// The name of its city as it may stand in a header field: transliterated to ASCII.
     #[must_use]
     pub fn city_in_ascii(&self) -> Option<String> {
