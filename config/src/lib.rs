@@ -20,11 +20,11 @@ mod values;
 pub use decode::{is_control, is_wan, load, load_control, load_wan, parse, parse_wan};
 pub use flaw::Flaw;
 pub use model::{
-    AccessLog, Answer, Cache, Config, ConfigFile, Console, ControlConfig, Dns, EventType, Fallback, Follows, Hook,
-    Keep, Key, Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, NodeCredential, NodeRole, Normalise, OnLag,
-    OriginLimits, Part, Policy, Public, PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SecretFile, SetCookie,
-    Signature, Site, SiteId, SiteTimeouts, Steering, Template, Timeouts, TlsListener, Token, Traces, Wan, WanLink,
-    WanPlace, Webhook, default_id,
+    AccessLog, Answer, Cache, ClientRules, Config, ConfigFile, Console, ControlConfig, Dns, EventType, Fallback,
+    Follows, Hook, Keep, Key, Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, NodeCredential, NodeRole,
+    Normalise, OnLag, OriginLimits, Part, Policy, Public, PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope,
+    SecretFile, SetCookie, Signature, Site, SiteId, SiteTimeouts, Steering, Template, Timeouts, TlsListener, Token,
+    Traces, Wan, WanLink, WanPlace, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem, Severity, render};
 pub use values::{

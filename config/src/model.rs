@@ -23,7 +23,7 @@ pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use node::{NodeCredential, NodeRole};
 pub use public::{Public, PublicUrl};
-pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteId, SiteTimeouts};
+pub use site::{ClientRules, Key, Languages, Normalise, SetCookie, Site, SiteId, SiteTimeouts};
 pub use steering::{Answer, Console, Dns, Policy, Steering};
 pub use token::{Scope, SecretFile, Token};
 pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};

@@ -6,9 +6,8 @@
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Fallback, Role};
-use nearside_node::Reason;
 use nearside_node::tier::{Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, append};
-use nearside_node::{Clock, Node, StartError};
+use nearside_node::{Clock, Node, Reason, StartError};
 
 /// The rules of an edge.
 #[derive(Debug)]
@@ -31,12 +30,12 @@ impl Tier for Edge {
         "edge"
     }
 
-    fn admit(&self, _: &HeaderMap) -> Result<(), Reason> {
-        Ok(())
+    fn wants_secret(&self) -> bool {
+        false
     }
 
-    fn takes_all(&self) -> bool {
-        true
+    fn check_secret(&self, _: Option<&[u8]>) -> Result<(), Reason> {
+        Ok(())
     }
 
     fn serves_caches(&self) -> bool {

@@ -3,14 +3,11 @@
 //! It answers only edges that show the shared secret, unless it is told to be open, and takes their word for how the
 //! client came, so that both tiers know a response by the same key.
 
-use std::net::IpAddr;
-
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
 use nearside_config::{Config, Role, Secret};
-use nearside_node::Reason;
-use nearside_node::tier::{SECRET, Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_PROTO, append};
-use nearside_node::{Clock, Node, StartError};
+use nearside_node::tier::{Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_PROTO, append};
+use nearside_node::{Clock, Node, Reason, StartError};
 use subtle::ConstantTimeEq;
 
 /// The rules of a shield.
@@ -37,19 +34,15 @@ impl Tier for Shield {
         "shield"
     }
 
-    fn admit(&self, fields: &HeaderMap) -> Result<(), Reason> {
-        let Some(secret) = &self.secret else { return Ok(()) };
-        let shown = fields.get(SECRET).map_or(&b""[..], |value| value.as_bytes());
-        // In constant time, so that the delay of an answer does not tell how much of a guess was right.
-        if bool::from(shown.ct_eq(secret.reveal().as_bytes())) { Ok(()) } else { Err(Reason::EdgeSecret) }
-    }
-
-    fn admits_by_secret(&self) -> bool {
+    fn wants_secret(&self) -> bool {
         self.secret.is_some()
     }
 
-    fn takes_all(&self) -> bool {
-        self.secret.is_none()
+    fn check_secret(&self, shown: Option<&[u8]>) -> Result<(), Reason> {
+        let Some(secret) = &self.secret else { return Ok(()) };
+        // In constant time, so that the delay of an answer does not tell how much of a guess was right.
+        let is_right = shown.unwrap_or_default().ct_eq(secret.reveal().as_bytes());
+        if bool::from(is_right) { Ok(()) } else { Err(Reason::EdgeSecret) }
     }
 
     fn serves_caches(&self) -> bool {
@@ -62,13 +55,6 @@ impl Tier for Shield {
             Some(b"http") => Scheme::Http,
             _ => own,
         }
-    }
-
-    /// Of an edge that has shown the secret, the address that it has added to `X-Forwarded-For`.
-    fn client_address(&self, fields: &HeaderMap, own: IpAddr) -> IpAddr {
-        let last = fields.get_all(X_FORWARDED_FOR).iter().next_back().filter(|_| self.secret.is_some());
-        let member = last.and_then(|line| line.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
-        member.unwrap_or(own)
     }
 
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap) {

@@ -1,7 +1,7 @@
 //! The sites of a file.
 
 use super::{OriginsRule, timeout};
-use crate::model::{Key, Normalise, Site, SiteTimeouts};
+use crate::model::{ClientRules, Key, Normalise, Site, SiteTimeouts};
 use crate::section::Section;
 use crate::values::{FieldName, Fraction, HostPattern, Span, Upstream};
 
@@ -80,10 +80,24 @@ fn site(section: &Section<'_>, rule: OriginsRule) -> Site {
         slice: section.or("slice", defaults.slice),
         server_timing: section.or("server_timing", defaults.server_timing),
         timeouts: timeouts(&section.section("timeouts")),
+        clients: clients(section),
         name: defaults.name,
         hosts: defaults.hosts,
         origins: defaults.origins,
     }
+}
+
+fn clients(section: &Section<'_>) -> ClientRules {
+    let rules = ClientRules { allow: section.list("allow_from"), deny: section.list("deny_from") };
+    if section.is_void("allow_from") && section.has("allow_from") {
+        section.object(
+            "allow_from",
+            "a site without clients serves nobody",
+            "no network",
+            "name the networks that are served, or leave it out: all are",
+        );
+    }
+    rules
 }
 
 /// What nodes write themselves when they ask a next hop.

@@ -4,8 +4,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::*;
-use crate::model::{Key, LogFormat, SetCookie, Site, SiteTimeouts};
-use crate::model::{Nats, PurgeLog};
+use crate::model::{ClientRules, Key, LogFormat, Nats, PurgeLog, SetCookie, Site, SiteTimeouts};
 
 mod causes;
 
@@ -91,7 +90,15 @@ fn the_reference_files_state_the_defaults() {
         // What has no default, or none that could be written, stands there as an example.
         let key = Key { query_keep: None, query_drop: Vec::new(), ..site.key.clone() };
         let timeouts = SiteTimeouts::default();
-        let plain = Site { canonical_host: None, origin_host: None, max_ttl: None, key, timeouts, ..site.clone() };
+        let plain = Site {
+            canonical_host: None,
+            origin_host: None,
+            max_ttl: None,
+            key,
+            timeouts,
+            clients: ClientRules::default(),
+            ..site.clone()
+        };
         assert_eq!(plain, defaults);
     }
 }
@@ -401,4 +408,26 @@ fn listeners_and_next_hops_go_together() {
                \"127.0.0.1:9\"\n[[link]]\nfrom = \"a\"\nto = \"a\"\nlisten = \"0.0.0.0:1\"\n";
     let wan = wan_flaws(&parse_wan("wan.toml", wan.to_owned()).unwrap());
     assert_eq!(wan.iter().map(|flaw| flaw.at.as_str()).collect::<Vec<_>>(), ["listen", "link[0].listen"]);
+}
+
+#[test]
+fn rules_about_clients_are_networks_and_an_empty_list_is_an_error() {
+    let site = |rules: &str| {
+        let text = format!(
+            "role = \"edge\"\nlisten = [\":0\"]\n[[site]]\nname = \"www\"\nhosts = [\"*\"]\norigins = [\"http://o\"]\n{rules}\n"
+        );
+        parse("test.toml", text)
+    };
+    let clients =
+        site("allow_from = [\"192.0.2.0/24\"]\ndeny_from = [\"192.0.2.66\"]").unwrap().sites[0].clients.clone();
+    let allows = |client: &str| clients.allows(client.parse().unwrap());
+    assert!(allows("192.0.2.1") && allows("::ffff:192.0.2.1"), "an IPv4 client of an IPv6 listener is one of IPv4");
+    assert!(!allows("192.0.2.66") && !allows("198.51.100.1") && !allows("2001:db8::1"));
+    assert!(site("").unwrap().sites[0].clients.is_empty());
+    for (rules, says) in
+        [("allow_from = []", "serves nobody"), ("deny_from = [\"192.0.2.0/40\"]", "IP address or network")]
+    {
+        let error = site(rules).unwrap_err().render(false);
+        assert!(error.contains(says), "{error}");
+    }
 }

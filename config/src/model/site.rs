@@ -1,10 +1,11 @@
 //! A site and its rules.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::OnLag;
-use crate::values::{CookieName, FieldName, HostPattern, ParameterName, Upstream, ValueError};
+use crate::values::{CookieName, FieldName, HostPattern, Network, ParameterName, Upstream, ValueError};
 
 /// Index of a site in [`Config::sites`](super::Config::sites), and in every list that is made from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +70,32 @@ pub struct Site {
     pub server_timing: bool,
     /// Limits of its requests to next hops, where they differ from those of the node.
     pub timeouts: SiteTimeouts,
+    /// Clients that the site serves, by their addresses.
+    pub clients: ClientRules,
+}
+
+/// Rules about the addresses of a site's clients.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientRules {
+    /// Networks of the clients that are served; empty: all are.
+    pub allow: Vec<Network>,
+    /// Networks of the clients that are not served, whatever `allow` contains.
+    pub deny: Vec<Network>,
+}
+
+impl ClientRules {
+    /// Whether there is no rule.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// Whether a client with this address is served.
+    #[must_use]
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let contains = |networks: &[Network]| networks.iter().any(|network| network.contains(client));
+        !contains(&self.deny) && (self.allow.is_empty() || contains(&self.allow))
+    }
 }
 
 /// Limits of a site's requests to next hops. What is `None` is as in [`Timeouts`](super::Timeouts).
@@ -113,6 +140,7 @@ impl Site {
             slice: false,
             server_timing: false,
             timeouts: SiteTimeouts::default(),
+            clients: ClientRules::default(),
         }
     }
 }

@@ -31,11 +31,12 @@ use nearside_telemetry::trace::Trace;
 use nearside_upstream::fields::CDN_LOOP;
 use nearside_upstream::interim::Interims;
 
+use crate::request::admit::{Admitted, RequestHead, admit_from_fleet};
 use crate::request::forward::is_ping;
 use crate::request::key::{CacheKey, write_fill_key};
 use crate::request::lookup::Ask;
 use crate::request::way::{Way, goes_as_head, way};
-use crate::request::{Engine, Request, admit, plan, slices};
+use crate::request::{Engine, Request, plan, slices};
 use causes::Causes;
 
 /// What is told of the fields of an answer: those that say something of caching.
@@ -93,19 +94,20 @@ impl Decided {
 /// The question names no URL of this node, or cannot be understood.
 pub async fn explain(engine: &Arc<Engine>, question: &Question) -> Result<Explanation, Problem> {
     let mut request = request(question)?;
-    let site = match admit::site_of(engine, &request) {
-        Ok(site) => site,
+    let head = RequestHead { authority: request.authority.as_bytes(), peer: None, fields: &request.fields };
+    let admitted = match admit_from_fleet(engine, &head) {
+        Ok(admitted) => admitted,
         Err(refusal) => return Ok(refused(engine, &request, refusal.reason)),
     };
-    request.normalise(engine, site);
+    request.normalise(engine, admitted.site());
     let now = engine.clock.now();
     if is_plain(&request)
-        && let Some(first) = slices::first(engine, site, &request)
-        && let Some(told) = Case::of(engine, site, first, now).explain(question.probe).await?
+        && let Some(first) = slices::first(engine, admitted, &request)
+        && let Some(told) = Case::of(engine, admitted, first, now).explain(question.probe).await?
     {
         return Ok(told);
     }
-    let told = Case::of(engine, site, request, now).explain(question.probe).await?;
+    let told = Case::of(engine, admitted, request, now).explain(question.probe).await?;
     told.ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "whole", "the whole is no block"))
 }
 
@@ -173,7 +175,8 @@ fn why(reason: Reason) -> Why {
 }
 
 impl Case {
-    fn of(engine: &Arc<Engine>, site: SiteId, request: Request, now: Timestamp) -> Self {
+    fn of(engine: &Arc<Engine>, admitted: Admitted, request: Request, now: Timestamp) -> Self {
+        let site = admitted.site();
         let key = engine.key(site, &request, now);
         Self { engine: Arc::clone(engine), site, request, key, now }
     }

@@ -24,6 +24,7 @@ use nearside_upstream::{Asked, Forward, Hop, HopError, UpgradeStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::fill::{self, Begun, Entered, Fetched, Fill, Plan, Unstored, Waiting};
+use crate::request::admit::Admitted;
 use crate::request::key::CacheKey;
 use crate::request::refusal::Refusal;
 use crate::request::{Answer, Engine, Request, respond};
@@ -46,7 +47,8 @@ pub enum Passed {
 }
 
 /// Sends a request forward and brings its answer back.
-pub async fn pass(engine: &Arc<Engine>, site: SiteId, request: &Request, upload: Option<Upload>) -> Passed {
+pub async fn pass(engine: &Arc<Engine>, admitted: Admitted, request: &Request, upload: Option<Upload>) -> Passed {
+    let site = admitted.site();
     if is_purge(&request.method) {
         // Never sent on: what an origin, or another cache before it, makes of it is not the client's to say.
         return Passed::Answer(engine.method_purges.purge(engine, site, request, upload).await);
@@ -93,8 +95,8 @@ impl Lane<'_> {
         if forward.fields.contains_key(UPGRADE) {
             // Before it is sent: a connection that the origin has opened in vain would cost it something.
             let Ok(place) = Arc::clone(&engine.tunnels).try_acquire_owned() else {
-                let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::Tunnels };
-                return Passed::Answer(respond::refusal(refusal, Some(*site)));
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Tunnels);
+                return Passed::Answer(respond::refusal(refusal.at(*site)));
             };
             tunnel = Some(place);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
-use nearside_config::{FieldName, OnLag, SetCookie, Site, Timeouts};
+use nearside_config::{ClientRules, FieldName, OnLag, SetCookie, Site, Timeouts};
 use nearside_semantics::control::Control;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::lifetime::{Heuristic, LifetimePolicy};
@@ -33,6 +33,8 @@ pub struct Rules {
     pub(crate) server_timing: bool,
     /// Bodies are stored in blocks.
     pub(crate) slice: bool,
+    /// Clients that are served.
+    pub(crate) clients: ClientRules,
     /// How long a client waits for the next hop where something stale may be served instead.
     pub(crate) stale_deadline: Option<Duration>,
     /// What clients get while it is not known what was purged.
@@ -74,6 +76,7 @@ impl Rules {
             origin_host: value(&site.origin_host),
             server_timing: site.server_timing,
             slice: site.slice,
+            clients: site.clients.clone(),
             stale_deadline: site.stale_deadline,
             on_lag: site.on_lag,
             patience: Patience::new(timeouts, &site.timeouts),

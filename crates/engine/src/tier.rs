@@ -1,7 +1,5 @@
 //! What tells an edge from a shield. The roles implement it; the engine asks it and knows neither.
 
-use std::net::IpAddr;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 pub use nearside_semantics::key::Scheme;
 use nearside_telemetry::reason::Reason;
@@ -24,31 +22,22 @@ pub trait Tier: Send + Sync + 'static {
     /// The role's name.
     fn name(&self) -> &'static str;
 
-    /// Whether a request with these fields may come in.
+    /// Whether requests must show a secret of this fleet. Those that are admitted then come from edges, whose word about their
+    /// clients is taken.
+    fn wants_secret(&self) -> bool;
+
+    /// Checks the secret that a request shows in [`SECRET`].
     ///
     /// # Errors
     ///
-    /// Why not; the client gets a 403.
-    fn admit(&self, fields: &HeaderMap) -> Result<(), Reason>;
-
-    /// Whether a request that may come in has shown a secret of this fleet: then it is not one of a client.
-    fn admits_by_secret(&self) -> bool {
-        false
-    }
-
-    /// Whether every request may come in and is taken as it stands, so that a hit needs no further look.
-    fn takes_all(&self) -> bool;
+    /// The reason for the 403 that the sender gets.
+    fn check_secret(&self, shown: Option<&[u8]>) -> Result<(), Reason>;
 
     /// Whether those who ask are caches of ours, so that a 304 is to tell them all there is to keep.
     fn serves_caches(&self) -> bool;
 
     /// The scheme that the client used, where the connection's own is `own`.
     fn scheme(&self, fields: &HeaderMap, own: Scheme) -> Scheme;
-
-    /// Address of the client that a request with these fields comes from in the end; `own` is the other end of the connection.
-    fn client_address(&self, _fields: &HeaderMap, own: IpAddr) -> IpAddr {
-        own
-    }
 
     /// Tells the next hop who asks, in the fields of a forward.
     fn introduce(&self, sender: &Sender<'_>, fields: &mut HeaderMap);

@@ -266,7 +266,7 @@ async fn refuse(socket: TcpStream, client: Client, is_tls: bool, worker: &Arc<Wo
     if is_tls {
         return io.abort_on_close();
     }
-    let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::ClientConnections };
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::ClientConnections);
     h1::refuse(io, client, Scheme::Http, worker, waiting.member(), refusal).await;
 }
 

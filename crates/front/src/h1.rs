@@ -20,7 +20,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode, Version};
-use nearside_config::SiteId;
 use nearside_engine::pass::{self, Passed};
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
@@ -33,9 +32,10 @@ use super::shares::{HeldHead, Holds, Member, Progress};
 use super::sheds::Sheds;
 use super::transport::Transport;
 use super::watchdog::Watchdog;
-pub use nearside_engine::request::finish::Persistence;
+pub use nearside_engine::request::admit::{Admitted, RequestHead, admit};
+use nearside_engine::request::finish::Persistence;
 use nearside_engine::request::refusal::Refusal;
-use nearside_engine::request::{Request, admit, forward, plan, respond};
+use nearside_engine::request::{Request, forward, plan, respond};
 use nearside_http1::framing::{Framing, FramingError};
 use nearside_http1::request::{self, FIELDS_MAX};
 use nearside_http1::write;
@@ -188,25 +188,26 @@ impl Connection<'_> {
             Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad(Reason::Framing), &request).await,
             Err(FramingError::UnknownCoding) => {
                 let status = StatusCode::NOT_IMPLEMENTED;
-                return self.refuse_request(Refusal { status, reason: Reason::TransferCoding }, &request).await;
+                return self.refuse_request(Refusal::new(status, Reason::TransferCoding), &request).await;
             }
         };
         strip_nominated(&mut request.fields);
         let engine = Arc::clone(&self.worker.engine);
-        let (site, _progress) = match self.admit(&request, framing) {
+        let (admitted, _progress) = match self.admit(&request, framing) {
             Ok(admitted) => admitted,
             Err(refusal) if matches!(framing, Framing::None | Framing::Length(0)) => {
-                let answer = respond::refusal(refusal, None);
+                let answer = respond::refusal(refusal);
                 let persistence = self.persistence(&request);
                 return self.send(answer, &request, start, persistence, None).await;
             }
             Err(refusal) => return self.refuse_request(refusal, &request).await,
         };
+        let site = admitted.site();
         request.normalise(&engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         let bodiless = matches!(framing, Framing::None | Framing::Length(0));
         if plain && bodiless && plan::upgrade_of(&request.fields, request.version).is_none() {
-            let mut work = Box::pin(forward::answer(&engine, site, &request));
+            let mut work = Box::pin(forward::answer(&engine, admitted, &request));
             let mut watch = Watch::before_head(request.version);
             let answer = loop {
                 tokio::select! {
@@ -231,14 +232,14 @@ impl Connection<'_> {
             let persistence = self.persistence(&request);
             return self.send(answer, &request, start, persistence, None).await;
         }
-        self.pass(site, &request, framing, start, interims).await
+        self.pass(admitted, &request, framing, start, interims).await
     }
 
     /// The site of a request that may come in and for which there is room.
-    fn admit(&self, request: &Request, framing: Framing) -> Result<(SiteId, Progress), Refusal> {
+    fn admit(&self, request: &Request, framing: Framing) -> Result<(Admitted, Progress), Refusal> {
         let engine = &self.worker.engine;
-        let site = admit::admit(engine, request)?;
-        if engine.tier.admits_by_secret() {
+        let admitted = admit(engine, &RequestHead::received(request))?;
+        if engine.tier.wants_secret() {
             self.member.exempt();
         }
         let body = match framing {
@@ -247,7 +248,7 @@ impl Connection<'_> {
             Framing::Chunked | Framing::UntilClose => UPLOAD_BYTES,
         };
         let progress = self.member.begin(self.worker.metrics.in_flight(), Holds::new(&request.fields, body))?;
-        Ok((site, progress))
+        Ok((admitted, progress))
     }
 
     fn parse(&self, head: &Bytes) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
@@ -299,21 +300,21 @@ impl Connection<'_> {
     /// A request that goes through the pass lane, with its body if it has one.
     async fn pass(
         &mut self,
-        site: SiteId,
+        admitted: Admitted,
         request: &Request,
         framing: Framing,
         start: Instant,
         mut interims: mpsc::Receiver<Arc<Interim>>,
     ) -> Next {
-        let limit = self.worker.engine.config.limits.body_bytes;
+        let (site, limit) = (admitted.site(), self.worker.engine.config.limits.body_bytes);
         if matches!(framing, Framing::Length(length) if length > limit) {
-            let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
+            let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
             return self.refuse_request(refusal, request).await;
         }
         let engine = Arc::clone(&self.worker.engine);
         let (mut body, upload) = Body::new(framing, limit);
         let passed = {
-            let mut pass = Box::pin(pass::pass(&engine, site, request, upload));
+            let mut pass = Box::pin(pass::pass(&engine, admitted, request, upload));
             let mut watch = Watch::before_head(request.version);
             let stall = engine.config.timeouts.stall;
             loop {
@@ -348,7 +349,7 @@ impl Connection<'_> {
                 self.tunnel(request, &head, stream, outcome, start).await
             }
             Passed::Answer(_) if body.too_large() => {
-                let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
+                let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
                 self.refuse_request(refusal, request).await
             }
             Passed::Answer(answer) => {

@@ -195,7 +195,7 @@ impl Connection<'_> {
         let limits = &self.worker.engine.config.limits;
         if let Some(refusal) = heads::refusal(request.headers(), limits.fields) {
             self.refuse(refusal, &request, respond, now);
-        } else if let Some(hit) = hit::find(self.worker, &request) {
+        } else if let Some(hit) = hit::find(self.worker, &self.client, &request) {
             self.send_hit(hit, &request, respond, now);
         } else if self.open.count() >= limits.h2_streams as usize {
             // Streams that the client has reset are still being worked on, and count.

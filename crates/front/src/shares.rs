@@ -287,7 +287,7 @@ impl Member {
 
     /// Begins a request, beside `in_flight` others of the node; or refuses it.
     pub(super) fn begin(&self, in_flight: u64, holds: Holds) -> Result<Progress, Refusal> {
-        let refused = |reason| Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason };
+        let refused = |reason| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason);
         if in_flight > self.shares.requests_max as u64 {
             return Err(refused(Reason::NodeBusy));
         }

@@ -146,6 +146,7 @@ reasons! {
     Refused {
         Loop "loop" "RFC 8586 §2" "The request has passed this node already." "Point origins at the origin, not at an edge; give each node an id of its own."
         UnknownHost "unknown-host" "RFC 9110 §15.5.20" "No site of this node answers for the host." "Add the host to a site."
+        ClientAddress "client-address" "allow_from, deny_from" "The site does not serve clients with this address." "Change the site's allow_from or deny_from, if the client is to be served."
         EdgeSecret "edge-secret" "[edges] secret" "A shield serves edges only, and this is none." "Give edge and shield the same secret, or start the shield with --open."
         OnlyIfCached "only-if-cached" "RFC 9111 §5.2.1.7" "The client wants it only if it is stored, and it is not." "Nothing."
         Range "range" "RFC 9110 §15.5.17" "No byte of it is in the client's range." "Nothing."

@@ -1,7 +1,7 @@
 //! The record of a request that has ended, from which the access log, the metrics and the traces are written.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use http::header::{REFERER, USER_AGENT};
@@ -74,6 +74,7 @@ pub struct Client {
     /// Its address as text.
     text: [u8; IP_BYTES_MAX],
     length: usize,
+    address: IpAddr,
 }
 
 /// The longest address, an IPv6 one without a zero.
@@ -88,13 +89,12 @@ impl Client {
         // No address is longer.
         let _ = write!(room, "{ip}");
         let length = IP_BYTES_MAX - room.len();
-        Self { text, length }
+        Self { text, length, address: ip }
     }
 
-    /// The address.
+    /// The address; IPv4 clients of an IPv6 socket have their IPv4 address.
     pub fn address(&self) -> IpAddr {
-        let text = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
-        text.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+        self.address
     }
 
     /// The address as a field value.

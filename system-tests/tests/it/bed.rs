@@ -1,6 +1,6 @@
 //! A testbed: an origin, an edge in front of it, and clients for every protocol.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -205,17 +205,31 @@ impl Bed {
         read(self.send(speech, request).await.unwrap()).await.unwrap()
     }
 
+    /// The same from a client with another address of the loopback network.
+    pub(crate) async fn ask_from(&self, client: IpAddr, speech: Speech, request: Request<Full<Bytes>>) -> Reply {
+        read(self.send_from(client, speech, request).await.unwrap()).await.unwrap()
+    }
+
     /// Sends a request; its body is still to be read.
     pub(crate) async fn send(
         &self,
         speech: Speech,
         request: Request<Full<Bytes>>,
     ) -> hyper::Result<hyper::Response<Incoming>> {
+        self.send_from(loopback().ip(), speech, request).await
+    }
+
+    async fn send_from(
+        &self,
+        client: IpAddr,
+        speech: Speech,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<hyper::Response<Incoming>> {
         match speech {
-            Speech::H1 => send_h1(TcpStream::connect(self.address()).await.unwrap(), request).await,
-            Speech::H1Tls => send_h1(self.tls(b"http/1.1").await, request).await,
+            Speech::H1 => send_h1(connect_from(client, self.address()).await, request).await,
+            Speech::H1Tls => send_h1(self.tls_from(client, b"http/1.1").await, request).await,
             Speech::H2 => {
-                let io = TokioIo::new(self.tls(b"h2").await);
+                let io = TokioIo::new(self.tls_from(client, b"h2").await);
                 let (mut sender, connection) =
                     hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
                 tokio::spawn(connection);
@@ -228,10 +242,14 @@ impl Bed {
     }
 
     pub(crate) async fn tls(&self, protocol: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
+        self.tls_from(loopback().ip(), protocol).await
+    }
+
+    async fn tls_from(&self, client: IpAddr, protocol: &[u8]) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut config = self.tls_client(&rustls::version::TLS13);
         config.alpn_protocols = vec![protocol.to_vec()];
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let socket = TcpStream::connect(self.edge.tls_addresses()[0]).await.unwrap();
+        let socket = connect_from(client, self.edge.tls_addresses()[0]).await;
         connector.connect(ServerName::try_from(HOST).unwrap(), socket).await.unwrap()
     }
 
@@ -319,6 +337,13 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     tokio::spawn(connection);
     sender.send_request(request).await
+}
+
+/// A connection of a client with this address.
+pub(crate) async fn connect_from(client: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(client, 0)).unwrap();
+    socket.connect(to).await.unwrap()
 }
 
 pub(crate) async fn get_from(address: SocketAddr, path: &str) -> Reply {

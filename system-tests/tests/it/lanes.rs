@@ -1,15 +1,16 @@
 //! Both lanes obey one law: the same history, once by plain requests that the fast path may answer, once by requests
 //! that must take the long way, gets the same answers.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, StatusCode};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::bed::{Bed, Reply, Speech, answer, get_with};
+use crate::bed::{Bed, Reply, SPEECHES, Speech, answer, get, get_with, scripted, upstream};
 
 const TARGETS: [&str; 6] = ["/a", "/a?x=1", "/a?x=1&utm=2", "/b?utm=1", "/b", "/c%2F"];
 const HOSTS: [&str; 4] = ["www.example.org", "WWW.EXAMPLE.ORG:80", "other.org", "www.example.org:8080"];
@@ -128,5 +129,58 @@ proptest! {
     fn the_fast_lane_and_the_long_one_give_the_same_answers(steps in proptest::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(run(steps))?;
+    }
+}
+
+/// Sends a GET and a HEAD for a stored page, a GET for one that is not stored, a POST and an upgrade, over every protocol, as a
+/// client with this address. Returns the statuses.
+async fn statuses(bed: &Bed, client: IpAddr) -> Vec<StatusCode> {
+    let mut statuses = Vec::new();
+    for (number, speech) in SPEECHES.into_iter().enumerate() {
+        for (method, target) in [("GET", "/stored"), ("HEAD", "/stored"), ("GET", "/new"), ("POST", "/stored")] {
+            let target = if target == "/new" { format!("/new/{client}/{number}") } else { target.to_owned() };
+            let mut request = get(&target);
+            *request.method_mut() = method.parse().unwrap();
+            let reply = bed.ask_from(client, speech, request).await;
+            if reply.status == StatusCode::FORBIDDEN {
+                let member = reply.fields["cache-status"].to_str().unwrap();
+                assert!(member.contains("detail=client-address"), "{member}");
+                assert!(!reply.body.starts_with(b"/"), "no byte of a page");
+            }
+            statuses.push(reply.status);
+        }
+    }
+    statuses
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_rule_about_addresses_holds_for_hits_and_misses_of_every_protocol() {
+    let page = |head: &str| {
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        answer(200, "cache-control: max-age=60\r\n", target)
+    };
+    let [allowed, denied] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
+    for rule in ["allow", "deny"] {
+        let origin = scripted(Duration::ZERO, page).await;
+        let bed = Bed::tls_with(|config| {
+            config.sites[0].origins = vec![upstream(origin)];
+            let clients = &mut config.sites[0].clients;
+            match rule {
+                "allow" => clients.allow = vec![allowed.into()],
+                _ => clients.deny = vec![denied.into()],
+            }
+        })
+        .await;
+        bed.ask(Speech::H1, get("/stored")).await;
+        let hit = bed.ask(Speech::H1, get("/stored")).await;
+        assert!(hit.fields["cache-status"].to_str().unwrap().contains("hit"), "the page is stored");
+        assert!(statuses(&bed, denied).await.iter().all(|status| *status == 403), "{rule}");
+        assert!(statuses(&bed, allowed).await.iter().all(|status| *status == 200), "{rule}");
+        // Nor does a field change the address that counts.
+        let claims = get_with("/stored", &[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1")]);
+        assert_eq!(bed.ask_from(denied, Speech::H1, claims).await.status, 403, "{rule}");
+        bed.until_metric(r#"nearside_cache_decisions_total{reason="client-address"} 13"#).await;
+        let explanation = bed.admin(Method::GET, "/v1/explain?url=http://www.example.org/stored", "").await;
+        assert_eq!(explanation.status, 200, "an operator may ask about the page from anywhere");
     }
 }

@@ -9,13 +9,11 @@ use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::bed::{Bed, HOST, Speech, answer, eventually, get, get_with, read, send_h1, served, upstream};
+use crate::bed::{Bed, HOST, Speech, answer, connect_from, eventually, get, get_with, read, send_h1, served, upstream};
 
 /// A connection to `to` that comes from another address than the other clients of these tests.
 async fn from_elsewhere(to: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 0)).unwrap();
-    socket.connect(to).await.unwrap()
+    connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), to).await
 }
 
 /// An origin that never answers, but for pages.

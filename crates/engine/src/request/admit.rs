@@ -1,15 +1,16 @@
-//! Which site a request belongs to, and whether it may come in at all.
+//! Admission: the site of a request, and the rules about who may send it.
 //!
 //! RFC 9110 §7.4 (421), RFC 8586 (`CDN-Loop`), and what the role asks for.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use http::{HeaderMap, StatusCode};
 use nearside_config::{HostPattern, Site, SiteId};
-use nearside_semantics::fields::members;
+use nearside_semantics::fields::{Fields, members};
 use nearside_semantics::key::split_port;
 use nearside_telemetry::reason::Reason;
-use nearside_upstream::fields::CDN_LOOP;
+use nearside_upstream::fields::{CDN_LOOP, SECRET, X_FORWARDED_FOR};
 
 use super::{Engine, Request};
 use crate::request::refusal::Refusal;
@@ -65,34 +66,96 @@ impl Sites {
     }
 }
 
-/// The site of a request that may come in.
-///
-/// # Errors
-///
-/// The request may not come in, or belongs to no site.
-pub fn admit(engine: &Engine, request: &Request) -> Result<SiteId, Refusal> {
-    engine.tier.admit(&request.fields).map_err(|reason| Refusal { status: StatusCode::FORBIDDEN, reason })?;
-    site_of(engine, request)
+/// Proof that a request has passed every access rule of the node and of its site. Only this module creates one: a stored response,
+/// a forward and an explanation cannot be had without it, so that a rule that is added here holds for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    site: SiteId,
 }
 
-/// The site that answers for a request, whoever sends it.
+impl Admitted {
+    /// The site of the request.
+    #[must_use]
+    pub const fn site(self) -> SiteId {
+        self.site
+    }
+}
+
+/// The part of a request that access rules look at, whichever protocol it came by.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'r, F> {
+    /// Host and port that the request names.
+    pub authority: &'r [u8],
+    /// Other end of the connection; `None` for a request that an operator asks about and that nobody has sent, to which rules
+    /// about addresses do not apply.
+    pub peer: Option<IpAddr>,
+    /// All fields.
+    pub fields: &'r F,
+}
+
+impl<'r> RequestHead<'r, HeaderMap> {
+    /// The head of a request that was received.
+    #[must_use]
+    pub fn received(request: &'r Request) -> Self {
+        let peer = Some(request.client.address());
+        Self { authority: request.authority.as_bytes(), peer, fields: &request.fields }
+    }
+}
+
+/// Admits a request to its site.
 ///
 /// # Errors
 ///
-/// The request has passed this node before, or belongs to no site.
-pub fn site_of(engine: &Engine, request: &Request) -> Result<SiteId, Refusal> {
-    if has_passed(&request.fields, engine.config.id.as_str()) {
-        return Err(Refusal { status: StatusCode::LOOP_DETECTED, reason: Reason::Loop });
+/// The refusal that the client gets: an access rule forbids the request, it has passed this node before, or no site answers for
+/// its host.
+pub fn admit<F: Fields>(engine: &Engine, head: &RequestHead<'_, F>) -> Result<Admitted, Refusal> {
+    if engine.tier.wants_secret() {
+        let name = SECRET;
+        let shown = head.fields.lines(&name).next();
+        engine.tier.check_secret(shown).map_err(|reason| Refusal::new(StatusCode::FORBIDDEN, reason))?;
     }
-    let site = engine.sites.find(request.authority.as_bytes());
-    site.ok_or(Refusal { status: StatusCode::MISDIRECTED_REQUEST, reason: Reason::UnknownHost })
+    admit_from_fleet(engine, head)
+}
+
+/// Admits a request as if its sender had shown the secret of the fleet, if one is wanted: an operator asks what becomes of it.
+///
+/// # Errors
+///
+/// As [`admit`].
+pub(crate) fn admit_from_fleet<F: Fields>(engine: &Engine, head: &RequestHead<'_, F>) -> Result<Admitted, Refusal> {
+    if has_passed(head.fields, engine.config.id.as_str()) {
+        return Err(Refusal::new(StatusCode::LOOP_DETECTED, Reason::Loop));
+    }
+    let unknown = Refusal::new(StatusCode::MISDIRECTED_REQUEST, Reason::UnknownHost);
+    let site = engine.sites.find(head.authority).ok_or(unknown)?;
+    let clients = &engine.rules(site).clients;
+    let is_served = |peer| clients.allows(engine.client_address(head.fields, peer));
+    if clients.is_empty() || head.peer.is_none_or(is_served) {
+        Ok(Admitted { site })
+    } else {
+        Err(Refusal::new(StatusCode::FORBIDDEN, Reason::ClientAddress).at(site))
+    }
+}
+
+impl Engine {
+    /// Address of the client that a request comes from in the end, where `peer` is the other end of the connection. A shield takes
+    /// the word of an edge that has shown the secret: the address that it has added to `X-Forwarded-For`.
+    pub(crate) fn client_address(&self, fields: &impl Fields, peer: IpAddr) -> IpAddr {
+        let forwarded = || {
+            let name = X_FORWARDED_FOR;
+            let line = fields.lines(&name).last()?;
+            let member = line.rsplit(|byte| *byte == b',').next()?.trim_ascii();
+            std::str::from_utf8(member).ok()?.parse().ok()
+        };
+        if self.tier.wants_secret() { forwarded().unwrap_or(peer) } else { peer }
+    }
 }
 
 /// Whether a node called `id` has seen this request before. Once is enough: a second pass would wait for the fill that
 /// the first has begun.
-fn has_passed(fields: &HeaderMap, id: &str) -> bool {
+fn has_passed(fields: &impl Fields, id: &str) -> bool {
     let own = |member: &[u8]| member.split(|b| *b == b';').next().unwrap_or_default().trim_ascii() == id.as_bytes();
-    fields.get_all(CDN_LOOP).iter().flat_map(|line| members(line.as_bytes())).any(own)
+    fields.lines(&CDN_LOOP).flat_map(members).any(own)
 }
 
 #[cfg(test)]

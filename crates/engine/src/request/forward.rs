@@ -16,6 +16,7 @@ use nearside_telemetry::reason::Reason;
 use nearside_upstream::interim::Interims;
 use nearside_upstream::{HopError, Urgency};
 
+use super::admit::Admitted;
 use super::key::{CacheKey, set_lane};
 use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
@@ -33,7 +34,8 @@ const REFUSED_ROUNDS_MAX: usize = 8;
 const REFUSED_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Answers a GET or HEAD without a body.
-pub async fn answer(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Answer {
+pub async fn answer(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Answer {
+    let site = admitted.site();
     if engine.config.public.url.is_some() && is_ping(&request.target) {
         return respond::ping(site);
     }
@@ -43,14 +45,15 @@ pub async fn answer(engine: &Arc<Engine>, site: SiteId, request: &Request) -> An
         let ask = Ask { detail: Some(Reason::Behind), ..Ask::nothing() };
         return alone(engine, site, request, key, &ask).await;
     }
-    match slices::answer(engine, site, request).await {
+    match slices::answer(engine, admitted, request).await {
         Some(answer) => answer,
-        None => one(engine, site, request).await,
+        None => one(engine, admitted, request).await,
     }
 }
 
 /// The same from one stored or fetched response.
-pub(crate) async fn one(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Answer {
+pub(crate) async fn one(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Answer {
+    let site = admitted.site();
     let mut learned = None;
     let mut by_head = request.method == Method::HEAD;
     let mut broken = false;
@@ -369,7 +372,7 @@ async fn by_itself(
         Turn::Answer(answer) => *answer,
         Turn::Broken => broken_off(site),
         Turn::Again(_) | Turn::Alone | Turn::Apart | Turn::Refused | Turn::ByGet => {
-            respond::refusal(Refusal::bad(Reason::Retry), Some(site))
+            respond::refusal(Refusal::bad(Reason::Retry).at(site))
         }
     }
 }
@@ -380,7 +383,8 @@ fn broken_off(site: SiteId) -> Answer {
 }
 
 /// Has fetched what will be asked for next, unless it is there or somebody fetches it already.
-pub(crate) fn prefetch(engine: &Arc<Engine>, site: SiteId, request: &Request) {
+pub(crate) fn prefetch(engine: &Arc<Engine>, admitted: Admitted, request: &Request) {
+    let site = admitted.site();
     let now = engine.clock.now();
     let key = engine.key(site, request, now);
     let Found::Ask(ask) = lookup(engine, site, &key, request, now) else { return };

@@ -19,9 +19,11 @@ use nearside_semantics::range::{Part, Span};
 use nearside_semantics::reuse::Reuse;
 use nearside_store::{Entry, Slot};
 use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_upstream::fields::{PURGES, REFRESH};
+use nearside_telemetry::record::Client;
+use nearside_upstream::fields::{CDN_LOOP, PURGES, REFRESH};
 
 use super::Engine;
+use super::admit::{Admitted, RequestHead, admit};
 use super::key::write_fill_key;
 use super::respond::{Selected, select};
 
@@ -35,6 +37,8 @@ pub struct Plain<'r, F> {
     pub head_only: bool,
     /// Scheme of the connection.
     pub scheme: Scheme,
+    /// Other end of the connection.
+    pub client: &'r Client,
     /// Authority.
     pub host: &'r [u8],
     /// Path and query.
@@ -51,7 +55,7 @@ pub struct Hit {
     /// The stored response.
     pub entry: Arc<Entry>,
     pub(crate) verdict: Verdict,
-    pub(crate) site: SiteId,
+    admitted: Admitted,
     /// The part of it that is sent.
     pub content: Content,
     /// Seconds.
@@ -83,10 +87,14 @@ pub struct Key {
 /// The hit for a request at `now`, if it is one. `key` is room to work in.
 pub fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key: &mut Key) -> Option<Hit> {
     let is_right = plain.target.first() == Some(&b'/') && is_target(plain.target) && is_authority(plain.host);
-    if !is_right || !engine.tier.takes_all() {
+    if !is_right {
         return None;
     }
-    let site = engine.sites.find(plain.host)?;
+    let fields = &NoLoop(plain.fields);
+    let head = RequestHead { authority: plain.host, peer: Some(plain.client.address()), fields };
+    // A request that is refused takes the long way, which answers with the reason.
+    let admitted = admit(engine, &head).ok()?;
+    let site = admitted.site();
     if engine.lags(site) {
         return None;
     }
@@ -120,7 +128,17 @@ pub fn find(engine: &Engine, plain: &Plain<'_, impl Fields>, now: Timestamp, key
         Selected::Part(Part::Ranges(_) | Part::Unsatisfiable) => return None,
     };
     let (age, ttl) = (freshness.age(now).as_secs(), freshness.ttl(now));
-    Some(Hit { entry: Arc::clone(entry), verdict, site, content, age, ttl })
+    Some(Hit { entry: Arc::clone(entry), verdict, admitted, content, age, ttl })
+}
+
+/// The fields of a request that has no `CDN-Loop`: [`meaning`] sends the others the long way. So admission need not search for it.
+struct NoLoop<'r, F>(&'r F);
+
+impl<F: Fields> Fields for NoLoop<'_, F> {
+    fn lines<'f>(&'f self, name: &'f HeaderName) -> impl Iterator<Item = &'f [u8]> {
+        let may_be_there = *name != CDN_LOOP;
+        may_be_there.then(|| self.0.lines(name)).into_iter().flatten()
+    }
 }
 
 /// The entry that answers, with the fields as the site rewrites them if they matter.
@@ -199,7 +217,7 @@ impl Hit {
 
     /// Outcome of the request.
     pub fn outcome(&self) -> Outcome {
-        let mut outcome = Outcome::new(self.verdict, Some(self.site));
+        let mut outcome = Outcome::new(self.verdict, Some(self.admitted.site()));
         outcome.ttl = Some(self.ttl);
         outcome
     }

@@ -68,7 +68,7 @@ impl Engine {
 
     /// Network of the client that a request comes from in the end.
     pub(crate) fn client_network(&self, request: &Request) -> ClientNetwork {
-        ClientNetwork::from_address(self.tier.client_address(&request.fields, request.client.address()))
+        ClientNetwork::from_address(self.client_address(&request.fields, request.client.address()))
     }
 
     /// The request as it goes to the next hop: end-to-end fields, and where it has been (RFC 9110 §7.6).

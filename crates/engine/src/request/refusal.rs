@@ -1,6 +1,7 @@
 //! Requests that are answered with an error by the node itself.
 
 use http::StatusCode;
+use nearside_config::SiteId;
 use nearside_http1::request::RequestError;
 use nearside_telemetry::reason::Reason;
 
@@ -11,12 +12,27 @@ pub struct Refusal {
     pub status: StatusCode,
     /// Reason in the log and in `Cache-Status`.
     pub reason: Reason,
+    /// Site of the request, where it is known.
+    pub site: Option<SiteId>,
 }
 
 impl Refusal {
+    /// A refusal of a request whose site is not known.
+    #[must_use]
+    pub const fn new(status: StatusCode, reason: Reason) -> Self {
+        Self { status, reason, site: None }
+    }
+
     /// A 400.
+    #[must_use]
     pub const fn bad(reason: Reason) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, reason }
+        Self::new(StatusCode::BAD_REQUEST, reason)
+    }
+
+    /// The same for a request of a site.
+    #[must_use]
+    pub const fn at(self, site: SiteId) -> Self {
+        Self { site: Some(site), ..self }
     }
 }
 
@@ -36,6 +52,6 @@ impl From<RequestError> for Refusal {
             RequestError::FieldName => Reason::FieldName,
             RequestError::FieldValue => Reason::FieldValue,
         };
-        Self { status: error.status(), reason }
+        Self::new(error.status(), reason)
     }
 }

@@ -276,8 +276,8 @@ pub(crate) fn failure(error: &HopError, mut outcome: Outcome) -> Answer {
 }
 
 /// A request that is not accepted.
-pub fn refusal(refusal: Refusal, site: Option<SiteId>) -> Answer {
-    let mut answer = synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, site));
+pub fn refusal(refusal: Refusal) -> Answer {
+    let mut answer = synth(refusal.status, refusal.reason, Outcome::new(Verdict::Synth, refusal.site));
     if let (StatusCode::SERVICE_UNAVAILABLE, AnswerHead::Own(fields)) = (answer.status, &mut answer.head) {
         // What is in progress now has ended by then, for the most part.
         fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use nearside_config::SiteId;
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{preconditions_hold, strip_conditions};
 use nearside_semantics::key::Scheme;
@@ -30,6 +29,7 @@ use nearside_telemetry::record::Client;
 use nearside_telemetry::trace::Trace;
 use nearside_upstream::interim::Interims;
 
+use super::admit::Admitted;
 use super::forward::one;
 use super::parts::AnswerReader;
 use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
@@ -46,8 +46,8 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// Answers a GET or HEAD from blocks; `None` where the URL is not stored so.
-pub(crate) async fn answer(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Option<Answer> {
-    let (url, first) = begin(engine, site, request)?;
+pub(crate) async fn answer(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Option<Answer> {
+    let (url, first) = begin(engine, admitted, request)?;
     let (mut block, mut answer) = url.ask(first).await?;
     if answer.status == StatusCode::RANGE_NOT_SATISFIABLE && first > 0 {
         // Conditions come first, and the range may be invalid, or one of several: what there is decides.
@@ -74,8 +74,8 @@ pub(crate) async fn answer(engine: &Arc<Engine>, site: SiteId, request: &Request
 }
 
 /// The request for the block that a request is answered from first; `None` where its URL is not stored so. Only looks.
-pub(crate) fn first(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Option<Request> {
-    let (url, index) = begin(engine, site, request)?;
+pub(crate) fn first(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Option<Request> {
+    let (url, index) = begin(engine, admitted, request)?;
     match engine.store.slicings().peek(&url.exact, engine.clock.now()) {
         Slicing::Blocks(number) => Some(url.block(Block { number, index })),
         Slicing::Whole => None,
@@ -90,11 +90,11 @@ pub(crate) fn can_be_cut(status: StatusCode, fields: &HeaderMap, now: Timestamp)
 }
 
 /// What is asked for in blocks, and the number of the first.
-fn begin(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Option<(Url, u64)> {
-    if !engine.rules(site).slice {
+fn begin(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Option<(Url, u64)> {
+    if !engine.rules(admitted.site()).slice {
         return None;
     }
-    let url = Url::new(engine, site, request);
+    let url = Url::new(engine, admitted, request);
     let is_authorized = request.fields.contains_key(AUTHORIZATION);
     if is_authorized && engine.store.sharing(&url.exact, engine.clock.now()) != Some(Sharing::Shared) {
         // Its response may be for its client only, and a signature may cover the range.
@@ -130,7 +130,8 @@ fn is_kept(answer: &Answer) -> bool {
 /// What is asked for in blocks, and how.
 struct Url {
     engine: Arc<Engine>,
-    site: SiteId,
+    /// Of the client's request, whose rules hold for its blocks.
+    admitted: Admitted,
     exact: Box<[u8]>,
     scheme: Scheme,
     authority: HeaderValue,
@@ -143,7 +144,7 @@ struct Url {
 }
 
 impl Url {
-    fn new(engine: &Arc<Engine>, site: SiteId, request: &Request) -> Self {
+    fn new(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Self {
         let mut fields = request.fields.clone();
         strip_conditions(&mut fields);
         fields.remove(RANGE);
@@ -152,8 +153,8 @@ impl Url {
         let scheme = engine.client_scheme(request);
         Self {
             engine: Arc::clone(engine),
-            site,
-            exact: engine.exact_key(site, scheme, request.authority.as_bytes(), &request.target),
+            admitted,
+            exact: engine.exact_key(admitted.site(), scheme, request.authority.as_bytes(), &request.target),
             scheme: request.scheme,
             authority: request.authority.clone(),
             target: request.target.clone(),
@@ -191,7 +192,7 @@ impl Url {
 
     async fn ask(&self, index: u64) -> Option<(Block, Answer)> {
         let (block, request) = self.request(index)?;
-        Some((block, one(&self.engine, self.site, &request).await))
+        Some((block, one(&self.engine, self.admitted, &request).await))
     }
 
     /// The answer to a client's request, whose first block is there.

@@ -9,6 +9,7 @@ use nearside_http1::borrowed::Lines;
 use nearside_http1::request::lines_end_well;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
+use nearside_telemetry::record::Client;
 
 /// Requests with more fields take the long way.
 const FIELDS: usize = 48;
@@ -32,7 +33,13 @@ pub(super) struct Hit {
 }
 
 /// The hit at the front of what was received, if there is one. `key` is room to work in.
-pub(super) fn find(engine: &Engine, input: &[u8], scheme: Scheme, now: Timestamp, key: &mut Key) -> Option<Hit> {
+pub(super) fn find(
+    engine: &Engine,
+    input: &[u8],
+    (client, scheme): (&Client, Scheme),
+    now: Timestamp,
+    key: &mut Key,
+) -> Option<Hit> {
     let mut lines = [const { MaybeUninit::uninit() }; FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let Ok(httparse::Status::Complete(end)) = request.parse_with_uninit_headers(input, &mut lines) else {
@@ -47,7 +54,7 @@ pub(super) fn find(engine: &Engine, input: &[u8], scheme: Scheme, now: Timestamp
     let target = request.path?.as_bytes();
     let Asked { host, selects, closes } = Asked::of(request.headers, engine)?;
     let head_only = method == "HEAD";
-    let plain = Plain { head_only, scheme, host, target, fields: &Lines(request.headers), selects };
+    let plain = Plain { head_only, scheme, client, host, target, fields: &Lines(request.headers), selects };
     let what = hit::find(engine, &plain, now, key)?;
     let (agent, referer) = if engine.config.access_log.names_clients() {
         let said = |name: &str| {

@@ -24,7 +24,7 @@ pub(super) fn foreign(received: &[u8]) -> Option<Refusal> {
     }
     if received.starts_with(b"PRI * HTTP/2.0\r\n") {
         let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
-        return Some(Refusal { status, reason: Reason::Http2WithoutAlpn });
+        return Some(Refusal::new(status, Reason::Http2WithoutAlpn));
     }
     let proxied = [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN", PROXY_BINARY];
     proxied.iter().any(|start| received.starts_with(start)).then_some(Refusal::bad(Reason::ProxyProtocol))
@@ -75,7 +75,7 @@ fn line_refusal(line: &[u8]) -> Option<Refusal> {
         _ if !begins_with_method(line) => Some(Refusal::bad(Reason::Malformed)),
         b"HTTP/1.1" | b"HTTP/1.0" => None,
         _ if version.starts_with(b"HTTP/") => {
-            Some(Refusal { status: StatusCode::HTTP_VERSION_NOT_SUPPORTED, reason: Reason::Version })
+            Some(Refusal::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, Reason::Version))
         }
         _ => Some(Refusal::bad(Reason::Malformed)),
     }

@@ -251,7 +251,7 @@ impl Connection<'_> {
     /// Refuses what is no request, or one that cannot be gone on with: the connection closes.
     pub(super) async fn refuse(&mut self, refusal: Refusal, host: &[u8], target: &[u8]) -> Next {
         let start = instant();
-        let answer = respond::refusal(refusal, None);
+        let answer = respond::refusal(refusal);
         self.head.clear();
         let (outcome, persistence) = (&answer.outcome, Persistence::Closes);
         let ending = Ending { outcome, age: None, persistence, chunked: false, start };

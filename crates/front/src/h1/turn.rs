@@ -129,7 +129,7 @@ impl<'w> Connection<'w> {
         match poll_read(&mut self.io, &mut self.buffer, cx) {
             Poll::Ready(Ok(1..)) if self.is_affordable() => Poll::Ready(None),
             Poll::Ready(Ok(1..)) => {
-                let refusal = Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: Reason::RequestMemory };
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::RequestMemory);
                 Poll::Ready(Some(Turn::Refused(refusal)))
             }
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Some(Turn::Close)),
@@ -169,7 +169,7 @@ impl<'w> Connection<'w> {
             return self.watchdog.poll(cx, self.idle_since + patience).map(|()| Turn::Close);
         };
         ready!(self.watchdog.poll(cx, deadline));
-        let refusal = Refusal { status: StatusCode::REQUEST_TIMEOUT, reason: Reason::HeadTimeout };
+        let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, Reason::HeadTimeout);
         Poll::Ready(Turn::Refused(refusal))
     }
 
@@ -227,7 +227,7 @@ impl<'w> Connection<'w> {
             if rest.is_empty() {
                 return Gathered::All;
             }
-            let Some(hit) = find(&self.worker.engine, rest, self.scheme, now, key) else {
+            let Some(hit) = find(&self.worker.engine, rest, (&self.client, self.scheme), now, key) else {
                 return Gathered::All;
             };
             self.requests += 1;
@@ -336,8 +336,8 @@ fn poll_read(io: &mut Transport, buffer: &mut BytesMut, cx: &mut Context<'_>) ->
 fn too_large(head: &[u8], head_bytes: usize) -> Refusal {
     let line = head.iter().position(|b| *b == b'\n').unwrap_or(head.len());
     if line > head_bytes / 2 {
-        Refusal { status: StatusCode::URI_TOO_LONG, reason: Reason::TargetTooLong }
+        Refusal::new(StatusCode::URI_TOO_LONG, Reason::TargetTooLong)
     } else {
-        Refusal { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: Reason::HeadTooLarge }
+        Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::HeadTooLarge)
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn refusal(fields: &HeaderMap, max: usize) -> Option<Refusal> {
     }
     let cookies = fields.get_all(COOKIE).iter().count();
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    (fields.len() - cookies.saturating_sub(1) > max).then_some(Refusal { status, reason: Reason::TooManyFields })
+    (fields.len() - cookies.saturating_sub(1) > max).then_some(Refusal::new(status, Reason::TooManyFields))
 }
 
 /// Brings a head to the form in which it is kept: one line of cookies, and all values in one buffer of their own. As they

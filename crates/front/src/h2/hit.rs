@@ -87,7 +87,7 @@ impl Connection<'_> {
         start: Instant,
     ) {
         let engine = &self.worker.engine;
-        let answer = respond::refusal(refusal, None);
+        let answer = respond::refusal(refusal);
         let mut response = head::of_answer(engine, &answer, start);
         for name in [CONTENT_LENGTH, CONTENT_TYPE] {
             response.headers_mut().remove(name);
@@ -147,7 +147,7 @@ fn takes(stream: &mut SendStream<Bytes>, length: u64) -> bool {
 }
 
 /// The hit for a request, if it is one.
-pub(super) fn find(worker: &Worker, request: &Request<RecvStream>) -> Option<Hit> {
+pub(super) fn find(worker: &Worker, client: &Client, request: &Request<RecvStream>) -> Option<Hit> {
     let engine = &*worker.engine;
     let head_only = request.method() == Method::HEAD;
     let is_plain = (head_only || request.method() == Method::GET) && request.body().is_end_stream();
@@ -158,7 +158,7 @@ pub(super) fn find(worker: &Worker, request: &Request<RecvStream>) -> Option<Hit
     let target = request.uri().path_and_query()?.as_str().as_bytes();
     let fields = request.headers();
     let selects = selects(engine, fields)?;
-    let plain = Plain { head_only, scheme: Scheme::Https, host, target, fields, selects };
+    let plain = Plain { head_only, scheme: Scheme::Https, client, host, target, fields, selects };
     hit::find(engine, &plain, engine.clock.now(), &mut worker.scratch.lock().key)
 }
 

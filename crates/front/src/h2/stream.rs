@@ -12,9 +12,10 @@ use http::header::HOST;
 use http::{HeaderValue, Method, StatusCode, Version};
 use nearside_config::SiteId;
 use nearside_engine::pass::{self, Passed};
+use nearside_engine::request::admit::{Admitted, RequestHead, admit};
 use nearside_engine::request::parts::AnswerReader;
 use nearside_engine::request::refusal::Refusal;
-use nearside_engine::request::{Answer, AnswerBody, Request, admit, forward, respond};
+use nearside_engine::request::{Answer, AnswerBody, Request, forward, respond};
 use nearside_http1::framing::content_length;
 use nearside_http1::request;
 use nearside_semantics::key::{Scheme, is_authority, write_host};
@@ -73,7 +74,7 @@ impl Stream {
                 // On the heap: what is sent afterwards may take long, and needs none of it.
                 Box::pin(work).await
             }
-            Err(refusal) => (Ok(respond::refusal(refusal, None)), Told::default()),
+            Err(refusal) => (Ok(respond::refusal(refusal)), Told::default()),
         };
         // A body may take long, and needs no fields.
         self.open.release_head();
@@ -142,7 +143,7 @@ impl Stream {
 
     /// The outcome of a request whose client has left before its response.
     fn left(&self, request: &Request) -> Outcome {
-        let site = admit::site_of(&self.worker.engine, request).ok();
+        let site = admit(&self.worker.engine, &RequestHead::received(request)).ok().map(Admitted::site);
         Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, site) }
     }
 
@@ -184,24 +185,25 @@ impl Stream {
 
     async fn answer(&self, request: &mut Request, body: RecvStream, progress: &mut Option<Progress>) -> Answer {
         let engine = &self.worker.engine;
-        let site = match admit::admit(engine, request) {
-            Ok(site) => site,
-            Err(refusal) => return respond::refusal(refusal, None),
+        let admitted = match admit(engine, &RequestHead::received(request)) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return respond::refusal(refusal),
         };
-        if engine.tier.admits_by_secret() {
+        if engine.tier.wants_secret() {
             self.member.exempt();
         }
+        let site = admitted.site();
         let length = content_length(&request.fields).ok().flatten();
         let window = u64::from(STREAM_WINDOW);
         let held = if body.is_end_stream() { 0 } else { length.map_or(window, |length| length.min(window)) };
         match self.member.begin(self.worker.metrics.in_flight(), Holds::new(&request.fields, held)) {
             Ok(begun) => *progress = Some(begun),
-            Err(refusal) => return respond::refusal(refusal, Some(site)),
+            Err(refusal) => return respond::refusal(refusal.at(site)),
         }
         request.normalise(engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         if plain && body.is_end_stream() {
-            return forward::answer(engine, site, request).await;
+            return forward::answer(engine, admitted, request).await;
         }
         let limit = engine.config.limits.body_bytes;
         if length.is_some_and(|length| length > limit) {
@@ -212,10 +214,10 @@ impl Stream {
             tokio::spawn(pump(body, sender, limit, engine.config.timeouts.stall));
             upload
         });
-        match pass::pass(engine, site, request, upload).await {
+        match pass::pass(engine, admitted, request, upload).await {
             Passed::Answer(answer) => answer,
             // No upgrade was asked for: HTTP/2 has none (RFC 9113 §8.6).
-            Passed::Upgraded { .. } => respond::refusal(Refusal::bad(Reason::Upgrade), Some(site)),
+            Passed::Upgraded { .. } => respond::refusal(Refusal::bad(Reason::Upgrade).at(site)),
         }
     }
 
@@ -308,8 +310,8 @@ fn inform(respond: &mut SendResponse<Bytes>, interim: &Interim) {
 }
 
 fn too_large(site: SiteId) -> Answer {
-    let refusal = Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, reason: Reason::BodyTooLarge };
-    respond::refusal(refusal, Some(site))
+    let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
+    respond::refusal(refusal.at(site))
 }
 
 /// Sends bytes as the client's windows allow, waiting at most `stall` each time; an error as well if the client has to make room

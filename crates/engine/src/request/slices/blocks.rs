@@ -130,7 +130,7 @@ impl Blocks {
         if next * BLOCK_BYTES < self.end
             && let Some((_, request)) = self.url.request(next)
         {
-            forward::prefetch(&self.url.engine, self.url.site, &request);
+            forward::prefetch(&self.url.engine, self.url.admitted, &request);
         }
     }
 }
