@@ -1,6 +1,14 @@
 //! Claims that are checked one after the other, a line each.
 
-use std::process::ExitCode;
+/// Result of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Verdict {
+    /// All that was claimed holds.
+    Passed,
+    /// Something does not hold, or the run was stopped before its end.
+    Failed,
+}
 
 /// How many did not hold so far.
 #[derive(Debug, Default)]
@@ -23,17 +31,17 @@ impl Claims {
     }
 
     /// The last line: `all` if all of them hold, else how many do not, and where to look, if there is such a place.
-    pub(crate) fn conclude(&self, all: &str, failed: &str, look: Option<&std::path::Path>) -> ExitCode {
+    pub(crate) fn conclude(&self, all: &str, failed: &str, look: Option<&std::path::Path>) -> Verdict {
         if self.slow > 0 {
             say!("{} measurement(s) are off: is the machine busy?", self.slow);
         }
         if self.failed == 0 {
             say!("{all}");
-            return ExitCode::SUCCESS;
+            return Verdict::Passed;
         }
         let look = look.map_or_else(String::new, |look| format!("; logs: {}", look.display()));
         say!("{} {failed}{look}", self.failed);
-        ExitCode::FAILURE
+        Verdict::Failed
     }
 }
 

@@ -14,7 +14,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use nearside_diagnostics::say;
 
+use crate::claims::Verdict;
 use crate::diagnostics::log_to_stderr;
+use crate::exit;
 use crate::fleet::Fleet;
 use crate::signals::Signals;
 
@@ -58,18 +60,22 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match &args.order {
-            Some(Order::Fail { what }) => order::fail(what).await,
-            Some(Order::Heal { what }) => order::heal(what).await,
-            Some(Order::State) => order::state().await,
-            None => play(args.check).await,
+            Some(Order::Fail { what }) => order::fail(what).await?,
+            Some(Order::Heal { what }) => order::heal(what).await?,
+            Some(Order::State) => order::state().await?,
+            None => {
+                // It watches over the processes: who does not read its standard error must not stop that.
+                let _log = log_to_stderr()?;
+                let mut signals = Signals::of_command()?;
+                return Ok(exit::code_of(play(args.check, signals.stop()).await?));
+            }
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-async fn play(check: bool) -> anyhow::Result<ExitCode> {
-    // It watches over the processes: who does not read its standard error must not stop that.
-    let _log = log_to_stderr()?;
-    let mut signals = Signals::of_command()?;
+/// Runs a demo until `stop` ends, or goes through its tour.
+async fn play(check: bool, stop: impl Future<Output = ()>) -> anyhow::Result<Verdict> {
     let mut fleet = Fleet::new("demo")?;
     std::fs::write(fleet.folder().join("networks.csv"), NETWORKS).context("cannot write where networks are")?;
     let orders = order::listen().await?;
@@ -81,13 +87,13 @@ async fn play(check: bool) -> anyhow::Result<ExitCode> {
             return check::check(&mut fleet).await;
         }
         print_table(&fleet);
-        fleet.watch(orders).await
+        match fleet.watch(orders).await? {}
     };
     let done = tokio::select! {
         done = work => done,
-        () = signals.stop() => {
+        () = stop => {
             say("\nstopping");
-            Ok(ExitCode::SUCCESS)
+            Ok(Verdict::Passed)
         }
     };
     fleet.stop_all().await;

@@ -9,7 +9,8 @@ use http::Method;
 use nearside_api::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 use nearside_node::Reason;
 
-use crate::admin_client::{ANSWER_MAX, Token, send_patiently, understood};
+use crate::admin_client::{Token, understood};
+use crate::http_client::{ANSWER_MAX, send_patiently};
 use crate::nodes::{Control, NodeName};
 
 /// So long a probe may take: a node waits for a place at its origin, and for its first byte.

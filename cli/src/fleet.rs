@@ -1,8 +1,9 @@
 //! Processes of this program: started, watched, frozen, killed, stopped.
 
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -13,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::admin_client::send;
+use crate::http_client::send;
 use crate::proc;
 
 /// A process that is not ready by then will not be.
@@ -157,7 +158,7 @@ impl Fleet {
     }
 
     /// Watches until a process dies for good; one that merely dies is started again. Does what it is told meanwhile.
-    pub(crate) async fn watch(&mut self, mut changes: mpsc::Receiver<Change>) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn watch(&mut self, mut changes: mpsc::Receiver<Change>) -> anyhow::Result<Infallible> {
         let mut stopped: Vec<Member> = Vec::new();
         loop {
             if let Ok(Some(change)) = timeout(LOOK_AGAIN * 4, changes.recv()).await {

@@ -10,7 +10,6 @@ mod odd;
 pub(crate) mod purge_race;
 mod slow;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -19,10 +18,9 @@ use http::Method;
 use nearside_loadtest::{Check, CrowdReport, Load, Rate, Report, Target};
 use serde_json::Value;
 
-use crate::admin_client::send;
-use crate::claims::Claims;
+use crate::claims::{Claims, Verdict};
 use crate::fleet::{Fleet, Member};
-use crate::signals::Signals;
+use crate::http_client::send;
 
 /// What goes wrong.
 #[derive(Debug, Subcommand)]
@@ -46,34 +44,31 @@ pub(crate) enum Scenario {
     Slow(slow::SlowArgs),
 }
 
-pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::of_command()?;
-        let mut lab = Lab::new()?;
-        let mut claims = Claims::default();
-        let work = async {
-            match scenario {
-                Scenario::Attack(attack) => attack::run(attack, &mut lab, &mut claims).await,
-                Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
-                Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
-                Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
-                Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
-                Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
-                Scenario::PurgeRace(args) => purge_race::run(args, &mut lab, &mut claims).await,
-                Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
-            }
-        };
-        let done = tokio::select! {
-            done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(lab.fleet.folder()))),
-            () = signals.stop() => {
-                complain!("\nstopping");
-                Ok(ExitCode::FAILURE)
-            }
-        };
-        lab.fleet.stop_all().await;
-        done
-    })
+/// Lets a scenario happen, until `stop` ends.
+pub(crate) async fn run(scenario: &Scenario, stop: impl Future<Output = ()>) -> anyhow::Result<Verdict> {
+    let mut lab = Lab::new()?;
+    let mut claims = Claims::default();
+    let work = async {
+        match scenario {
+            Scenario::Attack(attack) => attack::run(attack, &mut lab, &mut claims).await,
+            Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
+            Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
+            Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
+            Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
+            Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
+            Scenario::PurgeRace(args) => purge_race::run(args, &mut lab, &mut claims).await,
+            Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
+        }
+    };
+    let done = tokio::select! {
+        done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(lab.fleet.folder()))),
+        () = stop => {
+            complain!("\nstopping");
+            Ok(Verdict::Failed)
+        }
+    };
+    lab.fleet.stop_all().await;
+    done
 }
 
 /// The name of the origin's process.

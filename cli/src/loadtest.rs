@@ -13,8 +13,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use nearside_loadtest::{Report, page};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::lab;
+use crate::signals::Signals;
+use crate::{exit, lab};
 
 pub(crate) use load::LoadArgs;
 
@@ -49,10 +51,23 @@ enum What {
 
 pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     match (&args.what, &args.load) {
-        (Some(What::Run(args)), _) => play::run(args),
-        (Some(What::Compare(args)), _) => compare::run(args),
-        (Some(What::Simulate(args)), _) => simulate::run(args),
-        (Some(What::Lab(scenario)), _) => lab::run(scenario),
+        (Some(What::Run(args)), _) => multi_thread()?.block_on(async {
+            let mut signals = Signals::of_command()?;
+            Ok(exit::code_of(play::run(args, signals.stop()).await?))
+        }),
+        (Some(What::Compare(args)), _) => current_thread()?.block_on(async {
+            let mut signals = Signals::of_command()?;
+            compare::run(args, signals.stop()).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        (Some(What::Simulate(args)), _) => {
+            simulate::run(args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (Some(What::Lab(scenario)), _) => multi_thread()?.block_on(async {
+            let mut signals = Signals::of_command()?;
+            Ok(exit::code_of(lab::run(scenario, signals.stop()).await?))
+        }),
         (None, Some(load)) => plain(load, args),
         (None, None) => {
             Err(usage!("say what to ask for: --url URL --rate N; or a scenario: `nearside loadtest --help`"))
@@ -60,10 +75,17 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn multi_thread() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}
+
+fn current_thread() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
 fn plain(load: &LoadArgs, args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     let progress = std::io::stderr().is_terminal();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report: Report = runtime.block_on(async {
+    let report: Report = multi_thread()?.block_on(async {
         let load = load.load().await?;
         tokio::select! {
             report = load.run(progress) => anyhow::Ok(report?),

@@ -6,15 +6,17 @@
 #[macro_use]
 mod out;
 #[macro_use]
-mod exit;
+mod usage;
 
 mod admin_client;
 mod claims;
 mod control;
 mod demo;
 mod diagnostics;
+mod exit;
 mod explain;
 mod fleet;
+mod http_client;
 mod lab;
 mod loadtest;
 mod log;
@@ -24,6 +26,7 @@ mod port;
 mod proc;
 mod purge;
 mod signals;
+mod spelling;
 mod tools;
 mod top;
 mod verify;
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
         Command::OriginSim(args) => tools::origin_sim(&args),
         Command::WanSim(args) => wan_sim::wan_sim(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Tour => demo::tour(),
+        Command::Tour => demo::tour().map(|()| ExitCode::SUCCESS),
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => purge::purge(&args),
         Command::Explain(args) => explain::explain(&args),

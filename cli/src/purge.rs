@@ -14,8 +14,9 @@ use nearside_config::{Secret, Span};
 use nearside_diagnostics::visible_line;
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Token, send_with, understood};
+use crate::admin_client::{Token, understood};
 use crate::exit;
+use crate::http_client::send_with;
 use crate::nodes::{Control, NodeName, Target};
 
 /// Flags of `nearside purge`.

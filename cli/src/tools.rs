@@ -11,9 +11,10 @@ use nearside_config::lint::{self, Names};
 use nearside_config::{ConfigError, Flaw, ListenAddress, Severity};
 use nearside_origin_sim::OriginSim;
 
-use crate::admin_client::{Token, send};
+use crate::admin_client::Token;
 use crate::diagnostics::log_to_stderr;
 use crate::exit::has_colours;
+use crate::http_client::send;
 use crate::nodes::{Control, NodeName};
 use crate::signals::Signals;
 use crate::{out, port, verify};

@@ -17,7 +17,8 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Token, follow, send_with};
+use crate::admin_client::{Token, follow};
+use crate::http_client::send_with;
 use crate::nodes::{Control, NodeName, Target, about, without_controls};
 use sample::Sample;
 use view::{Seen, Table, tables};

@@ -10,7 +10,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::admin_client::Reply;
+use crate::http_client::Reply;
 
 /// The door of the simulated WAN.
 const DOOR: &str = "127.0.0.1:8000";

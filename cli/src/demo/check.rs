@@ -1,16 +1,15 @@
 //! The tour: every claim of the demo, asserted.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use http::{Method, StatusCode};
 
 use super::nodes::{NODES, node};
 use super::planet;
-use crate::admin_client::{Reply, send};
-use crate::claims::Claims;
+use crate::claims::{Claims, Verdict};
 use crate::fleet::Fleet;
+use crate::http_client::{Reply, send};
 
 /// Maximum number of pages that a step tries until all edges have used the same shield.
 const PAGES_MAX: u32 = 10;
@@ -23,7 +22,7 @@ const ORIGIN: u16 = 8099;
 const CONTROL: u16 = 7080;
 
 /// Goes through the tour; one line a step.
-pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<ExitCode> {
+pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<Verdict> {
     let mut tour = Claims::default();
     tour.check("every node is ready", all_ready().await);
     tour.check("the first request at Frankfurt is a miss, the second a hit", miss_then_hit(fleet).await);

@@ -1,7 +1,5 @@
 //! Orders to a demo that runs: it listens on the loopback, and breaks and heals what it is told to.
 
-use std::process::ExitCode;
-
 use anyhow::{Context, bail};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Request, State};
@@ -18,9 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::nodes::NODES;
 use super::what::{self, Fault, What};
-use crate::admin_client::send;
-use crate::exit::Denied;
 use crate::fleet::Change;
+use crate::http_client::{Unreachable, send};
 
 /// Where a demo is told.
 const ADDRESS: &str = "127.0.0.1:7090";
@@ -148,7 +145,7 @@ pub(crate) async fn wan(method: Method, path: &str, body: Option<String>) -> any
 }
 
 /// `nearside demo fail`
-pub(crate) async fn fail(what: &[String]) -> anyhow::Result<ExitCode> {
+pub(crate) async fn fail(what: &[String]) -> anyhow::Result<()> {
     let what = what::read(&what.join(" ")).map_err(|error| usage!("demo fail: {error:#}"))?;
     if let Some(What::Way(way, _)) = what.iter().find(|what| matches!(what, What::Way(_, Fault::Slower(None)))) {
         return Err(usage!("demo fail: say by how much: slow {way} 80ms"));
@@ -157,30 +154,30 @@ pub(crate) async fn fail(what: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 /// `nearside demo heal`
-pub(crate) async fn heal(what: &[String]) -> anyhow::Result<ExitCode> {
+pub(crate) async fn heal(what: &[String]) -> anyhow::Result<()> {
     if what.is_empty() {
         print(&order("heal", "").await?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let what = what::read(&what.join(" ")).map_err(|error| usage!("demo heal: {error:#}"))?;
     tell("heal", &what).await
 }
 
 /// `nearside demo state`
-pub(crate) async fn state() -> anyhow::Result<ExitCode> {
+pub(crate) async fn state() -> anyhow::Result<()> {
     let reply = reach(send(Method::GET, &format!("http://{ADDRESS}/v1/demo"), None).await)?;
     print(&serde_json::from_slice(&reply.body)?);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Gives orders one after the other, and prints how it is then.
-async fn tell(verb: &str, what: &[What]) -> anyhow::Result<ExitCode> {
+async fn tell(verb: &str, what: &[What]) -> anyhow::Result<()> {
     let mut state = Value::Null;
     for what in what {
         state = order(verb, &what.to_string()).await?;
     }
     print(&state);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Tells a demo that runs to `fail` or `heal` something: how it is then.
@@ -197,10 +194,9 @@ pub(crate) async fn order(verb: &str, what: &str) -> anyhow::Result<Value> {
 /// Says what to do where no demo runs.
 fn reach<T>(reply: anyhow::Result<T>) -> anyhow::Result<T> {
     reply.map_err(|error| {
-        if matches!(error.downcast_ref(), Some(Denied::Unreachable(_))) {
-            anyhow::Error::new(Denied::Unreachable(format!(
-                "no demo runs on this machine (start one with `nearside demo`): {error:#}"
-            )))
+        if error.is::<Unreachable>() {
+            let what = format!("no demo runs on this machine (start one with `nearside demo`): {error:#}");
+            anyhow::Error::new(Unreachable(what))
         } else {
             error
         }

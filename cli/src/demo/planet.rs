@@ -11,9 +11,9 @@ use tokio::net::UdpSocket;
 use super::browser::Browser;
 use super::nodes::NODES;
 use super::order::wan;
-use crate::admin_client::send;
 use crate::claims::Claims;
 use crate::fleet::Fleet;
+use crate::http_client::send;
 
 /// Clients are moved after so many reports of their network, and at the latest after the second number: on a busy machine
 /// round trips vary by more than what is to be noticed.

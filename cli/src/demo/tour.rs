@@ -1,13 +1,12 @@
 //! `nearside tour`: six things that a CDN does, each as commands that you could type, with what they truly say. A demo must run.
 
 use std::io::{IsTerminal, stdin};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use http::Method;
 
-use crate::admin_client::send_now;
-use crate::exit::Denied;
+use crate::http_client::{Unreachable, send_now};
 
 /// One thing, and the commands that show it.
 struct Step {
@@ -61,10 +60,10 @@ static STEPS: [Step; 6] = [
     },
 ];
 
-pub(crate) fn tour() -> anyhow::Result<ExitCode> {
+pub(crate) fn tour() -> anyhow::Result<()> {
     if send_now(Method::GET, "http://127.0.0.1:7090/v1/demo", None).is_err() {
         let what = "no demo runs on this machine: start one with `nearside demo` in another terminal";
-        return Err(Denied::Unreachable(what.to_owned()).into());
+        return Err(Unreachable(what.to_owned()).into());
     }
     let waits = stdin().is_terminal();
     for (number, step) in STEPS.iter().enumerate() {
@@ -77,7 +76,7 @@ pub(crate) fn tour() -> anyhow::Result<ExitCode> {
             stdin().read_line(&mut String::new())?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Runs a command and shows what it says.

@@ -8,7 +8,7 @@ use nearside_config::Span;
 use serde_json::Value;
 
 use super::nodes::{NODES, Node};
-use crate::nodes::nearest;
+use crate::spelling::nearest;
 
 /// What is to be broken, or healed.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::{Lab, Settings, all_answered, holds, load, secs};
-use crate::admin_client::send;
 use crate::claims::Claims;
+use crate::http_client::send;
 
 /// Flags of `nearside loadtest kill`.
 #[derive(Debug, Args)]

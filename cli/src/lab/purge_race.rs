@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{Lab, Settings, holds, millis, secs};
-use crate::admin_client::send;
 use crate::claims::Claims;
+use crate::http_client::send;
 
 /// Flags of `nearside loadtest purge-race`.
 #[derive(Debug, Args)]

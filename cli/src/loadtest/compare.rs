@@ -9,7 +9,6 @@ mod peers;
 mod report;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -17,7 +16,6 @@ use clap::Args;
 use nearside_config::Span;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::signals::Signals;
 use measure::Bench;
 use peers::{NAMES, Peers};
 
@@ -51,7 +49,8 @@ pub(crate) struct CompareArgs {
 const SERVERS: usize = 0;
 const CLIENTS: usize = 1;
 
-pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+/// Measures all, until `stop` ends. Binds the thread that runs it to one core: its runtime must have no other.
+pub(super) async fn run(args: &CompareArgs, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     for name in &args.with {
         if !NAMES.contains(&name.as_str()) {
             return Err(usage!("--with: there is no {name}: {}", NAMES.join(", ")));
@@ -67,18 +66,13 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let mut here = CpuSet::new();
     here.set(CLIENTS);
     sched_setaffinity(None, &here).context("cannot stay on one core")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::of_command()?;
-        let mut peers = Peers::new()?;
-        let done = tokio::select! {
-            done = all(args, &mut peers) => done,
-            () = signals.stop() => Err(anyhow::anyhow!("interrupted")),
-        };
-        peers.stop().await;
-        done
-    })?;
-    Ok(ExitCode::SUCCESS)
+    let mut peers = Peers::new()?;
+    let done = tokio::select! {
+        done = all(args, &mut peers) => done,
+        () = stop => Err(anyhow::anyhow!("interrupted")),
+    };
+    peers.stop().await;
+    done
 }
 
 async fn all(args: &CompareArgs, peers: &mut Peers) -> anyhow::Result<()> {

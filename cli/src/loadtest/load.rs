@@ -13,7 +13,7 @@ use nearside_config::{ByteSize, Span};
 use nearside_loadtest::{Load, Popularity, Rate, Shape, Sizes, Target, Trust, fields};
 use nearside_origin_sim::body;
 
-use crate::admin_client::send;
+use crate::http_client::send;
 
 /// What is asked for, how often, by whom.
 #[derive(Debug, Clone, Args)]

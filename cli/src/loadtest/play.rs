@@ -1,7 +1,7 @@
 //! `nearside loadtest run`: scenarios one after the other, before something that runs, by default a demo on this machine.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -13,12 +13,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::scenario::{BUILT_IN, CrowdPart, Event, RacePart, Scenario, SlowPart};
-use crate::admin_client::send;
-use crate::claims::Claims;
+use crate::claims::{Claims, Verdict};
 use crate::demo::order;
+use crate::http_client::send;
 use crate::lab::body_of;
 use crate::lab::purge_race::{At, race};
-use crate::signals::Signals;
 
 /// A crowd waits no longer for its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +36,8 @@ pub(crate) struct RunArgs {
     report: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+/// Runs scenarios one after the other, until `stop` ends.
+pub(super) async fn run(args: &RunArgs, stop: impl Future<Output = ()>) -> anyhow::Result<Verdict> {
     let names = args.scenarios.iter().flat_map(|name| match name.as_str() {
         "all" => BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect(),
         name => vec![name.to_owned()],
@@ -48,21 +48,18 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(folder) = &args.report {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::of_command()?;
-        let mut claims = Claims::default();
-        for scenario in &scenarios {
-            tokio::select! {
-                done = one(scenario, args, &mut claims) => done.with_context(|| format!("scenario {}", scenario.name))?,
-                () = signals.stop() => {
-                    heal_all(scenario).await;
-                    anyhow::bail!("interrupted");
-                }
+    let mut stop = pin!(stop);
+    let mut claims = Claims::default();
+    for scenario in &scenarios {
+        tokio::select! {
+            done = one(scenario, args, &mut claims) => done.with_context(|| format!("scenario {}", scenario.name))?,
+            () = &mut stop => {
+                heal_all(scenario).await;
+                anyhow::bail!("interrupted");
             }
         }
-        Ok(claims.conclude("all claims hold", "claim(s) do not hold", None))
-    })
+    }
+    Ok(claims.conclude("all claims hold", "claim(s) do not hold", None))
 }
 
 /// What was to be broken is healed, however a scenario ends.

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -63,7 +62,7 @@ pub(crate) struct SimulateArgs {
     json: bool,
 }
 
-pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     let right = |share: &f64| (0.0..=1e6).contains(share) && *share > 0.0;
     let wrong = if !args.sizes.iter().all(right) {
         Some("--sizes: each is a share above 0, as in 0.01 for a hundredth")
@@ -97,7 +96,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     } else {
         print(&trace, &ratios);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn read(path: &Path) -> anyhow::Result<Trace> {

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use super::peers::{Peers, Server};
-use crate::admin_client::send;
+use crate::http_client::send;
 use crate::lab::body_of;
 
 /// Connections of everything that is measured.

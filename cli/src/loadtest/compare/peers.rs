@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, getuid, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::admin_client::send;
+use crate::http_client::send;
 use crate::lab::free_ports;
 use crate::proc::{self, Stat};
 
