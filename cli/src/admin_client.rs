@@ -13,11 +13,12 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use nearside_config::{Secret, files};
 use nearside_diagnostics::visible_line;
+use nearside_lab::http_client::{ANSWER_MAX, Reply, Unreachable, connect};
+use nearside_lab::{complain, usage};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::exit::TokenRefused;
-use crate::http_client::{ANSWER_MAX, Reply, Unreachable, connect};
 use crate::nodes::Target;
 
 /// A stream says every 15 s at least that it is there.

@@ -4,11 +4,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use nearside_config::ConfigError;
+use nearside_lab::http_client::Unreachable;
+use nearside_lab::{UsageError, Verdict, complain, output};
 use nearside_loadtest::LoadError;
-
-use crate::claims::Verdict;
-use crate::http_client::Unreachable;
-use crate::usage::UsageError;
 
 /// Any other error.
 const FAILED: u8 = 1;
@@ -39,7 +37,7 @@ pub(crate) fn code_of(verdict: Verdict) -> ExitCode {
 /// Tells what went wrong and gives the code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
-        crate::out::print_styled_error(&error.render(has_colours()));
+        output::print_styled_error(&error.render(has_colours()));
         return ExitCode::from(CONFIG);
     }
     complain!("error: {error:#}");

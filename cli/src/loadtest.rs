@@ -1,24 +1,21 @@
 //! `nearside loadtest`: load as its flags say, or one of the scenarios.
 
-mod compare;
-mod load;
-mod play;
-mod scenario;
-mod simulate;
-
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use nearside_lab::compare::{self, CompareArgs};
+use nearside_lab::failure::{self, Scenario};
+use nearside_lab::load::{self, LoadArgs, RunArgs};
+use nearside_lab::simulate::{self, SimulateArgs};
+use nearside_lab::{output, say, usage};
 use nearside_loadtest::{Report, page};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::exit;
 use crate::signals::Signals;
-use crate::{exit, lab};
-
-pub(crate) use load::LoadArgs;
 
 /// Flags of `nearside loadtest`.
 #[derive(Debug, Args)]
@@ -40,20 +37,20 @@ pub(crate) struct LoadtestArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Questions with claims, asked of a demo that runs, or of what else a file names: `hot-hit`, or a path; `all`
-    Run(play::RunArgs),
+    Run(RunArgs),
     /// Nearside beside nginx, Varnish, Traffic Server and HAProxy, on this machine: a report with charts
-    Compare(compare::CompareArgs),
+    Compare(CompareArgs),
     /// Hit ratios of a trace without any traffic: what the store keeps, LRU, and an optimum that knows what comes
-    Simulate(simulate::SimulateArgs),
+    Simulate(SimulateArgs),
     #[command(flatten)]
-    Lab(lab::Scenario),
+    Failure(Scenario),
 }
 
-pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn loadtest(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     match (&args.what, &args.load) {
         (Some(What::Run(args)), _) => multi_thread()?.block_on(async {
             let mut signals = Signals::of_command()?;
-            Ok(exit::code_of(play::run(args, signals.stop()).await?))
+            Ok(exit::code_of(load::run(args, signals.stop()).await?))
         }),
         (Some(What::Compare(args)), _) => current_thread()?.block_on(async {
             let mut signals = Signals::of_command()?;
@@ -64,9 +61,9 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
             simulate::run(args)?;
             Ok(ExitCode::SUCCESS)
         }
-        (Some(What::Lab(scenario)), _) => multi_thread()?.block_on(async {
+        (Some(What::Failure(scenario)), _) => multi_thread()?.block_on(async {
             let mut signals = Signals::of_command()?;
-            Ok(exit::code_of(lab::run(scenario, signals.stop()).await?))
+            Ok(exit::code_of(failure::run(scenario, signals.stop()).await?))
         }),
         (None, Some(load)) => plain(load, args),
         (None, None) => {
@@ -102,7 +99,7 @@ fn plain(load: &LoadArgs, args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        crate::out::print(format_args!("{report}"));
+        output::print(format_args!("{report}"));
     }
     Ok(if report.answered == 0 || report.wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

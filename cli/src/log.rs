@@ -13,12 +13,12 @@ use nearside_api::Filter;
 use nearside_api::filter::LOG_FIELDS;
 use nearside_config::Secret;
 use nearside_diagnostics::visible_line;
+use nearside_lab::{complain, output, say, usage};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::admin_client::{Token, follow};
 use crate::nodes::{Control, NodeName, Target, without_controls};
-use crate::out;
 
 /// Flags of `nearside log`.
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ pub(crate) fn log(args: &LogArgs) -> anyhow::Result<ExitCode> {
 /// Until nobody reads any more: a filter may let no line through for hours.
 async fn abandoned() {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
-    while !out::is_abandoned() {
+    while !output::is_abandoned() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -106,7 +106,7 @@ fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
         } else {
             say!("{}", visible_line(&pretty(line)));
         }
-        if !out::is_open() || before == 1 {
+        if !output::is_open() || before == 1 {
             return ControlFlow::Break(());
         }
     }

@@ -7,11 +7,12 @@ use clap::Args;
 use http::Method;
 use nearside_config::{HostPort, NodeId, Secret, Upstream, ValueError};
 use nearside_diagnostics::visible_line;
+use nearside_lab::http_client::{Unreachable, send_with};
+use nearside_lab::spelling::nearest;
+use nearside_lab::{complain, usage};
 use serde::Deserialize;
 
 use crate::admin_client::understood;
-use crate::http_client::{Unreachable, send_with};
-use crate::spelling::nearest;
 
 /// A node as it was named.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,11 +12,12 @@ use http::Method;
 use nearside_api::{NodeReceipt, Order, Receipt, State, Wait};
 use nearside_config::{Secret, Span};
 use nearside_diagnostics::visible_line;
+use nearside_lab::http_client::send_with;
+use nearside_lab::say;
 use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Token, understood};
 use crate::exit;
-use crate::http_client::send_with;
 use crate::nodes::{Control, NodeName, Target};
 
 /// Flags of `nearside purge`.

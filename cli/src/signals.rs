@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
+use nearside_lab::complain;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

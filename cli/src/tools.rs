@@ -9,15 +9,16 @@ use http::Method;
 use nearside_api::listen;
 use nearside_config::lint::{self, Names};
 use nearside_config::{ConfigError, Flaw, ListenAddress, Severity};
+use nearside_lab::http_client::send;
+use nearside_lab::{output, say};
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::Token;
 use crate::diagnostics::log_to_stderr;
 use crate::exit::has_colours;
-use crate::http_client::send;
 use crate::nodes::{Control, NodeName};
 use crate::signals::Signals;
-use crate::{out, port, verify};
+use crate::{port, verify};
 
 /// Flags of `nearside origin-sim`.
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         if !passes {
             return Err(error);
         }
-        out::print_styled_error(&error.notes(has_colours()));
+        output::print_styled_error(&error.notes(has_colours()));
         Ok(())
     };
     if nearside_config::is_control(&args.file) {
@@ -84,7 +85,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         })?;
         for deprecated in lint::control_deprecations(&config) {
             let shown = ConfigError::of_flaws(&args.file, vec![deprecated]).render(has_colours());
-            out::print_error(format_args!("{shown}"));
+            output::print_error(format_args!("{shown}"));
         }
         say!("{}: ok (control, {})", args.file.display(), config.listen);
         return Ok(ExitCode::SUCCESS);
@@ -148,13 +149,13 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     // It would panic where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::Cli::command(), "nearside", &mut script);
-    out::print(format_args!("{}", String::from_utf8_lossy(&script)));
+    output::print(format_args!("{}", String::from_utf8_lossy(&script)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn man() -> anyhow::Result<ExitCode> {
     let mut page = Vec::new();
     clap_mangen::Man::new(crate::Cli::command()).render(&mut page)?;
-    out::print(format_args!("{}", String::from_utf8_lossy(&page)));
+    output::print(format_args!("{}", String::from_utf8_lossy(&page)));
     Ok(ExitCode::SUCCESS)
 }

@@ -18,8 +18,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Token, follow};
-use crate::http_client::send_with;
 use crate::nodes::{Control, NodeName, Target, about, without_controls};
+use nearside_lab::http_client::send_with;
+use nearside_lab::say;
 use sample::Sample;
 use view::{Seen, Table, tables};
 

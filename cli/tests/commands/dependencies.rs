@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of ours, what it may use of ours. Tests may use anything.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("semantics", &[]),
     ("geo", &[]),
     ("diagnostics", &[]),
@@ -20,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("origin-sim", &[]),
     ("wan-sim", &["config", "geo"]),
     ("loadtest", &["store"]),
+    ("lab", &["config", "api", "geo", "diagnostics", "origin-sim", "loadtest"]),
     (
         "cli",
         &[
@@ -34,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "loadtest",
             "geo",
             "wan-sim",
+            "lab",
         ],
     ),
     ("system-tests", &[]),

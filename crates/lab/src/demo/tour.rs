@@ -1,0 +1,105 @@
+//! `nearside tour`: six things that a CDN does, each as commands that you could type, with what they truly say. A demo must run.
+
+use std::io::{IsTerminal, stdin};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use http::Method;
+
+use crate::http_client::{Unreachable, send_now};
+
+/// One thing, and the commands that show it.
+struct Step {
+    title: &'static str,
+    why: &'static str,
+    commands: &'static [&'static [&'static str]],
+}
+
+/// What curl shows of an answer.
+const SHOWN: [&str; 6] = ["http/", "location", "x-route", "cache-status", "age", "time"];
+const TIMED: &str = "time: %{time_total} s\n";
+
+static STEPS: [Step; 6] = [
+    Step {
+        title: "You are sent to the nearest edge",
+        why: "From São Paulo, and from Seoul. X-Route tells why.",
+        commands: &[&["curl", "-sI", "http://gru.localhost:8000/"], &["curl", "-sI", "http://icn.localhost:8000/"]],
+    },
+    Step {
+        title: "The first to ask pays for the way to the origin; everybody after that does not",
+        why: "The same page twice at the edge in Tokyo, as seen from Seoul. Cache-Status tells what each cache did, the nearest to the origin first.",
+        commands: &[
+            &["curl", "-s", "-D-", "-o", "/dev/null", "-w", TIMED, "http://nrt.icn.localhost:8000/planet.svg"],
+            &["curl", "-s", "-D-", "-o", "/dev/null", "-w", TIMED, "http://nrt.icn.localhost:8000/planet.svg"],
+            &["curl", "-s", "-D-", "-o", "/dev/null", "-w", TIMED, "http://origin.icn.localhost:8000/planet.svg"],
+        ],
+    },
+    Step {
+        title: "A purge proves itself on every node",
+        why: "Each says when it has applied it: the farther away, the later.",
+        commands: &[&["nearside", "purge", "--timeout", "10s", "--url", "http://demo.localhost/planet.svg"]],
+    },
+    Step {
+        title: "An edge dies, and its users are sent elsewhere",
+        why: "Seoul's edge is Tokyo; then Tokyo is killed.",
+        commands: &[&["nearside", "demo", "fail", "edge-nrt"], &["curl", "-sI", "http://icn.localhost:8000/"]],
+    },
+    Step {
+        title: "The origin dies, and what is cached is served on",
+        why: "The edge in New York, as seen from Toronto, before and after.",
+        commands: &[
+            &["curl", "-s", "-D-", "-o", "/dev/null", "http://nyc.yyz.localhost:8000/"],
+            &["nearside", "demo", "fail", "origin"],
+            &["curl", "-s", "-D-", "-o", "/dev/null", "-w", TIMED, "http://nyc.yyz.localhost:8000/"],
+        ],
+    },
+    Step {
+        title: "All is healed",
+        why: "Seoul goes to Tokyo again.",
+        commands: &[&["nearside", "demo", "heal"], &["curl", "-sI", "http://icn.localhost:8000/"]],
+    },
+];
+
+/// Walks through the steps at a terminal: each of their commands is shown, run, and its output shown.
+///
+/// # Errors
+///
+/// [`Unreachable`] where no demo runs; a command cannot be run, or fails.
+pub fn tour() -> anyhow::Result<()> {
+    if send_now(Method::GET, "http://127.0.0.1:7090/v1/demo", None).is_err() {
+        let what = "no demo runs on this machine: start one with `nearside demo` in another terminal";
+        return Err(Unreachable(what.to_owned()).into());
+    }
+    let waits = stdin().is_terminal();
+    for (number, step) in STEPS.iter().enumerate() {
+        say!("\n{}. {}\n   {}", number + 1, step.title, step.why);
+        for command in step.commands {
+            run(command)?;
+        }
+        if waits && number + 1 < STEPS.len() {
+            say!("\n   (Enter goes on)");
+            stdin().read_line(&mut String::new())?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command and shows what it says.
+fn run(command: &[&str]) -> anyhow::Result<()> {
+    let [program, arguments @ ..] = command else { return Ok(()) };
+    let told: Vec<_> =
+        command.iter().map(|word| if word.contains(' ') { format!("{word:?}") } else { (*word).to_owned() }).collect();
+    say!("\n   $ {}", told.join(" "));
+    let is_ours = *program == "nearside";
+    let path = if is_ours { std::env::current_exe()? } else { program.into() };
+    let output = Command::new(path).args(arguments).stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("{program} cannot be run: install it"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines =
+        text.lines().filter(|line| is_ours || SHOWN.iter().any(|shown| line.to_ascii_lowercase().starts_with(shown)));
+    lines.for_each(|line| say!("   {}", line.trim_end()));
+    if !output.status.success() {
+        bail!("{} has failed ({}): {}", told.join(" "), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

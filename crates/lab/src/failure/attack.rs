@@ -1,0 +1,45 @@
+//! What attackers do, and what it may cost.
+
+mod hold;
+mod memory;
+
+use clap::Subcommand;
+use nearside_loadtest::AttackKind;
+
+use super::Lab;
+use crate::claims::Claims;
+
+/// Kinds of attack.
+#[derive(Debug, Subcommand)]
+pub enum Attack {
+    /// Uploads of a byte now and then
+    Uploads(hold::HoldArgs),
+    /// Requests that the origin takes a minute for
+    Hanging(hold::HoldArgs),
+    /// Responses that are not stored, read a byte now and then
+    Downloads(hold::HoldArgs),
+    /// Large stored objects, read a byte now and then
+    Readers(hold::HoldArgs),
+    /// Requests for large objects whose clients leave with the first bytes
+    Leavers(hold::HoldArgs),
+    /// One URL that always fails
+    Errors(hold::HoldArgs),
+    /// All of these at once
+    Mixed(hold::HoldArgs),
+    /// Loads that make a node hold much: each stays within 1.25 times the cache and 64 MiB
+    Memory(memory::MemoryArgs),
+}
+
+pub(super) async fn run(attack: &Attack, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+    let (kinds, args): (&[_], _) = match attack {
+        Attack::Uploads(args) => (&[AttackKind::Uploads], args),
+        Attack::Hanging(args) => (&[AttackKind::Hanging], args),
+        Attack::Downloads(args) => (&[AttackKind::Downloads], args),
+        Attack::Readers(args) => (&[AttackKind::Readers], args),
+        Attack::Leavers(args) => (&[AttackKind::Leavers], args),
+        Attack::Errors(args) => (&[AttackKind::Errors], args),
+        Attack::Mixed(args) => (&AttackKind::ALL, args),
+        Attack::Memory(args) => return memory::run(args, lab, claims).await,
+    };
+    hold::run(kinds, args, lab, claims).await
+}
