@@ -13,8 +13,8 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use nearside_config::{Secret, files};
 use nearside_diagnostics::visible_line;
-use nearside_lab::http_client::{ANSWER_MAX, Reply, Unreachable, connect};
-use nearside_lab::{complain, usage};
+use nearside_lab::http_client::{ANSWER_MAX, HttpReply, Unreachable, connect};
+use nearside_lab::{errln, usage};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -38,7 +38,7 @@ impl Token {
         match &self.token_file {
             Some(path) => {
                 if let Some(note) = files::open_to_others("--token-file", "the token in", path, None) {
-                    complain!("warning: {note}");
+                    errln!("warning: {note}");
                 }
                 Ok(Some(Secret::read(path).context("--token-file: expected a token")?))
             }
@@ -53,7 +53,7 @@ impl Token {
 /// # Errors
 ///
 /// It holds a problem, or is none of this API; [`TokenRefused`] where the token is not good for it.
-pub(crate) fn understood<T: DeserializeOwned>(node: &Target, reply: &Reply) -> anyhow::Result<T> {
+pub(crate) fn understood<T: DeserializeOwned>(node: &Target, reply: &HttpReply) -> anyhow::Result<T> {
     let other = || format!("{node} did not answer as a node does");
     if reply.status.is_success() {
         return serde_json::from_slice(&reply.body).with_context(other);
@@ -92,7 +92,7 @@ pub(crate) async fn follow(
     let answer = sender.send_request(request.body(Full::new(Bytes::new()))?);
     let (head, mut body) = timeout(ANSWER_MAX, answer).await.map_err(|_elapsed| silent())??.into_parts();
     if !head.status.is_success() {
-        let reply = Reply { status: head.status, fields: head.headers, body: body.collect().await?.to_bytes() };
+        let reply = HttpReply { status: head.status, fields: head.headers, body: body.collect().await?.to_bytes() };
         return understood(node, &reply);
     }
     let mut text = Vec::new();

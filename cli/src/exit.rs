@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use nearside_config::ConfigError;
 use nearside_lab::http_client::Unreachable;
-use nearside_lab::{UsageError, Verdict, complain, output};
+use nearside_lab::{UsageError, Verdict, errln, output};
 use nearside_loadtest::LoadError;
 
 /// Any other error.
@@ -40,7 +40,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         output::print_styled_error(&error.render(has_colours()));
         return ExitCode::from(CONFIG);
     }
-    complain!("error: {error:#}");
+    errln!("error: {error:#}");
     let is_usage = error.is::<UsageError>() || error.downcast_ref().is_some_and(is_usage);
     let code = if is_usage {
         USAGE

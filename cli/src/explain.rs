@@ -8,7 +8,7 @@ use clap::Args;
 use http::Method;
 use nearside_api::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 use nearside_lab::http_client::{ANSWER_MAX, send_patiently};
-use nearside_lab::{output, say, usage};
+use nearside_lab::{outln, output, usage};
 use nearside_node::Reason;
 
 use crate::admin_client::{Token, understood};
@@ -69,7 +69,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         understood(&node, &reply)
     })?;
     if args.json {
-        say!("{}", serde_json::to_string(&explanation)?);
+        outln!("{}", serde_json::to_string(&explanation)?);
     } else {
         output::print(format_args!("{}", page(&question, &explanation)?));
     }

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use nearside_lab::compare::{self, CompareArgs};
-use nearside_lab::failure::{self, Scenario};
+use nearside_lab::failure::{self, FailureScenario};
 use nearside_lab::load::{self, LoadArgs, RunArgs};
 use nearside_lab::simulate::{self, SimulateArgs};
-use nearside_lab::{output, say, usage};
+use nearside_lab::{outln, output, usage};
 use nearside_loadtest::{Report, page};
 use tokio::runtime::{Builder, Runtime};
 
@@ -43,7 +43,7 @@ enum What {
     /// Hit ratios of a trace without any traffic: what the store keeps, LRU, and an optimum that knows what comes
     Simulate(SimulateArgs),
     #[command(flatten)]
-    Failure(Scenario),
+    Failure(FailureScenario),
 }
 
 pub(crate) fn loadtest(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
@@ -97,7 +97,7 @@ fn plain(load: &LoadArgs, args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         output::print(format_args!("{report}"));
     }

@@ -13,7 +13,7 @@ use nearside_api::Filter;
 use nearside_api::filter::LOG_FIELDS;
 use nearside_config::Secret;
 use nearside_diagnostics::visible_line;
-use nearside_lab::{complain, output, say, usage};
+use nearside_lab::{errln, outln, output, usage};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -87,7 +87,7 @@ async fn one(
         "requests" => print(data, json, &left),
         "missed" => {
             let data = visible_line(data);
-            complain!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
+            errln!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
             ControlFlow::Continue(())
         }
         _ => ControlFlow::Continue(()),
@@ -102,9 +102,9 @@ fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
         let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let Ok(before) = one_less else { return ControlFlow::Break(()) };
         if json {
-            say!("{line}");
+            outln!("{line}");
         } else {
-            say!("{}", visible_line(&pretty(line)));
+            outln!("{}", visible_line(&pretty(line)));
         }
         if !output::is_open() || before == 1 {
             return ControlFlow::Break(());

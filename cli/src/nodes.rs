@@ -9,7 +9,7 @@ use nearside_config::{HostPort, NodeId, Secret, Upstream, ValueError};
 use nearside_diagnostics::visible_line;
 use nearside_lab::http_client::{Unreachable, send_with};
 use nearside_lab::spelling::nearest;
-use nearside_lab::{complain, usage};
+use nearside_lab::{errln, usage};
 use serde::Deserialize;
 
 use crate::admin_client::understood;
@@ -205,7 +205,7 @@ pub(crate) async fn without_controls(targets: Vec<Target>, token: Option<&Secret
             }
         }
         if !hidden.is_empty() {
-            complain!("{control} does not know the admin listeners of {}: name them with --node", hidden.join(", "));
+            errln!("{control} does not know the admin listeners of {}: name them with --node", hidden.join(", "));
         }
     }
     if nodes.is_empty() {

@@ -13,7 +13,7 @@ use nearside_api::{NodeReceipt, Order, Receipt, State, Wait};
 use nearside_config::{Secret, Span};
 use nearside_diagnostics::visible_line;
 use nearside_lab::http_client::send_with;
-use nearside_lab::say;
+use nearside_lab::outln;
 use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Token, understood};
@@ -123,7 +123,7 @@ async fn give(args: &PurgeArgs, node: &Target, body: &str, token: Option<&Secret
         receipt = understood(node, &reply)?;
     }
     if args.json {
-        say!("{}", serde_json::to_string(&receipt)?);
+        outln!("{}", serde_json::to_string(&receipt)?);
     } else {
         print_done(args, &receipt, &mut printed);
         receipt.nodes.iter().filter(|node| !printed.contains(&node.id)).for_each(print);
@@ -217,5 +217,5 @@ fn print(node: &NodeReceipt) {
         fills => format!(", {fills} fenced"),
     };
     let id = visible_line(&node.id);
-    say!("{id:<12} {:<11} {} matched{fenced}, {:.1} ms", node.state.as_str(), node.matched, node.ms);
+    outln!("{id:<12} {:<11} {} matched{fenced}, {:.1} ms", node.state.as_str(), node.matched, node.ms);
 }

@@ -10,7 +10,7 @@ use nearside_api::listen;
 use nearside_config::lint::{self, Names};
 use nearside_config::{ConfigError, Flaw, ListenAddress, Severity};
 use nearside_lab::http_client::send;
-use nearside_lab::{output, say};
+use nearside_lab::{outln, output};
 use nearside_origin_sim::OriginSim;
 
 use crate::admin_client::Token;
@@ -87,14 +87,14 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             let shown = ConfigError::of_flaws(&args.file, vec![deprecated]).render(has_colours());
             output::print_error(format_args!("{shown}"));
         }
-        say!("{}: ok (control, {})", args.file.display(), config.listen);
+        outln!("{}: ok (control, {})", args.file.display(), config.listen);
         return Ok(ExitCode::SUCCESS);
     }
     if nearside_config::is_wan(&args.file) {
         let config = nearside_config::load_wan(&args.file)?;
         accept(lint::wan_flaws(&config))?;
         let (places, links) = (config.places.len(), config.links.len());
-        say!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
+        outln!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
         return Ok(ExitCode::SUCCESS);
     }
     let config = nearside_config::load(&args.file)?;
@@ -102,7 +102,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         true => lint::node_flaws(&config, Names::Literal),
         false => verify::node(&config, &args.file),
     })?;
-    say!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
+    outln!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -129,10 +129,10 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         anyhow::Ok((node, reply))
     })?;
     if !reply.status.is_success() {
-        say!("{node} is not ready: {}", reply.status);
+        outln!("{node} is not ready: {}", reply.status);
         return Ok(ExitCode::FAILURE);
     }
-    say!("{node} is ready");
+    outln!("{node} is ready");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -33,14 +33,14 @@ impl Claims {
     /// The last line: `all` if all of them hold, else how many do not, and where to look, if there is such a place.
     pub(crate) fn conclude(&self, all: &str, failed: &str, look: Option<&std::path::Path>) -> Verdict {
         if self.slow > 0 {
-            say!("{} measurement(s) are off: is the machine busy?", self.slow);
+            outln!("{} measurement(s) are off: is the machine busy?", self.slow);
         }
         if self.failed == 0 {
-            say!("{all}");
+            outln!("{all}");
             return Verdict::Passed;
         }
         let look = look.map_or_else(String::new, |look| format!("; logs: {}", look.display()));
-        say!("{} {failed}{look}", self.failed);
+        outln!("{} {failed}{look}", self.failed);
         Verdict::Failed
     }
 }
@@ -49,11 +49,11 @@ impl Claims {
 fn holds(what: &str, result: anyhow::Result<()>, otherwise: &str) -> bool {
     match result {
         Ok(()) => {
-            say!("ok    {what}");
+            outln!("ok    {what}");
             true
         }
         Err(error) => {
-            say!("{otherwise} {what}: {error:#}");
+            outln!("{otherwise} {what}: {error:#}");
             false
         }
     }

@@ -16,8 +16,8 @@ use clap::Args;
 use nearside_config::Span;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use measure::Bench;
-use peers::{NAMES, Peers};
+use measure::Measurement;
+use peers::{NAMES, PeerServers};
 
 /// Flags of `nearside loadtest compare`.
 #[derive(Debug, Args)]
@@ -72,7 +72,7 @@ pub async fn run(args: &CompareArgs, stop: impl Future<Output = ()>) -> anyhow::
     let mut here = CpuSet::new();
     here.set(CLIENTS);
     sched_setaffinity(None, &here).context("cannot stay on one core")?;
-    let mut peers = Peers::new()?;
+    let mut peers = PeerServers::new()?;
     let done = tokio::select! {
         done = all(args, &mut peers) => done,
         () = stop => Err(anyhow::anyhow!("interrupted")),
@@ -81,9 +81,9 @@ pub async fn run(args: &CompareArgs, stop: impl Future<Output = ()>) -> anyhow::
     done
 }
 
-async fn all(args: &CompareArgs, peers: &mut Peers) -> anyhow::Result<()> {
+async fn all(args: &CompareArgs, peers: &mut PeerServers) -> anyhow::Result<()> {
     peers.start(&args.with).await?;
-    let bench = Bench { peers, rounds: args.rounds, duration: args.duration.0, rate: args.rate };
+    let bench = Measurement { peers, rounds: args.rounds, duration: args.duration.0, rate: args.rate };
     let results = bench.all(args.objects, args.herd).await?;
-    report::write(&args.out, &results, &report::Setting::of(args, peers)?)
+    report::write(&args.out, &results, &report::ReportSetting::of(args, peers)?)
 }

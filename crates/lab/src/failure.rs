@@ -19,15 +19,15 @@ use nearside_loadtest::{Check, CrowdReport, Load, Rate, Report, Target};
 use serde_json::Value;
 
 use crate::claims::{Claims, Verdict};
-use crate::fleet::{Fleet, Member};
 use crate::http_client::send;
+use crate::process_fleet::{ProcessFleet, ProcessSpec};
 
 /// What goes wrong.
 #[derive(Debug, Subcommand)]
-pub enum Scenario {
+pub enum FailureScenario {
     /// What attackers do: it costs no more than it may
     #[command(subcommand)]
-    Attack(attack::Attack),
+    Attack(attack::AttackScenario),
     /// Many clients at once for one cold object: the origin is asked once
     Crowd(crowd::CrowdArgs),
     /// An origin that breaks off again and again: all bodies are right, and it sends little twice
@@ -49,29 +49,29 @@ pub enum Scenario {
 /// # Errors
 ///
 /// A process cannot be started, or the load cannot be sent.
-pub async fn run(scenario: &Scenario, stop: impl Future<Output = ()>) -> anyhow::Result<Verdict> {
-    let mut lab = Lab::new()?;
+pub async fn run(scenario: &FailureScenario, stop: impl Future<Output = ()>) -> anyhow::Result<Verdict> {
+    let mut fleet = TestFleet::new()?;
     let mut claims = Claims::default();
     let work = async {
         match scenario {
-            Scenario::Attack(attack) => attack::run(attack, &mut lab, &mut claims).await,
-            Scenario::Crowd(args) => crowd::run(args, &mut lab, &mut claims).await,
-            Scenario::Cuts(args) => cuts::run(args, &mut lab, &mut claims).await,
-            Scenario::Kill(args) => kill::run(args, &mut lab, &mut claims).await,
-            Scenario::Freeze(args) => freeze::run(args, &mut lab, &mut claims).await,
-            Scenario::Odd(args) => odd::run(args, &mut lab, &mut claims).await,
-            Scenario::PurgeRace(args) => purge_race::run(args, &mut lab, &mut claims).await,
-            Scenario::Slow(args) => slow::run(args, &mut lab, &mut claims).await,
+            FailureScenario::Attack(attack) => attack::run(attack, &mut fleet, &mut claims).await,
+            FailureScenario::Crowd(args) => crowd::run(args, &mut fleet, &mut claims).await,
+            FailureScenario::Cuts(args) => cuts::run(args, &mut fleet, &mut claims).await,
+            FailureScenario::Kill(args) => kill::run(args, &mut fleet, &mut claims).await,
+            FailureScenario::Freeze(args) => freeze::run(args, &mut fleet, &mut claims).await,
+            FailureScenario::Odd(args) => odd::run(args, &mut fleet, &mut claims).await,
+            FailureScenario::PurgeRace(args) => purge_race::run(args, &mut fleet, &mut claims).await,
+            FailureScenario::Slow(args) => slow::run(args, &mut fleet, &mut claims).await,
         }
     };
     let done = tokio::select! {
-        done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(lab.fleet.folder()))),
+        done = work => done.map(|()| claims.conclude("all claims hold", "claim(s) do not hold", Some(fleet.processes.folder()))),
         () = stop => {
-            complain!("\nstopping");
+            errln!("\nstopping");
             Ok(Verdict::Failed)
         }
     };
-    lab.fleet.stop_all().await;
+    fleet.processes.stop_all().await;
     done
 }
 
@@ -79,17 +79,17 @@ pub async fn run(scenario: &Scenario, stop: impl Future<Output = ()>) -> anyhow:
 const ORIGIN: &str = "origin-sim";
 
 /// A fleet on free ports.
-pub(crate) struct Lab {
-    fleet: Fleet,
+pub(crate) struct TestFleet {
+    processes: ProcessFleet,
     origin: u16,
     /// The ports of the control processes.
     controls: Vec<u16>,
-    shields: Vec<Node>,
-    edges: Vec<Node>,
+    shields: Vec<FleetNode>,
+    edges: Vec<FleetNode>,
 }
 
 /// An edge or a shield of the lab.
-struct Node {
+struct FleetNode {
     name: String,
     port: u16,
     admin: u16,
@@ -97,7 +97,7 @@ struct Node {
 
 /// What a scenario wants to be otherwise than by default, as TOML.
 #[derive(Default)]
-struct Settings<'s> {
+struct FleetSettings<'s> {
     shields: usize,
     edges: usize,
     /// Control processes; each node prefers another of them. Several need NATS.
@@ -110,29 +110,35 @@ struct Settings<'s> {
     site: &'s str,
 }
 
-impl Lab {
+impl TestFleet {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { fleet: Fleet::new("lab")?, origin: 0, controls: Vec::new(), shields: Vec::new(), edges: Vec::new() })
+        Ok(Self {
+            processes: ProcessFleet::new("lab")?,
+            origin: 0,
+            controls: Vec::new(),
+            shields: Vec::new(),
+            edges: Vec::new(),
+        })
     }
 
     /// Starts an origin, shields and edges.
-    async fn start(&mut self, settings: &Settings<'_>) -> anyhow::Result<()> {
+    async fn start(&mut self, settings: &FleetSettings<'_>) -> anyhow::Result<()> {
         let [origin] = free_ports()?;
         self.origin = origin;
-        let member = Member {
+        let member = ProcessSpec {
             name: ORIGIN.to_owned(),
             args: ["origin-sim", "--listen", &format!("127.0.0.1:{origin}")].map(str::to_owned).to_vec(),
             ready_url: format!("http://127.0.0.1:{origin}/readyz"),
         };
-        self.fleet.start(member).await?;
+        self.processes.start(member).await?;
         for number in 1..=settings.controls {
             let [control] = free_ports()?;
-            let file = self.fleet.folder().join("purges.log").display().to_string();
+            let file = self.processes.folder().join("purges.log").display().to_string();
             let log = settings.nats.unwrap_or(&file);
             let args =
                 ["control", "--listen", &format!("127.0.0.1:{control}"), "--log", log].map(str::to_owned).to_vec();
             let ready_url = format!("http://127.0.0.1:{control}/readyz");
-            self.fleet.start(Member { name: format!("control-{number}"), args, ready_url }).await?;
+            self.processes.start(ProcessSpec { name: format!("control-{number}"), args, ready_url }).await?;
             self.controls.push(control);
         }
         for number in 1..=settings.shields {
@@ -173,7 +179,7 @@ impl Lab {
         anyhow::bail!("not all nodes follow the purge log")
     }
 
-    async fn start_node(&mut self, role: &str, number: usize, tables: &str, site: &str) -> anyhow::Result<Node> {
+    async fn start_node(&mut self, role: &str, number: usize, tables: &str, site: &str) -> anyhow::Result<FleetNode> {
         let [port, admin] = free_ports()?;
         let name = format!("{role}-{number}");
         // One host for all edges, whatever their ports: else each would have keys of its own.
@@ -184,11 +190,11 @@ impl Lab {
             self.follows(number),
             self.origin
         );
-        let path = self.fleet.configure(&name, &config)?;
+        let path = self.processes.configure(&name, &config)?;
         let args = [role, "--config", &path].map(str::to_owned).to_vec();
         let ready_url = format!("http://127.0.0.1:{admin}/readyz");
-        self.fleet.start(Member { name: name.clone(), args, ready_url }).await?;
-        Ok(Node { name, port, admin })
+        self.processes.start(ProcessSpec { name: name.clone(), args, ready_url }).await?;
+        Ok(FleetNode { name, port, admin })
     }
 
     /// Whose log a node follows; every other one begins with another control process.
@@ -208,7 +214,7 @@ impl Lab {
     }
 
     /// What the origin's ledger says of a path, or of all.
-    async fn ledger(&self, path: Option<&str>) -> anyhow::Result<Seen> {
+    async fn ledger(&self, path: Option<&str>) -> anyhow::Result<OriginTraffic> {
         let reply = send(Method::GET, &format!("http://127.0.0.1:{}/_ledger", self.origin), None).await?;
         let page: Value = serde_json::from_slice(&reply.body)?;
         let entry = match path {
@@ -216,7 +222,7 @@ impl Lab {
             None => page.get("total"),
         };
         let number = |key| entry.and_then(|entry| entry.get(key)).and_then(Value::as_u64).unwrap_or(0);
-        Ok(Seen { requests: number("requests"), peak: number("peak_concurrency"), bytes: number("bytes") })
+        Ok(OriginTraffic { requests: number("requests"), peak: number("peak_concurrency"), bytes: number("bytes") })
     }
 
     /// Waits until the origin was asked for a path.
@@ -232,7 +238,7 @@ impl Lab {
 
     /// The most memory that a process has had, in bytes.
     fn peak_memory(&self, name: &str) -> anyhow::Result<u64> {
-        let pid = self.fleet.pid(name).context("it does not run")?;
+        let pid = self.processes.pid(name).context("it does not run")?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB"));
         Ok(peak.context("the system does not tell")?.trim().parse::<u64>()? * 1024)
@@ -241,13 +247,13 @@ impl Lab {
 
 /// What reached the origin.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct OriginTraffic {
     requests: u64,
     peak: u64,
     bytes: u64,
 }
 
-impl Node {
+impl FleetNode {
     fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }

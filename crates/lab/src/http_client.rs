@@ -22,7 +22,7 @@ pub struct Unreachable(pub String);
 
 /// Response, read to its end.
 #[derive(Debug)]
-pub struct Reply {
+pub struct HttpReply {
     /// Status code.
     pub status: StatusCode,
     /// Header fields.
@@ -31,7 +31,7 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-impl Reply {
+impl HttpReply {
     /// A field as text; empty where it is absent.
     pub fn field(&self, name: &str) -> &str {
         self.fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
@@ -43,7 +43,7 @@ impl Reply {
 /// # Errors
 ///
 /// [`Unreachable`] where nobody answers in [`ANSWER_MAX`]; `url` is not an `http://` URL; the exchange breaks off.
-pub async fn send(method: Method, url: &str, body: Option<String>) -> anyhow::Result<Reply> {
+pub async fn send(method: Method, url: &str, body: Option<String>) -> anyhow::Result<HttpReply> {
     send_with(method, url, body, None).await
 }
 
@@ -57,7 +57,7 @@ pub async fn send_with(
     url: &str,
     body: Option<String>,
     token: Option<&Secret>,
-) -> anyhow::Result<Reply> {
+) -> anyhow::Result<HttpReply> {
     send_patiently(method, url, body, token, ANSWER_MAX).await
 }
 
@@ -72,7 +72,7 @@ pub async fn send_patiently(
     body: Option<String>,
     token: Option<&Secret>,
     patience: Duration,
-) -> anyhow::Result<Reply> {
+) -> anyhow::Result<HttpReply> {
     let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
     let authority = uri.authority().with_context(|| format!("{url} names no host"))?.clone();
     anyhow::ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// is spoken here");
@@ -96,7 +96,7 @@ pub async fn send_patiently(
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         connection.abort();
-        Ok(Reply { status: head.status, fields: head.headers, body })
+        Ok(HttpReply { status: head.status, fields: head.headers, body })
     };
     match timeout(patience, exchange).await {
         Ok(reply) => reply,
@@ -105,7 +105,7 @@ pub async fn send_patiently(
 }
 
 /// As [`send`], from code that is not async.
-pub(crate) fn send_now(method: Method, url: &str, body: Option<String>) -> anyhow::Result<Reply> {
+pub(crate) fn send_now(method: Method, url: &str, body: Option<String>) -> anyhow::Result<HttpReply> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(send(method, url, body))
 }
 

@@ -14,10 +14,10 @@ mod claims;
 pub mod compare;
 pub mod demo;
 pub mod failure;
-mod fleet;
 pub mod http_client;
 pub mod load;
-mod proc;
+mod process_fleet;
+mod process_stat;
 pub mod simulate;
 pub mod spelling;
 

@@ -1,8 +1,8 @@
 //! Load on what runs: as flags say, and as scenarios with claims.
 
 mod flags;
-mod play;
 mod scenario;
+mod scenario_run;
 
 pub use flags::LoadArgs;
-pub use play::{RunArgs, run};
+pub use scenario_run::{RunArgs, run};

@@ -17,14 +17,14 @@ static ERROR: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a line on standard output.
 #[macro_export]
-macro_rules! say {
+macro_rules! outln {
     () => { $crate::output::print(format_args!("\n")) };
     ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 /// Prints a line on standard error, if anybody can read it.
 #[macro_export]
-macro_rules! complain {
+macro_rules! errln {
     ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
 }
 

@@ -97,7 +97,7 @@ pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
         std::fs::write(path, picture).with_context(|| format!("--plot {}: cannot be written", path.display()))?;
     }
     if args.json {
-        say!("{}", serde_json::to_string(&ratios)?);
+        outln!("{}", serde_json::to_string(&ratios)?);
     } else {
         print(&trace, &ratios);
     }
@@ -133,9 +133,9 @@ fn made(args: &SimulateArgs) -> Made {
 }
 
 fn print(trace: &Trace, ratios: &[Ratio]) {
-    say!("{} requests for {} objects of {} bytes together", trace.requests.len(), trace.objects(), trace.footprint());
-    say!("hits, % of requests (% of bytes)\n");
-    say!("{:>8}  {:>14}  {:>15}  {:>15}  {:>15}", "size", "bytes", "store", "lru", "optimum");
+    outln!("{} requests for {} objects of {} bytes together", trace.requests.len(), trace.objects(), trace.footprint());
+    outln!("hits, % of requests (% of bytes)\n");
+    outln!("{:>8}  {:>14}  {:>15}  {:>15}  {:>15}", "size", "bytes", "store", "lru", "optimum");
     for size in ratios.chunk_by(|one, other| one.bytes == other.bytes) {
         let cell = |policy: &str| {
             let found = size.iter().find(|ratio| ratio.policy == policy);
@@ -145,6 +145,6 @@ fn print(trace: &Trace, ratios: &[Ratio]) {
         };
         let Some(first) = size.first() else { continue };
         let (share, bytes) = (format!("{:.2} %", 100.0 * first.share), first.bytes);
-        say!("{share:>8}  {bytes:>14}  {:>15}  {:>15}  {:>15}", cell("store"), cell("lru"), cell("optimum"));
+        outln!("{share:>8}  {bytes:>14}  {:>15}  {:>15}  {:>15}", cell("store"), cell("lru"), cell("optimum"));
     }
 }

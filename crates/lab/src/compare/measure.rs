@@ -9,7 +9,7 @@ use nearside_loadtest::{Crowd, Load, Popularity, Rate, Report, Shape, Sizes, Tar
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::peers::{Peers, Server};
+use super::peers::{PeerServer, PeerServers};
 use crate::failure::body_of;
 use crate::http_client::send;
 
@@ -24,38 +24,38 @@ const HERD_BYTES: u64 = 1_000_000;
 const OBJECT_BYTES: f64 = 1024.0;
 
 /// The rounds.
-pub(super) struct Bench<'p> {
-    pub(super) peers: &'p Peers,
+pub(super) struct Measurement<'p> {
+    pub(super) peers: &'p PeerServers,
     pub(super) rounds: u16,
     pub(super) duration: Duration,
     pub(super) rate: u32,
 }
 
 /// Of a question the figures of every server: by its name and the name of the figure the median.
-pub(super) type Figures = BTreeMap<String, BTreeMap<&'static str, f64>>;
+pub(super) type ServerFigures = BTreeMap<String, BTreeMap<&'static str, f64>>;
 
 /// All that was measured.
-pub(super) struct Results {
+pub(super) struct CompareResults {
     /// As many as are answered, by `wrk`: of each size.
-    pub(super) full: Vec<(u64, Figures)>,
+    pub(super) full: Vec<(u64, ServerFigures)>,
     /// The same of a kibibyte by our own load, which is another client: do both agree?
-    pub(super) own: Figures,
+    pub(super) own: ServerFigures,
     /// At an equal rate.
-    pub(super) steady: Figures,
-    pub(super) mixed: Figures,
-    pub(super) misses: Figures,
-    pub(super) herd: Figures,
-    pub(super) memory: Figures,
+    pub(super) steady: ServerFigures,
+    pub(super) mixed: ServerFigures,
+    pub(super) misses: ServerFigures,
+    pub(super) herd: ServerFigures,
+    pub(super) memory: ServerFigures,
 }
 
 /// What everybody asks for who asks for hits.
 const HIT: &str = "/o1024?cc=max-age%3D86400&etag=a&size=1024&seed=1";
 
-impl Bench<'_> {
-    pub(super) async fn all(&self, objects: u32, herd: usize) -> anyhow::Result<Results> {
+impl Measurement<'_> {
+    pub(super) async fn all(&self, objects: u32, herd: usize) -> anyhow::Result<CompareResults> {
         // As long as all are as they were started: what is asked for later finds room that was taken before.
         let memory = self.memory(objects).await?;
-        Ok(Results {
+        Ok(CompareResults {
             full: self.full().await?,
             own: self.own().await?,
             steady: self.steady().await?,
@@ -68,7 +68,7 @@ impl Bench<'_> {
         })
     }
 
-    async fn full(&self) -> anyhow::Result<Vec<(u64, Figures)>> {
+    async fn full(&self) -> anyhow::Result<Vec<(u64, ServerFigures)>> {
         let mut full = Vec::new();
         for size in [1 << 10].into_iter().chain(LARGE) {
             let path = format!("/o{size}?cc=max-age%3D86400&etag=a&size={size}&seed=1");
@@ -78,19 +78,19 @@ impl Bench<'_> {
         Ok(full)
     }
 
-    async fn own(&self) -> anyhow::Result<Figures> {
-        let one = async |server: &Server, _| self.load(server, HIT, |load| load.rate = Rate::Max).await;
+    async fn own(&self) -> anyhow::Result<ServerFigures> {
+        let one = async |server: &PeerServer, _| self.load(server, HIT, |load| load.rate = Rate::Max).await;
         self.rounds("hits of 1024 bytes, as many as are answered".to_owned(), one).await
     }
 
-    async fn steady(&self) -> anyhow::Result<Figures> {
+    async fn steady(&self) -> anyhow::Result<ServerFigures> {
         let one =
-            async |server: &Server, _| self.load(server, HIT, |load| load.rate = Rate::PerSecond(self.rate)).await;
+            async |server: &PeerServer, _| self.load(server, HIT, |load| load.rate = Rate::PerSecond(self.rate)).await;
         self.rounds(format!("hits of 1024 bytes, {} per second", self.rate), one).await
     }
 
-    async fn mixed(&self) -> anyhow::Result<Figures> {
-        let one = async |server: &Server, round| {
+    async fn mixed(&self) -> anyhow::Result<ServerFigures> {
+        let one = async |server: &PeerServer, round| {
             let path = format!("/mix{round}/{{object}}?cc=max-age%3D86400&etag=a&size={{size}}&seed={{object}}");
             let shape = |load: &mut Load| {
                 load.rate = Rate::PerSecond(MIXED);
@@ -103,8 +103,8 @@ impl Bench<'_> {
         self.rounds(format!("a mix, {MIXED} per second"), one).await
     }
 
-    async fn misses(&self) -> anyhow::Result<Figures> {
-        let one = async |server: &Server, _| {
+    async fn misses(&self) -> anyhow::Result<ServerFigures> {
+        let one = async |server: &PeerServer, _| {
             let path = "/miss/{object}?cc=max-age%3D86400&etag=a&size={size}&seed={object}";
             let shape = |load: &mut Load| {
                 load.rate = Rate::PerSecond(MISSES);
@@ -119,11 +119,11 @@ impl Bench<'_> {
     async fn rounds(
         &self,
         what: String,
-        one: impl AsyncFn(&Server, u16) -> anyhow::Result<BTreeMap<&'static str, f64>>,
-    ) -> anyhow::Result<Figures> {
+        one: impl AsyncFn(&PeerServer, u16) -> anyhow::Result<BTreeMap<&'static str, f64>>,
+    ) -> anyhow::Result<ServerFigures> {
         let mut seen: BTreeMap<String, BTreeMap<&'static str, Vec<f64>>> = BTreeMap::new();
         for round in 1..=self.rounds {
-            complain!("{what}: round {round} of {}", self.rounds);
+            errln!("{what}: round {round} of {}", self.rounds);
             for server in &self.peers.servers {
                 let figures = one(server, round).await.with_context(|| format!("{}: {what}", server.name))?;
                 let all = seen.entry(server.name.clone()).or_default();
@@ -137,7 +137,7 @@ impl Bench<'_> {
     }
 
     /// As many as are answered, asked by `wrk`, which costs the least of all clients.
-    async fn wrk(&self, server: &Server, path: &str) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+    async fn wrk(&self, server: &PeerServer, path: &str) -> anyhow::Result<BTreeMap<&'static str, f64>> {
         stored(server, path).await?;
         let seconds = self.duration.as_secs();
         let before = server.processor_time()?;
@@ -163,7 +163,7 @@ impl Bench<'_> {
     /// A load of our own.
     async fn load(
         &self,
-        server: &Server,
+        server: &PeerServer,
         path: &str,
         shape: impl Fn(&mut Load),
     ) -> anyhow::Result<BTreeMap<&'static str, f64>> {
@@ -199,7 +199,12 @@ impl Bench<'_> {
     }
 
     /// All at once for one object that takes a second to come: how often the origin is asked, and how long the last one waits.
-    async fn herd(&self, server: &Server, round: u16, clients: usize) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+    async fn herd(
+        &self,
+        server: &PeerServer,
+        round: u16,
+        clients: usize,
+    ) -> anyhow::Result<BTreeMap<&'static str, f64>> {
         let path = format!("/herd{round}?cc=max-age%3D86400&etag=a&size={HERD_BYTES}&seed=3&rate={HERD_BYTES}");
         let crowd = Crowd::new(&[server.url(&path)], clients, Duration::from_millis(100), body_of(3, HERD_BYTES))?;
         let before = self.asked().await?;
@@ -217,10 +222,10 @@ impl Bench<'_> {
     }
 
     /// What each object of a kibibyte takes of memory.
-    async fn memory(&self, objects: u32) -> anyhow::Result<Figures> {
-        let mut figures = Figures::new();
+    async fn memory(&self, objects: u32) -> anyhow::Result<ServerFigures> {
+        let mut figures = ServerFigures::new();
         for server in &self.peers.servers {
-            complain!("memory: {objects} objects at {}", server.name);
+            errln!("memory: {objects} objects at {}", server.name);
             let path = "/memory/{object}?cc=max-age%3D86400&etag=a&size={size}&seed={object}";
             let mut load = Load::new(vec![Target::parse(&server.url(path))?]);
             load.rate = Rate::PerSecond(10);
@@ -245,7 +250,7 @@ impl Bench<'_> {
 }
 
 /// Asks twice: what is measured afterwards is in the cache.
-async fn stored(server: &Server, path: &str) -> anyhow::Result<()> {
+async fn stored(server: &PeerServer, path: &str) -> anyhow::Result<()> {
     for _ in 0..2 {
         let reply = send(Method::GET, &server.url(path), None).await?;
         ensure!(reply.status == 200, "it answers {}", reply.status);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::free_ports;
 use crate::http_client::send;
-use crate::proc::{self, Stat};
+use crate::process_stat::{ProcessStat, cpu_time};
 
 /// Those that can be compared with.
 pub(super) const NAMES: [&str; 4] = ["nginx", "varnish", "trafficserver", "haproxy"];
@@ -57,15 +57,15 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// All servers, and the origin.
-pub(super) struct Peers {
+pub(super) struct PeerServers {
     folder: PathBuf,
     pub(super) origin: u16,
-    pub(super) servers: Vec<Server>,
+    pub(super) servers: Vec<PeerServer>,
     children: Vec<Child>,
 }
 
 /// A cache that runs.
-pub(super) struct Server {
+pub(super) struct PeerServer {
     pub(super) name: String,
     /// Of the program, as it says itself.
     pub(super) version: String,
@@ -75,7 +75,7 @@ pub(super) struct Server {
     cache: Option<PathBuf>,
 }
 
-impl Server {
+impl PeerServer {
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -85,7 +85,7 @@ impl Server {
         let processes = processes()?;
         ensure!(processes.contains_key(&self.pid), "{} does not run any more", self.name);
         let family = family(&processes, self.pid);
-        Ok(proc::time(family.iter().filter_map(|pid| processes.get(pid)).map(|stat| stat.ticks).sum()))
+        Ok(cpu_time(family.iter().filter_map(|pid| processes.get(pid)).map(|stat| stat.ticks).sum()))
     }
 
     /// The memory of all its processes, in bytes, what they share counted once; and of its files on a file system in memory.
@@ -113,14 +113,14 @@ fn size_of(folder: &Path) -> u64 {
 }
 
 /// All processes, by their numbers.
-fn processes() -> anyhow::Result<BTreeMap<u32, Stat>> {
+fn processes() -> anyhow::Result<BTreeMap<u32, ProcessStat>> {
     let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     // One may have ended meanwhile.
-    Ok(numbers.filter_map(|pid| Some((pid, proc::stat(pid).ok()?))).collect())
+    Ok(numbers.filter_map(|pid| Some((pid, ProcessStat::read(pid).ok()?))).collect())
 }
 
 /// A process and all that come from it.
-fn family(processes: &BTreeMap<u32, Stat>, root: u32) -> Vec<u32> {
+fn family(processes: &BTreeMap<u32, ProcessStat>, root: u32) -> Vec<u32> {
     let mut family = vec![root];
     let mut place = 0;
     while let Some(parent) = family.get(place).copied() {
@@ -130,7 +130,7 @@ fn family(processes: &BTreeMap<u32, Stat>, root: u32) -> Vec<u32> {
     family
 }
 
-impl Peers {
+impl PeerServers {
     /// None yet.
     pub(super) fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("nearside-compare-{}", std::process::id()));
@@ -157,8 +157,8 @@ impl Peers {
             };
             let pid = self.spawn(name, super::SERVERS, words, port).await?;
             let (name, version) = (name.to_owned(), version(name, &program).await?);
-            complain!("{name} {version} listens on port {port}");
-            self.servers.push(Server { name, version, port, pid, cache });
+            errln!("{name} {version} listens on port {port}");
+            self.servers.push(PeerServer { name, version, port, pid, cache });
         }
         Ok(())
     }
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_family_is_all_that_come_from_one() {
         let processes = BTreeMap::from(
-            [(1, 0), (2, 1), (3, 2), (4, 0), (5, 4)].map(|(pid, parent)| (pid, Stat { parent, ticks: 5 })),
+            [(1, 0), (2, 1), (3, 2), (4, 0), (5, 4)].map(|(pid, parent)| (pid, ProcessStat { parent, ticks: 5 })),
         );
         assert_eq!(family(&processes, 1), [1, 2, 3]);
         assert_eq!(family(&processes, 9), [9]);

@@ -8,14 +8,14 @@ use anyhow::Context;
 use nearside_loadtest::Bars;
 
 use super::CompareArgs;
-use super::measure::{Figures, Results};
-use super::peers::{OURS, Peers};
+use super::measure::{CompareResults, ServerFigures};
+use super::peers::{OURS, PeerServers};
 
 /// Figures closer than this are not told apart: so much do medians of two runs differ.
 const NOISE: f64 = 0.05;
 
 /// On what it ran, and how to repeat it.
-pub(super) struct Setting {
+pub(super) struct ReportSetting {
     machine: String,
     versions: Vec<(String, String)>,
     command: String,
@@ -25,8 +25,8 @@ pub(super) struct Setting {
     objects: u32,
 }
 
-impl Setting {
-    pub(super) fn of(args: &CompareArgs, peers: &Peers) -> anyhow::Result<Self> {
+impl ReportSetting {
+    pub(super) fn of(args: &CompareArgs, peers: &PeerServers) -> anyhow::Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo")?;
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let model = model.map_or("a processor that does not tell its name", |(_, model)| model.trim());
@@ -57,8 +57,9 @@ impl Setting {
 }
 
 /// Writes `compare.md` and its charts, and prints the ratios.
-pub(super) fn write(folder: &Path, results: &Results, setting: &Setting) -> anyhow::Result<()> {
-    let report = Report { results, setting, names: setting.versions.iter().map(|(name, _)| name.as_str()).collect() };
+pub(super) fn write(folder: &Path, results: &CompareResults, setting: &ReportSetting) -> anyhow::Result<()> {
+    let report =
+        CompareReport { results, setting, names: setting.versions.iter().map(|(name, _)| name.as_str()).collect() };
     let text = report.text()?;
     let put = |name: &str, text: &str| {
         let path = folder.join(name);
@@ -68,29 +69,29 @@ pub(super) fn write(folder: &Path, results: &Results, setting: &Setting) -> anyh
         put(name, &bars.svg().map_err(|error| anyhow::anyhow!("{name}: {error}"))?)?;
     }
     put("compare.md", &text)?;
-    say!("{}", report.ratios());
-    say!("{}", folder.join("compare.md").display());
+    outln!("{}", report.ratios());
+    outln!("{}", folder.join("compare.md").display());
     Ok(())
 }
 
-struct Report<'r> {
-    results: &'r Results,
-    setting: &'r Setting,
+struct CompareReport<'r> {
+    results: &'r CompareResults,
+    setting: &'r ReportSetting,
     /// Ours first.
     names: Vec<&'r str>,
 }
 
 /// A figure of a question.
-struct Row<'r> {
+struct FigureRow<'r> {
     what: String,
-    figures: &'r Figures,
+    figures: &'r ServerFigures,
     name: &'static str,
     digits: usize,
     /// More is better.
     more: bool,
 }
 
-impl Row<'_> {
+impl FigureRow<'_> {
     fn of(&self, server: &str) -> Option<f64> {
         self.figures.get(server)?.get(self.name).copied()
     }
@@ -102,13 +103,13 @@ impl Row<'_> {
     }
 }
 
-impl<'r> Report<'r> {
-    fn rows(&self) -> Vec<(&'static str, Vec<Row<'r>>)> {
-        let row = |what: &str, figures: &'r Figures, name, digits, more| {
+impl<'r> CompareReport<'r> {
+    fn rows(&self) -> Vec<(&'static str, Vec<FigureRow<'r>>)> {
+        let row = |what: &str, figures: &'r ServerFigures, name, digits, more| {
             let what = what.to_owned();
-            Row { what, figures, name, digits, more }
+            FigureRow { what, figures, name, digits, more }
         };
-        let Results { full, own, steady, mixed, misses, herd, memory } = self.results;
+        let CompareResults { full, own, steady, mixed, misses, herd, memory } = self.results;
         let mut hits = Vec::new();
         for (size, figures) in full {
             hits.push(row(&format!("{} KiB, µs of processor per hit", size >> 10), figures, "cpu", 1, false));
@@ -164,7 +165,7 @@ impl<'r> Report<'r> {
     }
 
     fn about(&self, section: &str) -> String {
-        let Setting { rate, herd, objects, .. } = self.setting;
+        let ReportSetting { rate, herd, objects, .. } = self.setting;
         match section {
             "Hits, as many as are answered" => "64 connections of `wrk`, one thread. ![Processor time of a hit](compare-cpu.svg)".to_owned(),
             "The same by another client" => self.agreement(),
@@ -189,7 +190,7 @@ impl<'r> Report<'r> {
     fn agreement(&self) -> String {
         let Some((_, wrk)) = self.results.full.first() else { return String::new() };
         let share = |server: &&str| {
-            let cpu = |figures: &Figures| figures.get(*server)?.get("cpu").copied();
+            let cpu = |figures: &ServerFigures| figures.get(*server)?.get("cpu").copied();
             Some(format!("{server} {:.2}", cpu(&self.results.own)? / cpu(wrk)?))
         };
         let shares: Vec<_> = self.names.iter().filter_map(share).collect();
@@ -202,7 +203,7 @@ impl<'r> Report<'r> {
 
     fn text(&self) -> anyhow::Result<String> {
         let mut text = String::new();
-        let Setting { machine, versions, command, rounds, .. } = self.setting;
+        let ReportSetting { machine, versions, command, rounds, .. } = self.setting;
         let versions: Vec<_> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(
             text,
@@ -231,7 +232,7 @@ impl<'r> Report<'r> {
         Ok(text)
     }
 
-    fn line(&self, row: &Row<'_>) -> String {
+    fn line(&self, row: &FigureRow<'_>) -> String {
         let cell = |server: &&str| match (row.of(server), row.ratio(server)) {
             (None, _) => "–".to_owned(),
             (Some(value), Some(ratio)) if *server != OURS => format!("{value:.*} ({ratio:.2})", row.digits),
@@ -280,8 +281,8 @@ impl<'r> Report<'r> {
     }
 
     fn charts(&self) -> Vec<(&'static str, Bars<'r>)> {
-        let Results { full, steady, herd, memory, .. } = self.results;
-        let value = |figures: &Figures, server: &str, name: &str| figures.get(server)?.get(name).copied();
+        let CompareResults { full, steady, herd, memory, .. } = self.results;
+        let value = |figures: &ServerFigures, server: &str, name: &str| figures.get(server)?.get(name).copied();
         let bars = |heights: &dyn Fn(&str) -> Vec<Option<f64>>| -> Vec<(&'r str, Vec<Option<f64>>)> {
             self.names.iter().map(|name| (*name, heights(name))).collect()
         };

@@ -10,7 +10,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::http_client::Reply;
+use crate::http_client::HttpReply;
 
 /// The door of the simulated WAN.
 const DOOR: &str = "127.0.0.1:8000";
@@ -18,13 +18,13 @@ const DOOR: &str = "127.0.0.1:8000";
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// A connection through the WAN to a host: `nrt.gru.localhost` is the edge in Tokyo as seen from São Paulo.
-pub(crate) struct Browser {
+pub(crate) struct WanBrowser {
     host: String,
     sender: SendRequest<Full<Bytes>>,
     opened: Instant,
 }
 
-impl Browser {
+impl WanBrowser {
     pub(crate) async fn open(host: &str) -> anyhow::Result<Self> {
         let opened = now();
         let socket = TcpStream::connect(DOOR).await.context("the WAN is not there")?;
@@ -35,7 +35,7 @@ impl Browser {
     }
 
     /// Asks, and reads to the end.
-    pub(crate) async fn ask(&mut self, method: Method, path: &str, body: &str) -> anyhow::Result<Reply> {
+    pub(crate) async fn ask(&mut self, method: Method, path: &str, body: &str) -> anyhow::Result<HttpReply> {
         let exchange = async {
             let request = Request::builder()
                 .method(method)
@@ -44,12 +44,12 @@ impl Browser {
                 .header("content-type", "application/json")
                 .body(Full::new(Bytes::from(body.to_owned())))?;
             let (head, body) = self.sender.send_request(request).await?.into_parts();
-            anyhow::Ok(Reply { status: head.status, fields: head.headers, body: body.collect().await?.to_bytes() })
+            anyhow::Ok(HttpReply { status: head.status, fields: head.headers, body: body.collect().await?.to_bytes() })
         };
         tokio::time::timeout(ANSWER_MAX, exchange).await.with_context(|| format!("{} does not answer", self.host))?
     }
 
-    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<Reply> {
+    pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<HttpReply> {
         self.ask(Method::GET, path, "").await
     }
 

@@ -2,11 +2,11 @@
 
 use anyhow::Context;
 
-use crate::fleet::{Fleet, Member};
+use crate::process_fleet::{ProcessFleet, ProcessSpec};
 
 /// A process of the demo.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct DemoNode {
     pub(crate) name: &'static str,
     pub(crate) city: &'static str,
     pub(crate) port: u16,
@@ -19,7 +19,7 @@ pub(crate) struct Node {
 
 macro_rules! node {
     ($role:literal, $code:literal, $city:literal, $port:literal, $admin:literal) => {
-        Node {
+        DemoNode {
             name: concat!($role, "-", $code),
             city: $city,
             port: $port,
@@ -31,7 +31,7 @@ macro_rules! node {
 }
 
 /// The one that is called so.
-pub(crate) fn node(name: &str) -> anyhow::Result<&'static Node> {
+pub(crate) fn node(name: &str) -> anyhow::Result<&'static DemoNode> {
     NODES.iter().find(|node| node.name == name).context("no such node")
 }
 
@@ -39,8 +39,8 @@ pub(crate) fn node(name: &str) -> anyhow::Result<&'static Node> {
 pub(crate) const NETWORKS: &str = include_str!("../../../../config/local/networks.csv");
 
 /// All of them, in the order in which they start.
-pub(crate) static NODES: [Node; 11] = [
-    Node {
+pub(crate) static NODES: [DemoNode; 11] = [
+    DemoNode {
         name: "wan-sim",
         city: "-",
         port: 8000,
@@ -48,8 +48,8 @@ pub(crate) static NODES: [Node; 11] = [
         role: "wan-sim",
         config: Some(include_str!("../../../../config/local/wan-sim.toml")),
     },
-    Node { name: "origin", city: "Dallas", port: 8099, admin_port: None, role: "origin-sim", config: None },
-    Node {
+    DemoNode { name: "origin", city: "Dallas", port: 8099, admin_port: None, role: "origin-sim", config: None },
+    DemoNode {
         name: "control",
         city: "Frankfurt",
         port: 7080,
@@ -67,7 +67,7 @@ pub(crate) static NODES: [Node; 11] = [
     node!("edge", "syd", "Sydney", 8086, 7086),
 ];
 
-impl Node {
+impl DemoNode {
     /// Where it is reached; edges by a name that a browser takes for this machine.
     pub(crate) fn url(&self) -> String {
         match self.name.strip_prefix("edge-") {
@@ -77,7 +77,7 @@ impl Node {
     }
 
     /// Its process, with its configuration where the fleet keeps it.
-    pub(crate) fn member(&self, fleet: &Fleet) -> anyhow::Result<Member> {
+    pub(crate) fn member(&self, fleet: &ProcessFleet) -> anyhow::Result<ProcessSpec> {
         let mut args = vec![self.role.to_owned()];
         match self.config {
             Some(config) => {
@@ -90,7 +90,7 @@ impl Node {
             }
             None => args.extend(["--listen".to_owned(), format!("127.0.0.1:{}", self.port)]),
         }
-        Ok(Member { name: self.name.to_owned(), args, ready_url: self.ready_url() })
+        Ok(ProcessSpec { name: self.name.to_owned(), args, ready_url: self.ready_url() })
     }
 
     /// What answers 200 once it is ready.

@@ -6,12 +6,12 @@ mod memory;
 use clap::Subcommand;
 use nearside_loadtest::AttackKind;
 
-use super::Lab;
+use super::TestFleet;
 use crate::claims::Claims;
 
 /// Kinds of attack.
 #[derive(Debug, Subcommand)]
-pub enum Attack {
+pub enum AttackScenario {
     /// Uploads of a byte now and then
     Uploads(hold::HoldArgs),
     /// Requests that the origin takes a minute for
@@ -30,16 +30,16 @@ pub enum Attack {
     Memory(memory::MemoryArgs),
 }
 
-pub(super) async fn run(attack: &Attack, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+pub(super) async fn run(attack: &AttackScenario, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
     let (kinds, args): (&[_], _) = match attack {
-        Attack::Uploads(args) => (&[AttackKind::Uploads], args),
-        Attack::Hanging(args) => (&[AttackKind::Hanging], args),
-        Attack::Downloads(args) => (&[AttackKind::Downloads], args),
-        Attack::Readers(args) => (&[AttackKind::Readers], args),
-        Attack::Leavers(args) => (&[AttackKind::Leavers], args),
-        Attack::Errors(args) => (&[AttackKind::Errors], args),
-        Attack::Mixed(args) => (&AttackKind::ALL, args),
-        Attack::Memory(args) => return memory::run(args, lab, claims).await,
+        AttackScenario::Uploads(args) => (&[AttackKind::Uploads], args),
+        AttackScenario::Hanging(args) => (&[AttackKind::Hanging], args),
+        AttackScenario::Downloads(args) => (&[AttackKind::Downloads], args),
+        AttackScenario::Readers(args) => (&[AttackKind::Readers], args),
+        AttackScenario::Leavers(args) => (&[AttackKind::Leavers], args),
+        AttackScenario::Errors(args) => (&[AttackKind::Errors], args),
+        AttackScenario::Mixed(args) => (&AttackKind::ALL, args),
+        AttackScenario::Memory(args) => return memory::run(args, fleet, claims).await,
     };
-    hold::run(kinds, args, lab, claims).await
+    hold::run(kinds, args, fleet, claims).await
 }

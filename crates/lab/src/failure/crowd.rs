@@ -6,7 +6,7 @@ use clap::Args;
 use nearside_config::ByteSize;
 use nearside_loadtest::Crowd;
 
-use super::{Lab, Settings, all_right, body_of, holds, mib, secs};
+use super::{FleetSettings, TestFleet, all_right, body_of, holds, mib, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest crowd`.
@@ -23,18 +23,18 @@ pub struct CrowdArgs {
     edges: usize,
 }
 
-pub(super) async fn run(args: &CrowdArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+pub(super) async fn run(args: &CrowdArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
     // Ten thousand clients that share a machine with their servers each wait long for their next byte.
     let edge = "[timeouts]\nstall = \"5m\"\n[limits]\nconnections_per_client = 50000\nrequests_per_client = 50000\n";
-    lab.start(&Settings { shields: 2, edges: args.edges, edge, ..Settings::default() }).await?;
+    fleet.start(&FleetSettings { shields: 2, edges: args.edges, edge, ..FleetSettings::default() }).await?;
     let size = args.size.0;
     // It takes its time, so that most come while it is on its way.
     let path = format!("/crowd?cc=max-age%3D3600&etag=a&seed=11&size={size}&rate={}", size.max(1));
-    let crowd = Crowd::new(&lab.urls(&path), args.clients, Duration::from_millis(200), body_of(11, size))?;
+    let crowd = Crowd::new(&fleet.urls(&path), args.clients, Duration::from_millis(200), body_of(11, size))?;
     let report = crowd.run(secs(600)).await;
-    say!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
+    outln!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
     claims.check("every client gets every byte right", all_right(&report));
-    let seen = lab.ledger(Some(&path)).await?;
+    let seen = fleet.ledger(Some(&path)).await?;
     claims.check("the origin is asked once", holds(seen.requests == 1, || format!("{} times", seen.requests)));
     Ok(())
 }

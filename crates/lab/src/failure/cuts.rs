@@ -4,7 +4,7 @@ use clap::Args;
 use nearside_config::{ByteSize, Span};
 use nearside_loadtest::Crowd;
 
-use super::{Lab, Settings, all_right, body_of, holds, mib, secs};
+use super::{FleetSettings, TestFleet, all_right, body_of, holds, mib, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest cuts`.
@@ -24,23 +24,23 @@ pub struct CutsArgs {
 /// What an edge may take, whatever passes through it.
 const EDGE_BYTES_MAX: u64 = 256 << 20;
 
-pub(super) async fn run(args: &CutsArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+pub(super) async fn run(args: &CutsArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
     let size = args.size.0;
     // The shield has room for all of it, the edges for a part only.
     let shield = format!("[cache]\nmemory = \"{}MiB\"\n", 4 * (mib(size) + 64));
     let edge = "[cache]\nmemory = \"128MiB\"\n";
-    let settings = Settings { shields: 1, edges: 3, shield: &shield, edge, ..Settings::default() };
-    lab.start(&settings).await?;
+    let settings = FleetSettings { shields: 1, edges: 3, shield: &shield, edge, ..FleetSettings::default() };
+    fleet.start(&settings).await?;
     let path = format!("/cuts?cc=max-age%3D3600&etag=a&seed=12&size={size}&cut={}", size.div_ceil(10));
-    let crowd = Crowd::new(&lab.urls(&path), args.clients, args.within.0, body_of(12, size))?;
+    let crowd = Crowd::new(&fleet.urls(&path), args.clients, args.within.0, body_of(12, size))?;
     let report = crowd.run(secs(1800)).await;
-    say!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
+    outln!("      {} clients, {:.1} s, {} MiB to them", args.clients, report.seconds, mib(report.bytes));
     claims.check("every client gets every byte right", all_right(&report));
-    let seen = lab.ledger(Some(&path)).await?;
-    say!("      {} requests, {} MiB from the origin", seen.requests, mib(seen.bytes));
+    let seen = fleet.ledger(Some(&path)).await?;
+    outln!("      {} requests, {} MiB from the origin", seen.requests, mib(seen.bytes));
     claims.check("the origin sends at most a twentieth twice", within(seen.bytes, size + size / 20));
-    for edge in &lab.edges {
-        let peak = lab.peak_memory(&edge.name)?;
+    for edge in &fleet.edges {
+        let peak = fleet.peak_memory(&edge.name)?;
         claims.check(&format!("{} stays below 256 MiB ({} MiB)", edge.name, mib(peak)), within(peak, EDGE_BYTES_MAX));
     }
     Ok(())

@@ -5,7 +5,7 @@ use nearside_config::Span;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use super::{Lab, ORIGIN, Settings, all_answered, holds, load, secs};
+use super::{FleetSettings, ORIGIN, TestFleet, all_answered, holds, load, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest freeze`.
@@ -29,23 +29,23 @@ const DEADLINE_MS: f64 = 300.0;
 const CAP: u64 = 8;
 const SHIELDS: u64 = 2;
 
-pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
-    let settings = Settings {
+pub(super) async fn run(args: &FreezeArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
+    let settings = FleetSettings {
         shields: 2,
         edges: 3,
         shield: &format!("[origins]\nconcurrency = {}\nshared_by = {SHIELDS}\n", CAP * SHIELDS),
         edge: "[origins]\nconcurrency = 1\n",
         site: &format!("stale_deadline = \"{DEADLINE_MS}ms\"\n"),
-        ..Settings::default()
+        ..FleetSettings::default()
     };
-    lab.start(&settings).await?;
+    fleet.start(&settings).await?;
     let path = |n| format!("/resident{n}?cc=max-age%3D1&etag=a&size=10000&ttfb=5");
     let loads = |span| {
-        let load = |edge: &super::Node| {
+        let load = |edge: &super::FleetNode| {
             let urls: Vec<_> = (0..RESIDENT).map(|n| edge.url(&path(n))).collect();
             load(&urls, args.rate, span, 200)
         };
-        lab.edges.iter().map(load).collect::<Result<Vec<_>, _>>()
+        fleet.edges.iter().map(load).collect::<Result<Vec<_>, _>>()
     };
     for load in loads(secs(1))? {
         load.run(false).await?;
@@ -56,13 +56,13 @@ pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -
         running.spawn(async move { load.run(false).await });
     }
     sleep(secs(1)).await;
-    lab.fleet.signal(ORIGIN, Signal::STOP);
+    fleet.processes.signal(ORIGIN, Signal::STOP);
     sleep(args.duration.0).await;
-    lab.fleet.signal(ORIGIN, Signal::CONT);
+    fleet.processes.signal(ORIGIN, Signal::CONT);
     while let Some(report) = running.join_next().await {
         let report = report??;
         let (p99, slowest) = (report.latency_ms.p99, report.latency_ms.max);
-        say!(
+        outln!(
             "      an edge: {} requests, p99 {p99:.1} ms, slowest {slowest:.0} ms, {:?}",
             report.answered,
             report.cache
@@ -72,7 +72,7 @@ pub(super) async fn run(args: &FreezeArgs, lab: &mut Lab, claims: &mut Claims) -
         let soon = holds(p99 <= limit, || format!("{p99:.1} ms"));
         claims.check(&format!("p99 stays below {limit:.0} ms"), soon);
     }
-    let seen = lab.ledger(None).await?;
+    let seen = fleet.ledger(None).await?;
     let kept = holds(seen.peak <= CAP * SHIELDS, || format!("{}", seen.peak));
     claims.check(&format!("the origin never had more than {} requests at one time", CAP * SHIELDS), kept);
     Ok(())

@@ -9,7 +9,7 @@ use nearside_config::Span;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{Lab, Settings, all_answered, holds, load, secs};
+use super::{FleetSettings, TestFleet, all_answered, holds, load, secs};
 use crate::claims::Claims;
 use crate::http_client::send;
 
@@ -36,9 +36,9 @@ const RESIDENT: u32 = 100;
 const TAKEN_OVER_AFTER_SECS: u64 = 1;
 const UNFROZEN_AFTER_SECS: u64 = 4;
 
-pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
-    lab.start(&Settings { shields: 2, edges: 2, ..Settings::default() }).await?;
-    let edge = lab.edges.first().context("there is an edge")?;
+pub(super) async fn run(args: &KillArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
+    fleet.start(&FleetSettings { shields: 2, edges: 2, ..FleetSettings::default() }).await?;
+    let edge = fleet.edges.first().context("there is an edge")?;
     let resident: Vec<_> =
         (0..RESIDENT).map(|n| edge.url(&format!("/resident{n}?cc=max-age%3D3600&size=10000"))).collect();
     load(&resident, RESIDENT * 2, secs(1), 50)?.run(false).await?;
@@ -46,19 +46,19 @@ pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> 
     let new: Vec<_> = (0..due).map(|n| edge.url(&format!("/new{n}?cc=max-age%3D3600&size=10000"))).collect();
     let (hits, misses) =
         (load(&resident, args.rate, args.duration.0, 100)?, load(&new, args.rate, args.duration.0, 200)?);
-    let victim = lab.shields.first().context("there is a shield")?.name.clone();
+    let victim = fleet.shields.first().context("there is a shield")?.name.clone();
     let (after, signal) =
         if args.freeze { (UNFROZEN_AFTER_SECS, Signal::STOP) } else { (TAKEN_OVER_AFTER_SECS, Signal::KILL) };
     let fault = async {
         sleep(args.duration.0 / 3).await;
-        lab.fleet.signal(&victim, signal);
+        fleet.processes.signal(&victim, signal);
         sleep(secs(after)).await;
-        taken_over(lab, &victim, args.within.0).await
+        taken_over(fleet, &victim, args.within.0).await
     };
     let (hits, misses, taken_over) = tokio::join!(hits.run(false), misses.run(false), fault);
-    lab.fleet.signal(&victim, Signal::KILL);
+    fleet.processes.signal(&victim, Signal::KILL);
     let (hits, misses) = (hits?, misses?);
-    say!(
+    outln!(
         "      {} hits, p99 {:.1} ms; {} misses, p99 {:.1} ms, slowest {:.0} ms",
         hits.answered,
         hits.latency_ms.p99,
@@ -77,8 +77,8 @@ pub(super) async fn run(args: &KillArgs, lab: &mut Lab, claims: &mut Claims) -> 
 
 /// Whether keys that nobody has asked for yet are answered by the other shield, each within this time: a request that would
 /// still go to the victim takes longer.
-async fn taken_over(lab: &Lab, victim: &str, within: Duration) -> anyhow::Result<()> {
-    let edge = lab.edges.first().context("there is an edge")?;
+async fn taken_over(fleet: &TestFleet, victim: &str, within: Duration) -> anyhow::Result<()> {
+    let edge = fleet.edges.first().context("there is an edge")?;
     for n in 0..50 {
         let begin = Instant::now();
         let reply = send(Method::GET, &edge.url(&format!("/late{n}?cc=max-age%3D3600&size=100")), None).await?;

@@ -7,7 +7,7 @@ use nearside_loadtest::{Crowd, CrowdReport, arrivals, dawdle, part, vanish};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Lab, Settings, all_right, body_of, holds, millis, secs};
+use super::{FleetSettings, TestFleet, all_right, body_of, holds, millis, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest odd`.
@@ -30,13 +30,13 @@ const SECONDS: u64 = 2;
 /// How often the moment of a byte is compared.
 const MARK_BYTES: u64 = 64 << 10;
 
-pub(super) async fn run(args: &OddArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
-    lab.start(&Settings { shields: 1, edges: 1, ..Settings::default() }).await?;
-    let calm = ordinary(lab, &path("calm"), args.clients).await?;
+pub(super) async fn run(args: &OddArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
+    fleet.start(&FleetSettings { shields: 1, edges: 1, ..FleetSettings::default() }).await?;
+    let calm = ordinary(fleet, &path("calm"), args.clients).await?;
     claims.check("every client of an object on its way gets every byte right", all_right(&calm));
 
     let busy = path("busy");
-    let url = lab.edges.first().context("there is an edge")?.url(&busy);
+    let url = fleet.edges.first().context("there is an edge")?.url(&busy);
     let (mut slow, mut gone, mut parts) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
     let check = body_of(13, SIZE_BYTES);
     for _ in 0..args.clients {
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &OddArgs, lab: &mut Lab, claims: &mut Claims) -> a
         slow.spawn(async move { dawdle(&url, 1).await });
     }
     // The first part of what nobody has asked for would be fetched by itself.
-    lab.until_asked(&busy).await?;
+    fleet.until_asked(&busy).await?;
     for n in 0..args.clients {
         gone.spawn({
             let url = url.clone();
@@ -54,9 +54,9 @@ pub(super) async fn run(args: &OddArgs, lab: &mut Lab, claims: &mut Claims) -> a
         let first = SIZE_BYTES / 2 + n as u64 * 1000;
         parts.spawn(async move { part(&url, first, first + 100_000, &check).await });
     }
-    let beside = ordinary(lab, &busy, args.clients).await?;
+    let beside = ordinary(fleet, &busy, args.clients).await?;
     claims.check("the same beside as many of each odd kind", all_right(&beside));
-    say!("      {:.2} s without them, {:.2} s with them", calm.seconds, beside.seconds);
+    outln!("      {:.2} s without them, {:.2} s with them", calm.seconds, beside.seconds);
     let longer = beside.seconds - calm.seconds;
     let soon = holds(longer <= args.longer.0.as_secs_f64(), || format!("{longer:.2} s more"));
     claims.check("nobody waits for them", soon);
@@ -65,10 +65,10 @@ pub(super) async fn run(args: &OddArgs, lab: &mut Lab, claims: &mut Claims) -> a
     claims.check("who asks for a part gets it from the same fill", right);
     let ended = slow.try_join_next();
     claims.check("who takes a byte a second is served all the while", holds(ended.is_none(), || format!("{ended:?}")));
-    let seen = lab.ledger(Some(&busy)).await?;
+    let seen = fleet.ledger(Some(&busy)).await?;
     claims.check("the origin is asked once", holds(seen.requests == 1, || format!("{} times", seen.requests)));
 
-    let later = later(lab, args.clients).await?;
+    let later = later(fleet, args.clients).await?;
     let soon = holds(later < args.later.0.as_secs_f64() * 1000.0, || "that is too late".to_owned());
     claims.check(&format!("who follows has a byte {later:.2} ms after the first, at the median"), soon);
     Ok(())
@@ -78,8 +78,8 @@ fn path(name: &str) -> String {
     format!("/{name}?cc=max-age%3D3600&etag=a&seed=13&size={SIZE_BYTES}&rate={}", SIZE_BYTES / SECONDS)
 }
 
-async fn ordinary(lab: &Lab, path: &str, clients: usize) -> anyhow::Result<CrowdReport> {
-    let crowd = Crowd::new(&lab.urls(path), clients, millis(100), body_of(13, SIZE_BYTES))?;
+async fn ordinary(fleet: &TestFleet, path: &str, clients: usize) -> anyhow::Result<CrowdReport> {
+    let crowd = Crowd::new(&fleet.urls(path), clients, millis(100), body_of(13, SIZE_BYTES))?;
     Ok(crowd.run(secs(60)).await)
 }
 
@@ -92,8 +92,8 @@ async fn joined<T: 'static>(mut tasks: JoinSet<T>, is_well: impl Fn(T) -> anyhow
 }
 
 /// How many milliseconds later than one who asks for an object others have the same byte, who ask while it comes.
-async fn later(lab: &Lab, clients: usize) -> anyhow::Result<f64> {
-    let url = lab.edges.first().context("there is an edge")?.url(&path("follow"));
+async fn later(fleet: &TestFleet, clients: usize) -> anyhow::Result<f64> {
+    let url = fleet.edges.first().context("there is an edge")?.url(&path("follow"));
     let first = tokio::spawn({
         let url = url.clone();
         async move { arrivals(&url, MARK_BYTES).await }

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Lab, Settings, holds, millis, secs};
+use super::{FleetSettings, TestFleet, holds, millis, secs};
 use crate::claims::Claims;
 use crate::http_client::send;
 
@@ -48,20 +48,22 @@ const KEYS: usize = 20;
 const SEED: u64 = 17;
 const BODY_BYTES: u64 = 2000;
 
-pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+pub(super) async fn run(args: &PurgeRaceArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
     let (targets, origin) = match &args.origin {
         Some(origin) => (args.targets.clone(), origin.trim_end_matches('/').to_owned()),
         None => {
             let (controls, nats) = (if args.nats.is_some() { 2 } else { 1 }, args.nats.as_deref());
-            lab.start(&Settings { shields: 2, edges: args.edges, controls, nats, ..Settings::default() }).await?;
-            (lab.urls(""), format!("http://127.0.0.1:{}", lab.origin))
+            fleet
+                .start(&FleetSettings { shields: 2, edges: args.edges, controls, nats, ..FleetSettings::default() })
+                .await?;
+            (fleet.urls(""), format!("http://127.0.0.1:{}", fleet.origin))
         }
     };
     let urls = urls(&targets);
     let race = Race::new(&urls, args.clients, check())?;
     let (origin, urls, has_faults) = (&origin, &urls, args.faults);
-    let at = |port: &u16| At { control: format!("http://127.0.0.1:{port}"), host: "lab.test".to_owned() };
-    let controls = &lab.controls.iter().map(at).collect::<Vec<_>>();
+    let at = |port: &u16| PurgeTarget { control: format!("http://127.0.0.1:{port}"), host: "lab.test".to_owned() };
+    let controls = &fleet.controls.iter().map(at).collect::<Vec<_>>();
     // Whether all is well, and how many purges were not acknowledged though it was.
     let (calm, strange) = (&AtomicBool::new(true), &AtomicUsize::new(0));
     let racing = race.run(args.purges, |raised: Raised| async move {
@@ -78,7 +80,7 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
             None => by_method(urls.get(raised.key).context("there is such a key")?, version).await,
         }
     });
-    let faults = async { if has_faults { faults(lab, calm).await } else { Ok(()) } };
+    let faults = async { if has_faults { faults(fleet, calm).await } else { Ok(()) } };
     let (report, faults) = tokio::join!(racing, faults);
     faults?;
     tell(&report?, has_faults, strange.load(Ordering::SeqCst), claims);
@@ -86,7 +88,7 @@ pub(super) async fn run(args: &PurgeRaceArgs, lab: &mut Lab, claims: &mut Claims
 }
 
 /// Whom to tell of a purge, and the host of the site as keys have it.
-pub(crate) struct At {
+pub(crate) struct PurgeTarget {
     /// The URL of the control process.
     pub(crate) control: String,
     pub(crate) host: String,
@@ -95,7 +97,7 @@ pub(crate) struct At {
 /// Races at edges that run, purged through a control process.
 pub(crate) async fn race(
     edges: &[String],
-    at: &At,
+    at: &PurgeTarget,
     origin: &str,
     purges: usize,
     clients: usize,
@@ -122,7 +124,7 @@ fn check() -> VersionCheck {
 
 /// Purges, and counts it if that is not acknowledged though all was well from beginning to end.
 async fn watched(
-    control: &At,
+    control: &PurgeTarget,
     raised: Raised,
     version: u64,
     calm: &AtomicBool,
@@ -138,20 +140,20 @@ async fn watched(
 }
 
 /// What goes wrong meanwhile; between, all is well again.
-async fn faults(lab: &mut Lab, calm: &AtomicBool) -> anyhow::Result<()> {
+async fn faults(fleet: &mut TestFleet, calm: &AtomicBool) -> anyhow::Result<()> {
     for name in ["edge-1", "control-1"] {
         sleep(secs(1)).await;
         calm.store(false, Ordering::SeqCst);
-        lab.fleet.kill_and_start(name).await?;
-        lab.until_all_follow().await?;
+        fleet.processes.kill_and_start(name).await?;
+        fleet.until_all_follow().await?;
         calm.store(true, Ordering::SeqCst);
     }
     sleep(secs(1)).await;
     calm.store(false, Ordering::SeqCst);
-    lab.fleet.signal("shield-1", Signal::STOP);
+    fleet.processes.signal("shield-1", Signal::STOP);
     sleep(secs(5)).await;
-    lab.fleet.signal("shield-1", Signal::CONT);
-    lab.until_all_follow().await?;
+    fleet.processes.signal("shield-1", Signal::CONT);
+    fleet.until_all_follow().await?;
     calm.store(true, Ordering::SeqCst);
     Ok(())
 }
@@ -170,7 +172,7 @@ async fn raise(origin: &str, key: usize) -> anyhow::Result<u64> {
     version.with_context(|| format!("{origin} is no origin-sim"))
 }
 
-async fn through_control(control: &At, raised: Raised, version: u64) -> anyhow::Result<Outcome> {
+async fn through_control(control: &PurgeTarget, raised: Raised, version: u64) -> anyhow::Result<Outcome> {
     let Raised { key, number } = raised;
     let soft = number % 4 >= 2;
     let mut order = match number % 3 {
@@ -211,7 +213,7 @@ async fn by_method(urls: &[String], version: u64) -> anyhow::Result<Outcome> {
 fn tell(report: &RaceReport, has_faults: bool, strange: usize, claims: &mut Claims) {
     let RaceReport { acknowledged, unknown, answers, old, mixed, failed, example } = report;
     let example = || example.clone().unwrap_or_else(|| "-".to_owned());
-    say!("      {acknowledged} purges acknowledged, {unknown} not; {answers} answers judged");
+    outln!("      {acknowledged} purges acknowledged, {unknown} not; {answers} answers judged");
     if has_faults {
         let all = holds(strange == 0 && *acknowledged > 0, || format!("{strange} are not"));
         claims.check("purges are acknowledged but for those in the midst of it", all);

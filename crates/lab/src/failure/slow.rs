@@ -8,7 +8,7 @@ use nearside_config::ByteSize;
 use nearside_loadtest::{Check, Crowd, dawdle};
 use nearside_origin_sim::body;
 
-use super::{Lab, Settings, all_right, holds, load, mib, secs};
+use super::{FleetSettings, TestFleet, all_right, holds, load, mib, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest slow`.
@@ -32,17 +32,17 @@ const BYTES_PER_SECOND: usize = 20_000;
 /// The size of what the cache is full of.
 const RESIDENT_BYTES: u64 = 256 << 10;
 
-pub(super) async fn run(args: &SlowArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
+pub(super) async fn run(args: &SlowArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
     let (memory, size) = (args.memory.0, args.size.0);
     let edge = format!("[cache]\nmemory = \"{}MiB\"\n", mib(memory));
-    lab.start(&Settings { edges: 1, edge: &edge, ..Settings::default() }).await?;
-    let edge = lab.edges.first().context("there is an edge")?;
+    fleet.start(&FleetSettings { edges: 1, edge: &edge, ..FleetSettings::default() }).await?;
+    let edge = fleet.edges.first().context("there is an edge")?;
     let resident: Vec<_> = (0..memory / RESIDENT_BYTES * 5 / 4)
         .map(|n| edge.url(&format!("/resident{n}?cc=max-age%3D3600&size={RESIDENT_BYTES}")))
         .collect();
     let rate = u32::try_from(resident.len()).unwrap_or(1000).clamp(1, 1000);
     load(&resident, rate, secs(resident.len() as u64 / u64::from(rate) + 1), 20)?.run(false).await?;
-    let full = lab.peak_memory(&edge.name)?;
+    let full = fleet.peak_memory(&edge.name)?;
     // Of known and of unknown length.
     let large = |n: usize| {
         edge.url(&format!(
@@ -57,8 +57,8 @@ pub(super) async fn run(args: &SlowArgs, lab: &mut Lab, claims: &mut Claims) -> 
     }
     let check: Check = Arc::new(|at, bytes| body::differs(14, at, bytes).is_none());
     let report = Crowd::new(&[large(args.clients), large(args.clients + 1)], 2, secs(0), check)?.run(secs(3600)).await;
-    let peak = lab.peak_memory(&edge.name)?;
-    say!(
+    let peak = fleet.peak_memory(&edge.name)?;
+    outln!(
         "      {} MiB with a full cache, at most {} MiB with {} slow clients; {} MiB passed in {:.1} s",
         mib(full),
         mib(peak),

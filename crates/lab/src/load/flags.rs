@@ -23,7 +23,7 @@ pub struct LoadArgs {
     urls: Vec<String>,
     /// Requests per second, sent on time whether or not the ones before were answered; or "max": as soon as they were
     #[arg(long, value_name = "N", required = true)]
-    rate: Arrivals,
+    rate: RateFlag,
     /// For how long: "10s"
     #[arg(long, value_name = "TIME", default_value = "10s")]
     duration: Span,
@@ -59,16 +59,16 @@ pub struct LoadArgs {
     objects: u32,
     /// How often each is asked for: "uniform", or "zipf:0.9": the n-th in proportion to 1/n to this power
     #[arg(long, value_name = "HOW", default_value = "uniform")]
-    popularity: Often,
+    popularity: PopularityFlag,
     /// How large they are, in place of `{size}`: "1KiB"; "log-normal:16KiB:1.5", median and spread; "1KiB*8,1MiB*1", with weights
     #[arg(long, value_name = "SIZES", default_value = "1KiB")]
-    sizes: HowLarge,
+    sizes: SizesFlag,
     /// The share of requests for objects that nobody has asked for before: "0.1" or "10%"
     #[arg(long, value_name = "SHARE", default_value = "0")]
-    misses: Share,
+    misses: ShareFlag,
     /// The share of requests for a part of the object
     #[arg(long, value_name = "SHARE", default_value = "0")]
-    ranges: Share,
+    ranges: ShareFlag,
     /// Another number, other requests
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -205,73 +205,73 @@ impl FromStr for CityCode {
 
 /// Requests per second, or "max".
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Arrivals(Rate);
+struct RateFlag(Rate);
 
-impl FromStr for Arrivals {
-    type Err = Expected;
+impl FromStr for RateFlag {
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, Expected> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         if text == "max" {
             return Ok(Self(Rate::Max));
         }
         let rate = text.parse().ok().filter(|rate| (1..=1_000_000).contains(rate));
         rate.map(|rate| Self(Rate::PerSecond(rate)))
-            .ok_or(Expected("requests per second from 1 to 1000000, or \"max\""))
+            .ok_or(FlagError("requests per second from 1 to 1000000, or \"max\""))
     }
 }
 
 /// What should have stood there.
 #[derive(Debug, Clone, Copy)]
-struct Expected(&'static str);
+struct FlagError(&'static str);
 
-impl fmt::Display for Expected {
+impl fmt::Display for FlagError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "expected {}", self.0)
     }
 }
 
-impl std::error::Error for Expected {}
+impl std::error::Error for FlagError {}
 
 /// A share, as a number or in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Share(f64);
+struct ShareFlag(f64);
 
-impl FromStr for Share {
-    type Err = Expected;
+impl FromStr for ShareFlag {
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, Expected> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
         let share = number.trim().parse::<f64>().ok().map(|number| number / whole);
-        share.filter(|share| (0.0..=1.0).contains(share)).map(Self).ok_or(Expected("a share, as in 0.1 or 10%"))
+        share.filter(|share| (0.0..=1.0).contains(share)).map(Self).ok_or(FlagError("a share, as in 0.1 or 10%"))
     }
 }
 
 /// How often objects are asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Often(Popularity);
+struct PopularityFlag(Popularity);
 
-impl FromStr for Often {
-    type Err = Expected;
+impl FromStr for PopularityFlag {
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, Expected> {
+    fn from_str(text: &str) -> Result<Self, FlagError> {
         if text == "uniform" {
             return Ok(Self(Popularity::Uniform));
         }
         let skew = text.strip_prefix("zipf:").and_then(|skew| skew.parse().ok());
         let skew = skew.filter(|skew| (0.0..=10.0).contains(skew));
-        skew.map(|skew| Self(Popularity::Zipf(skew))).ok_or(Expected("\"uniform\", or \"zipf:0.9\" (from 0 to 10)"))
+        skew.map(|skew| Self(Popularity::Zipf(skew))).ok_or(FlagError("\"uniform\", or \"zipf:0.9\" (from 0 to 10)"))
     }
 }
 
 /// How large objects are.
 #[derive(Debug, Clone, PartialEq)]
-struct HowLarge(Sizes);
+struct SizesFlag(Sizes);
 
-impl FromStr for HowLarge {
-    type Err = Expected;
+impl FromStr for SizesFlag {
+    type Err = FlagError;
 
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        const WRONG: Expected = Expected("a size as \"1KiB\", \"log-normal:16KiB:1.5\", or \"1KiB*8,1MiB*1\"");
+    fn from_str(text: &str) -> Result<Self, FlagError> {
+        const WRONG: FlagError = FlagError("a size as \"1KiB\", \"log-normal:16KiB:1.5\", or \"1KiB*8,1MiB*1\"");
         let size = |text: &str| text.trim().parse::<ByteSize>().map(|size| size.0).map_err(|_no_size| WRONG);
         if let Some(rest) = text.strip_prefix("log-normal:") {
             let (median, spread) = rest.split_once(':').ok_or(WRONG)?;
@@ -298,14 +298,18 @@ mod tests {
 
     #[test]
     fn flags_are_read_and_what_they_should_be_is_said() {
-        assert_eq!("max".parse::<Arrivals>().unwrap().0, Rate::Max);
-        assert_eq!("5".parse::<Arrivals>().unwrap().0, Rate::PerSecond(5));
-        assert!("0".parse::<Arrivals>().is_err() && "2e9".parse::<Arrivals>().is_err());
-        assert_eq!("10%".parse::<Share>().unwrap(), "0.1".parse().unwrap());
-        assert!("1.1".parse::<Share>().is_err() && "NaN".parse::<Share>().is_err() && "-1%".parse::<Share>().is_err());
-        assert_eq!("zipf:0.9".parse::<Often>().unwrap().0, Popularity::Zipf(0.9));
-        assert!("zipf".parse::<Often>().is_err() && "zipf:NaN".parse::<Often>().is_err());
-        let sizes = |text: &str| text.parse::<HowLarge>().map(|sizes| sizes.0);
+        assert_eq!("max".parse::<RateFlag>().unwrap().0, Rate::Max);
+        assert_eq!("5".parse::<RateFlag>().unwrap().0, Rate::PerSecond(5));
+        assert!("0".parse::<RateFlag>().is_err() && "2e9".parse::<RateFlag>().is_err());
+        assert_eq!("10%".parse::<ShareFlag>().unwrap(), "0.1".parse().unwrap());
+        assert!(
+            "1.1".parse::<ShareFlag>().is_err()
+                && "NaN".parse::<ShareFlag>().is_err()
+                && "-1%".parse::<ShareFlag>().is_err()
+        );
+        assert_eq!("zipf:0.9".parse::<PopularityFlag>().unwrap().0, Popularity::Zipf(0.9));
+        assert!("zipf".parse::<PopularityFlag>().is_err() && "zipf:NaN".parse::<PopularityFlag>().is_err());
+        let sizes = |text: &str| text.parse::<SizesFlag>().map(|sizes| sizes.0);
         assert_eq!(sizes("2KiB").unwrap(), Sizes::Fixed(2048));
         assert_eq!(sizes("1KiB*3, 1MiB").unwrap(), Sizes::Mixed(vec![(1024, 3.0), (1 << 20, 1.0)]));
         assert_eq!(sizes("log-normal:1KiB:1.5").unwrap(), Sizes::LogNormal { median: 1024, spread: 1.5 });

@@ -57,7 +57,7 @@ pub(super) const FIGURES: [&str; 28] = [
 
 /// A question, and how it is answered.
 #[derive(Debug)]
-pub(super) struct Scenario {
+pub(super) struct LoadScenario {
     pub(super) name: String,
     pub(super) question: String,
     /// The origin-sim behind it all.
@@ -70,12 +70,12 @@ pub(super) struct Scenario {
     pub(super) crowd: Option<CrowdPart>,
     pub(super) slow: Option<SlowPart>,
     pub(super) race: Option<RacePart>,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<ScenarioEvent>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ScenarioFile {
     question: String,
     origin: String,
     claims: Vec<String>,
@@ -138,14 +138,14 @@ struct EventTable {
 
 /// Something that the demo is told, so long after the load has begun.
 #[derive(Debug, Clone)]
-pub(super) struct Event {
+pub(super) struct ScenarioEvent {
     pub(super) at: Duration,
     /// `fail` or `heal`.
     pub(super) verb: &'static str,
     pub(super) what: String,
 }
 
-impl Scenario {
+impl LoadScenario {
     /// A scenario of the program by its name, or of a file by its path.
     pub(super) fn find(name: &str, run: &str) -> anyhow::Result<Self> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
@@ -169,7 +169,7 @@ impl Scenario {
     }
 
     fn read(name: &str, text: &str) -> anyhow::Result<Self> {
-        let file: File = toml::from_str(text)?;
+        let file: ScenarioFile = toml::from_str(text)?;
         let origin: Uri = file.origin.parse().with_context(|| format!("origin: {:?} is no URL", file.origin))?;
         let load = file.load.as_ref().map(LoadArgs::of_table).transpose().context("[load]")?;
         let has_work = load.is_some() || file.crowd.is_some() || file.race.is_some();
@@ -219,14 +219,14 @@ fn names(filter: &Filter, into: &mut Vec<String>) {
     }
 }
 
-fn event(table: EventTable) -> anyhow::Result<Event> {
+fn event(table: EventTable) -> anyhow::Result<ScenarioEvent> {
     let at = span("event: at", &table.at)?;
     let (verb, what) = match (table.fail, table.heal) {
         (Some(what), None) => ("fail", what),
         (None, Some(what)) => ("heal", what),
         _ => bail!("event at {}: either `fail` or `heal`, as of `nearside demo`", table.at),
     };
-    Ok(Event { at, verb, what })
+    Ok(ScenarioEvent { at, verb, what })
 }
 
 fn span(what: &str, text: &str) -> anyhow::Result<Duration> {
@@ -241,14 +241,14 @@ mod tests {
     #[test]
     fn those_of_the_program_are_right() {
         for (name, _) in BUILT_IN {
-            let scenario = Scenario::find(name, "7").unwrap_or_else(|error| panic!("{error:#}"));
+            let scenario = LoadScenario::find(name, "7").unwrap_or_else(|error| panic!("{error:#}"));
             assert!(scenario.question.ends_with('?') && !scenario.claims.is_empty(), "{name}");
         }
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let wrong = |text: &str| format!("{:#}", Scenario::parse("x", text, "7").unwrap_err());
+        let wrong = |text: &str| format!("{:#}", LoadScenario::parse("x", text, "7").unwrap_err());
         let load = "[load]\nurl = \"http://a/\"\nrate = 1\n";
         let begin = "question = \"?\"\norigin = \"http://o/\"\n";
         assert!(wrong(&format!("{begin}claims = [\"fast == 1\"]\n{load}")).contains("no figure fast, but due"));
@@ -261,6 +261,6 @@ mod tests {
         let events = |event: &str| wrong(&format!("{begin}claims = [\"failed == 0\"]\n{load}[[event]]\n{event}"));
         assert!(events("at = \"soon\"\nfail = \"origin\"").contains("\"soon\" is no time"));
         assert!(events("at = \"1s\"").contains("either `fail` or `heal`"));
-        assert!(format!("{:#}", Scenario::find("hot-hat", "7").unwrap_err()).contains("hot-hit"));
+        assert!(format!("{:#}", LoadScenario::find("hot-hat", "7").unwrap_err()).contains("hot-hit"));
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use nearside_config::Span;
 use nearside_loadtest::{Attack, AttackKind, Report};
 
-use super::super::{Lab, Node, Settings, all_answered, holds, load, mib, millis, secs};
+use super::super::{FleetNode, FleetSettings, TestFleet, all_answered, holds, load, mib, millis, secs};
 use crate::claims::Claims;
 
 /// Flags of the attacks that hold on to something.
@@ -39,28 +39,28 @@ const LEFT_BYTES_MAX: u64 = 12 << 20;
 pub(super) async fn run(
     kinds: &[AttackKind],
     args: &HoldArgs,
-    lab: &mut Lab,
+    fleet: &mut TestFleet,
     claims: &mut Claims,
 ) -> anyhow::Result<()> {
     let edge = format!("[cache]\nmemory = \"{}MiB\"\n[origins]\nconcurrency = {CONCURRENCY}\n", mib(MEMORY_BYTES));
-    lab.start(&Settings { edges: 1, edge: &edge, ..Settings::default() }).await?;
-    let node = lab.edges.first().context("there is an edge")?;
+    fleet.start(&FleetSettings { edges: 1, edge: &edge, ..FleetSettings::default() }).await?;
+    let node = fleet.edges.first().context("there is an edge")?;
     let visit = |name| visitors(node, name, args.rate, args.duration);
     visitors(node, "first", args.rate, Span(secs(2))).await?;
     let (calm, _) = visit("calm").await?;
     claims.check("without an attack every page is served", all_answered(&calm));
 
-    let before = lab.ledger(None).await?.bytes;
+    let before = fleet.ledger(None).await?.bytes;
     let address = ([127, 0, 0, 1], node.port).into();
     let start = |kind: AttackKind| Attack::start(kind, address, args.connections.unwrap_or(kind.connections()));
     let attacks: Vec<_> = kinds.iter().copied().map(start).collect();
     tokio::time::sleep(secs(1)).await;
     let (hits, misses) = visit("attacked").await?;
     let requests: u64 = attacks.iter().map(Attack::requests).sum();
-    let sent = lab.ledger(None).await?.bytes - before;
+    let sent = fleet.ledger(None).await?.bytes - before;
     drop(attacks);
-    let peak = lab.peak_memory(&node.name)?;
-    say!(
+    let peak = fleet.peak_memory(&node.name)?;
+    outln!(
         "      {requests} requests of attackers; pages: p99 {:.2} ms, without them {:.2} ms; at most {} MiB of memory",
         hits.latency_ms.p99,
         calm.latency_ms.p99,
@@ -86,7 +86,7 @@ pub(super) async fn run(
 }
 
 /// Visitors for `duration`: of stored pages, and of pages that nobody has asked for.
-async fn visitors(node: &Node, name: &str, rate: u32, duration: Span) -> anyhow::Result<(Report, Report)> {
+async fn visitors(node: &FleetNode, name: &str, rate: u32, duration: Span) -> anyhow::Result<(Report, Report)> {
     let stored: Vec<_> = (0..PAGES).map(|n| node.url(&format!("/page{n}?cc=max-age%3D3600&size=10000"))).collect();
     let rate_of_others = (rate / HITS_PER_MISS).max(1);
     let count = u64::from(rate_of_others) * (duration.0.as_secs() + 1);
@@ -107,7 +107,7 @@ fn most_are_served(report: &Report) -> anyhow::Result<()> {
 }
 
 /// No request is under way any more, nor waits.
-async fn nothing_left(node: &Node) -> anyhow::Result<()> {
+async fn nothing_left(node: &FleetNode) -> anyhow::Result<()> {
     let mut left = 0;
     for _ in 0..600 {
         left = node.metric("nearside_upstream_in_flight").await? + node.metric("nearside_upstream_waiting").await?;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::super::{Lab, Node, Settings, holds, mib, millis, secs};
+use super::super::{FleetNode, FleetSettings, TestFleet, holds, mib, millis, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest attack memory`.
@@ -26,7 +26,7 @@ pub struct MemoryArgs {
     lasts: Span,
     /// Only these loads
     #[arg(long, value_name = "LOADS", value_delimiter = ',')]
-    only: Vec<Shape>,
+    only: Vec<MemoryLoad>,
 }
 
 /// What the process may take beside its cache and a quarter of that.
@@ -37,7 +37,7 @@ const HOST: &str = "host: lab.test\r\n";
 
 /// A load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Shape {
+enum MemoryLoad {
     /// Many wait for one slow response
     Followers,
     /// Connections that ask for nothing more
@@ -62,23 +62,23 @@ enum Shape {
     Errors,
 }
 
-pub(super) async fn run(args: &MemoryArgs, lab: &mut Lab, claims: &mut Claims) -> anyhow::Result<()> {
-    lab.start(&Settings::default()).await?;
+pub(super) async fn run(args: &MemoryArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
+    fleet.start(&FleetSettings::default()).await?;
     let memory = args.memory.0;
     let bound = memory + memory / 4 + BESIDE_BYTES;
-    let all = Shape::value_variants().iter().filter(|shape| args.only.is_empty() || args.only.contains(shape));
+    let all = MemoryLoad::value_variants().iter().filter(|shape| args.only.is_empty() || args.only.contains(shape));
     for (number, shape) in all.enumerate() {
         // One address stands for many here: what is measured is what they hold, not their shares.
         let tables = format!(
             "[cache]\nmemory = \"{}MiB\"\n[limits]\nconnections_per_client = 50000\nrequests_per_client = 50000\n",
             mib(memory)
         );
-        let edge = lab.start_node("edge", number + 1, &tables, "").await?;
+        let edge = fleet.start_node("edge", number + 1, &tables, "").await?;
         let held = shape.begin(&edge, args.clients).await?;
         tokio::time::sleep(args.lasts.0).await;
-        let peak = lab.peak_memory(&edge.name)?;
+        let peak = fleet.peak_memory(&edge.name)?;
         let name = shape.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        say!("      {name}: {} MiB at most, of {} MiB", mib(peak), mib(bound));
+        outln!("      {name}: {} MiB at most, of {} MiB", mib(peak), mib(bound));
         let answer = ask(&edge, "GET /visitor?size=5&cc=no-store HTTP/1.1\r\n").await?;
         claims.check(
             &format!("{name}: the edge stays within 1.25 times its cache and {} MiB", mib(BESIDE_BYTES)),
@@ -91,9 +91,9 @@ pub(super) async fn run(args: &MemoryArgs, lab: &mut Lab, claims: &mut Claims) -
     Ok(())
 }
 
-impl Shape {
+impl MemoryLoad {
     /// Begins the load; the connections that it holds.
-    async fn begin(self, edge: &Node, clients: usize) -> anyhow::Result<Vec<TcpStream>> {
+    async fn begin(self, edge: &FleetNode, clients: usize) -> anyhow::Result<Vec<TcpStream>> {
         let fields = "x: \r\n".repeat(90);
         let each = |head: &dyn Fn(usize) -> String| (0..clients).map(head).collect::<Vec<_>>();
         match self {
@@ -154,7 +154,7 @@ impl Shape {
 }
 
 /// Opens a connection for each of these and sends it, without taking what comes.
-async fn open(edge: &Node, wires: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
+async fn open(edge: &FleetNode, wires: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
     let mut sockets = Vec::with_capacity(wires.len());
     for wire in wires {
         let mut socket = connect(edge).await?;
@@ -165,14 +165,14 @@ async fn open(edge: &Node, wires: Vec<String>) -> anyhow::Result<Vec<TcpStream>>
     Ok(sockets)
 }
 
-async fn connect(edge: &Node) -> anyhow::Result<TcpStream> {
+async fn connect(edge: &FleetNode) -> anyhow::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(BUFFER_BYTES)?;
     socket.connect(([127, 0, 0, 1], edge.port).into()).await.context("the edge takes no connection")
 }
 
 /// Sends all of these on a few connections, one behind the other, and waits for all answers.
-async fn all_of(heads: &[String], edge: &Node) -> anyhow::Result<Vec<TcpStream>> {
+async fn all_of(heads: &[String], edge: &FleetNode) -> anyhow::Result<Vec<TcpStream>> {
     const CONNECTIONS: usize = 16;
     let mut runs = JoinSet::new();
     for part in heads.chunks(heads.len().div_ceil(CONNECTIONS).max(1)) {
@@ -193,7 +193,7 @@ async fn all_of(heads: &[String], edge: &Node) -> anyhow::Result<Vec<TcpStream>>
 }
 
 /// Asks for something on a connection of its own; what comes first of the answer.
-async fn ask(edge: &Node, line: &str) -> anyhow::Result<String> {
+async fn ask(edge: &FleetNode, line: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", edge.port)).await?;
     socket.write_all(format!("{line}{HOST}connection: close\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();

@@ -12,11 +12,11 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::scenario::{BUILT_IN, CrowdPart, Event, RacePart, Scenario, SlowPart};
+use super::scenario::{BUILT_IN, CrowdPart, LoadScenario, RacePart, ScenarioEvent, SlowPart};
 use crate::claims::{Claims, Verdict};
 use crate::demo::order;
 use crate::failure::body_of;
-use crate::failure::purge_race::{At, race};
+use crate::failure::purge_race::{PurgeTarget, race};
 use crate::http_client::send;
 
 /// A crowd waits no longer for its answers.
@@ -48,7 +48,7 @@ pub async fn run(args: &RunArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
     });
     let run = || format!("{:x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
     // All are read before the first one runs.
-    let scenarios = names.map(|name| Scenario::find(&name, &run())).collect::<anyhow::Result<Vec<_>>>()?;
+    let scenarios = names.map(|name| LoadScenario::find(&name, &run())).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(folder) = &args.report {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
@@ -67,22 +67,22 @@ pub async fn run(args: &RunArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
 }
 
 /// What was to be broken is healed, however a scenario ends.
-async fn heal_all(scenario: &Scenario) {
+async fn heal_all(scenario: &LoadScenario) {
     for event in scenario.events.iter().filter(|event| event.verb == "fail") {
         // It may not have been broken yet.
         let _ = order("heal", &event.what).await;
     }
 }
 
-async fn one(scenario: &Scenario, args: &RunArgs, claims: &mut Claims) -> anyhow::Result<()> {
-    say!("\n{}: {}", scenario.name, scenario.question);
+async fn one(scenario: &LoadScenario, args: &RunArgs, claims: &mut Claims) -> anyhow::Result<()> {
+    outln!("\n{}: {}", scenario.name, scenario.question);
     let played = play(scenario).await;
     if played.is_err() {
         heal_all(scenario).await;
     }
-    let Played { figures, load } = played?;
+    let ScenarioResult { figures, load } = played?;
     if let Some(load) = &load {
-        load.to_string().lines().for_each(|line| say!("      {line}"));
+        load.to_string().lines().for_each(|line| outln!("      {line}"));
     }
     for (text, claim) in &scenario.claims {
         let holds = claim.holds(&Value::Object(figures.clone()));
@@ -109,7 +109,7 @@ async fn one(scenario: &Scenario, args: &RunArgs, claims: &mut Claims) -> anyhow
         }
     }
     for line in &scenario.second_opinion {
-        say!("      $ {line}");
+        outln!("      $ {line}");
         if args.second_opinion {
             second_opinion(line).await?;
         }
@@ -118,12 +118,12 @@ async fn one(scenario: &Scenario, args: &RunArgs, claims: &mut Claims) -> anyhow
 }
 
 /// What came of a scenario.
-struct Played {
+struct ScenarioResult {
     figures: Map<String, Value>,
     load: Option<Report>,
 }
 
-async fn play(scenario: &Scenario) -> anyhow::Result<Played> {
+async fn play(scenario: &LoadScenario) -> anyhow::Result<ScenarioResult> {
     let before = ledger(&scenario.origin).await?;
     let load = match &scenario.load {
         Some(args) => {
@@ -182,7 +182,7 @@ async fn play(scenario: &Scenario) -> anyhow::Result<Played> {
     if let Some(load) = &load {
         figures.extend(of_load(load));
     }
-    Ok(Played { figures, load })
+    Ok(ScenarioResult { figures, load })
 }
 
 /// The figures of a load.
@@ -208,11 +208,11 @@ async fn ledger(origin: &Uri) -> anyhow::Result<OriginReport> {
     serde_json::from_slice(&reply.body).with_context(|| format!("{url} is no ledger"))
 }
 
-async fn events(events: &[Event]) -> anyhow::Result<()> {
+async fn events(events: &[ScenarioEvent]) -> anyhow::Result<()> {
     let start = tokio::time::Instant::now();
     for event in events {
         sleep_until(start + event.at).await;
-        say!("      {:>3} s  {} {}", event.at.as_secs(), event.verb, event.what);
+        outln!("      {:>3} s  {} {}", event.at.as_secs(), event.verb, event.what);
         order(event.verb, &event.what).await?;
     }
     Ok(())
@@ -250,12 +250,12 @@ fn in_query(url: &str, name: &str) -> Option<u64> {
 }
 
 async fn raced(part: &RacePart, origin: &Uri) -> anyhow::Result<RaceReport> {
-    let at = At { control: part.control.trim_end_matches('/').to_owned(), host: part.host.clone() };
+    let at = PurgeTarget { control: part.control.trim_end_matches('/').to_owned(), host: part.host.clone() };
     let origin = origin.to_string();
     let report = race(&part.urls, &at, origin.trim_end_matches('/'), part.purges, part.clients).await?;
-    say!("      {} purges acknowledged, {} answers judged", report.acknowledged, report.answers);
+    outln!("      {} purges acknowledged, {} answers judged", report.acknowledged, report.answers);
     if let Some(example) = &report.example {
-        say!("      {example}");
+        outln!("      {example}");
     }
     Ok(report)
 }
@@ -264,7 +264,7 @@ async fn raced(part: &RacePart, origin: &Uri) -> anyhow::Result<RaceReport> {
 async fn second_opinion(line: &str) -> anyhow::Result<()> {
     let output = tokio::process::Command::new("sh").args(["-c", line]).kill_on_drop(true).output().await?;
     if !output.status.success() {
-        say!("        it does not run here: {}", String::from_utf8_lossy(&output.stderr).trim());
+        outln!("        it does not run here: {}", String::from_utf8_lossy(&output.stderr).trim());
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -272,6 +272,6 @@ async fn second_opinion(line: &str) -> anyhow::Result<()> {
         ["Requests/sec", "50%", "50.00%", "99%", "99.00%", "Non-2xx", "Socket errors", "Success rate", " responses"];
     text.lines()
         .filter(|line| tells.iter().any(|tell| line.contains(tell)))
-        .for_each(|line| say!("        {}", line.trim()));
+        .for_each(|line| outln!("        {}", line.trim()));
     Ok(())
 }

@@ -6,10 +6,10 @@ use anyhow::{Context, bail, ensure};
 use http::{Method, StatusCode};
 
 use super::nodes::{NODES, node};
-use super::planet;
+use super::wan_check;
 use crate::claims::{Claims, Verdict};
-use crate::fleet::Fleet;
-use crate::http_client::{Reply, send};
+use crate::http_client::{HttpReply, send};
+use crate::process_fleet::ProcessFleet;
 
 /// Maximum number of pages that a step tries until all edges have used the same shield.
 const PAGES_MAX: u32 = 10;
@@ -22,7 +22,7 @@ const ORIGIN: u16 = 8099;
 const CONTROL: u16 = 7080;
 
 /// Goes through the tour; one line a step.
-pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<Verdict> {
+pub(crate) async fn check(fleet: &mut ProcessFleet) -> anyhow::Result<Verdict> {
     let mut tour = Claims::default();
     tour.check("every node is ready", all_ready().await);
     tour.check("the first request at Frankfurt is a miss, the second a hit", miss_then_hit(fleet).await);
@@ -33,7 +33,7 @@ pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<Verdict> {
         "after a purge, which all eight nodes acknowledge, no edge has it, and the origin is asked once",
         purge(fleet).await,
     );
-    planet::check(&mut tour, fleet).await?;
+    wan_check::check(&mut tour, fleet).await?;
     // Cached, whatever has become of it on the way here.
     let cached = get(FRA, PAGE).await;
     fleet.stop("origin").await;
@@ -45,12 +45,12 @@ pub(crate) async fn check(fleet: &mut Fleet) -> anyhow::Result<Verdict> {
     Ok(tour.conclude("all steps passed", "step(s) failed", Some(fleet.folder())))
 }
 
-async fn start_again(fleet: &mut Fleet, name: &str) -> anyhow::Result<()> {
+async fn start_again(fleet: &mut ProcessFleet, name: &str) -> anyhow::Result<()> {
     let member = node(name)?.member(fleet)?;
     fleet.start(member).await
 }
 
-async fn get(port: u16, path: &str) -> anyhow::Result<Reply> {
+async fn get(port: u16, path: &str) -> anyhow::Result<HttpReply> {
     send(Method::GET, &format!("http://127.0.0.1:{port}{path}"), None).await
 }
 
@@ -63,7 +63,7 @@ async fn asked(path: &str) -> anyhow::Result<u64> {
 }
 
 /// The last member of `Cache-Status` holds `word`.
-fn expect(reply: &Reply, word: &str) -> anyhow::Result<()> {
+fn expect(reply: &HttpReply, word: &str) -> anyhow::Result<()> {
     let line = reply.field("cache-status");
     let last = line.rsplit(',').next().unwrap_or_default();
     ensure!(last.contains(word), "Cache-Status is {line:?}, not {word:?}");
@@ -97,10 +97,10 @@ async fn all_ready() -> anyhow::Result<()> {
 /// The bodies of the pages have the seeds from `seed_first` on. `step` returns the number of requests that the origin got
 /// for the page before the replies, and the replies.
 async fn through_one_shield(
-    fleet: &Fleet,
+    fleet: &ProcessFleet,
     seed_first: u32,
-    step: impl AsyncFn(&str, u32) -> anyhow::Result<(u64, Vec<Reply>)>,
-) -> anyhow::Result<Vec<Reply>> {
+    step: impl AsyncFn(&str, u32) -> anyhow::Result<(u64, Vec<HttpReply>)>,
+) -> anyhow::Result<Vec<HttpReply>> {
     let marked_down = || fleet.log_lines_with("upstream marked down");
     let mut disturbed = Vec::new();
     for seed in seed_first..seed_first + PAGES_MAX {
@@ -119,11 +119,11 @@ async fn through_one_shield(
 }
 
 /// Name of the upstream node of a response; the edge's own name if the response came from the origin.
-fn upstream_of(reply: &Reply) -> &str {
+fn upstream_of(reply: &HttpReply) -> &str {
     reply.field("cache-status").split([';', ',']).next().unwrap_or_default().trim()
 }
 
-async fn miss_then_hit(fleet: &Fleet) -> anyhow::Result<()> {
+async fn miss_then_hit(fleet: &ProcessFleet) -> anyhow::Result<()> {
     let replies = through_one_shield(fleet, 100, async |page, _seed| {
         let replies = vec![get(FRA, page).await?, get(FRA, page).await?];
         Ok((0, replies))
@@ -137,7 +137,7 @@ async fn miss_then_hit(fleet: &Fleet) -> anyhow::Result<()> {
     expect(hit, "hit")
 }
 
-async fn second_edge(fleet: &Fleet) -> anyhow::Result<()> {
+async fn second_edge(fleet: &ProcessFleet) -> anyhow::Result<()> {
     let replies = through_one_shield(fleet, 200, async |page, _seed| {
         let replies = vec![get(FRA, page).await?, get(NRT, page).await?];
         Ok((0, replies))
@@ -151,7 +151,7 @@ async fn second_edge(fleet: &Fleet) -> anyhow::Result<()> {
 }
 
 /// Requests the page at each edge, one after the other.
-async fn from_all_edges(page: &str) -> anyhow::Result<Vec<Reply>> {
+async fn from_all_edges(page: &str) -> anyhow::Result<Vec<HttpReply>> {
     let mut replies = Vec::new();
     for node in NODES.iter().filter(|node| node.role == "edge") {
         replies.push(get(node.port, page).await.with_context(|| node.name)?);
@@ -159,7 +159,7 @@ async fn from_all_edges(page: &str) -> anyhow::Result<Vec<Reply>> {
     Ok(replies)
 }
 
-async fn same_bytes(fleet: &Fleet) -> anyhow::Result<()> {
+async fn same_bytes(fleet: &ProcessFleet) -> anyhow::Result<()> {
     let all = through_one_shield(fleet, 300, async |page, seed| {
         let truth = nearside_origin_sim::body::bytes(u64::from(seed), 0, 20_000);
         let replies = from_all_edges(page).await?;
@@ -200,7 +200,7 @@ async fn acknowledged_purge(page: &str) -> anyhow::Result<serde_json::Value> {
     anyhow::bail!("{TRIES} purges were not acknowledged by every node; the last receipt: {}", last.unwrap_or_default())
 }
 
-async fn purge(fleet: &Fleet) -> anyhow::Result<()> {
+async fn purge(fleet: &ProcessFleet) -> anyhow::Result<()> {
     let all = through_one_shield(fleet, 400, async |page, _seed| {
         from_all_edges(page).await?;
         let before = asked(page).await?;

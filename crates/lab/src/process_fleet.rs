@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::http_client::send;
-use crate::proc;
+use crate::process_stat::{ProcessStat, cpu_time};
 
 /// A process that is not ready by then will not be.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A process, not started yet.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
+pub(crate) struct ProcessSpec {
     /// Its own, for its files and for people.
     pub(crate) name: String,
     /// What it is started with, the subcommand first.
@@ -38,7 +38,7 @@ pub(crate) struct Member {
 
 /// What a fleet that runs is told; it answers with the names of those that are stopped.
 #[derive(Debug)]
-pub(crate) enum Change {
+pub(crate) enum FleetChange {
     /// This one is killed, and is not started again.
     Stop { name: String, done: oneshot::Sender<anyhow::Result<Vec<String>>> },
     /// This one that was stopped starts.
@@ -51,20 +51,20 @@ pub(crate) enum Change {
 
 /// Processes that belong together.
 #[derive(Debug)]
-pub(crate) struct Fleet {
+pub(crate) struct ProcessFleet {
     folder: PathBuf,
     secret: String,
-    processes: Vec<Process>,
+    processes: Vec<RunningProcess>,
 }
 
 #[derive(Debug)]
-struct Process {
-    member: Member,
+struct RunningProcess {
+    member: ProcessSpec,
     child: Child,
     restarts: u32,
 }
 
-impl Fleet {
+impl ProcessFleet {
     /// A fleet without processes. Its files are in a folder of its own below the system's temporary folder.
     pub(crate) fn new(what: &str) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("nearside-{what}-{}", std::process::id()));
@@ -79,7 +79,7 @@ impl Fleet {
 
     /// Number of log lines of all processes that contain `words`.
     pub(crate) fn log_lines_with(&self, words: &str) -> anyhow::Result<usize> {
-        let lines = |process: &Process| {
+        let lines = |process: &RunningProcess| {
             let path = self.file(&process.member.name, "log");
             let log = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok(log.lines().filter(|line| line.contains(words)).count())
@@ -95,15 +95,15 @@ impl Fleet {
     }
 
     /// Starts a process, and waits until it is ready.
-    pub(crate) async fn start(&mut self, member: Member) -> anyhow::Result<()> {
+    pub(crate) async fn start(&mut self, member: ProcessSpec) -> anyhow::Result<()> {
         let child = self.spawn(&member)?;
-        let mut process = Process { member, child, restarts: 0 };
+        let mut process = RunningProcess { member, child, restarts: 0 };
         let ready = self.wait_until_ready(&mut process).await;
         self.processes.push(process);
         ready
     }
 
-    fn spawn(&self, member: &Member) -> anyhow::Result<Child> {
+    fn spawn(&self, member: &ProcessSpec) -> anyhow::Result<Child> {
         let log = |suffix: &str| File::options().create(true).append(true).open(self.file(&member.name, suffix));
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -123,7 +123,7 @@ impl Fleet {
         self.folder.join(format!("{name}.{suffix}"))
     }
 
-    async fn wait_until_ready(&self, process: &mut Process) -> anyhow::Result<()> {
+    async fn wait_until_ready(&self, process: &mut RunningProcess) -> anyhow::Result<()> {
         let end = Instant::now() + READY_MAX;
         while Instant::now() < end {
             if let Some(status) = process.child.try_wait()? {
@@ -158,8 +158,8 @@ impl Fleet {
     }
 
     /// Watches until a process dies for good; one that merely dies is started again. Does what it is told meanwhile.
-    pub(crate) async fn watch(&mut self, mut changes: mpsc::Receiver<Change>) -> anyhow::Result<Infallible> {
-        let mut stopped: Vec<Member> = Vec::new();
+    pub(crate) async fn watch(&mut self, mut changes: mpsc::Receiver<FleetChange>) -> anyhow::Result<Infallible> {
+        let mut stopped: Vec<ProcessSpec> = Vec::new();
         loop {
             if let Ok(Some(change)) = timeout(LOOK_AGAIN * 4, changes.recv()).await {
                 self.change(change, &mut stopped).await;
@@ -176,7 +176,7 @@ impl Fleet {
                 }
                 say(&format!("{obituary}\nstarting it again"));
                 let child = self.spawn(&member)?;
-                let mut process = Process { member, child, restarts };
+                let mut process = RunningProcess { member, child, restarts };
                 self.wait_until_ready(&mut process).await?;
                 if let Some(slot) = self.processes.get_mut(place) {
                     *slot = process;
@@ -186,23 +186,27 @@ impl Fleet {
     }
 
     /// Does what it is told; whoever has told it may be gone.
-    async fn change(&mut self, change: Change, stopped: &mut Vec<Member>) {
+    async fn change(&mut self, change: FleetChange, stopped: &mut Vec<ProcessSpec>) {
         let (done, result) = match change {
-            Change::Stop { name, done } => {
+            FleetChange::Stop { name, done } => {
                 if let Some(member) = self.kill(&name).await {
                     stopped.push(member);
                 }
                 (done, Ok(()))
             }
-            Change::Start { name, done } => (done, self.start_again(stopped, |member| member.name == name).await),
-            Change::StartAll { done } => (done, self.start_again(stopped, |_| true).await),
-            Change::Stopped { done } => (done, Ok(())),
+            FleetChange::Start { name, done } => (done, self.start_again(stopped, |member| member.name == name).await),
+            FleetChange::StartAll { done } => (done, self.start_again(stopped, |_| true).await),
+            FleetChange::Stopped { done } => (done, Ok(())),
         };
         let names = stopped.iter().map(|member| member.name.clone()).collect();
         let _ = done.send(result.map(|()| names));
     }
 
-    async fn start_again(&mut self, stopped: &mut Vec<Member>, which: impl Fn(&Member) -> bool) -> anyhow::Result<()> {
+    async fn start_again(
+        &mut self,
+        stopped: &mut Vec<ProcessSpec>,
+        which: impl Fn(&ProcessSpec) -> bool,
+    ) -> anyhow::Result<()> {
         while let Some(place) = stopped.iter().position(&which) {
             self.start(stopped.swap_remove(place)).await?;
         }
@@ -223,7 +227,7 @@ impl Fleet {
     }
 
     /// Kills the process called `name`: as it can be started again. Nothing if it does not run.
-    pub(crate) async fn kill(&mut self, name: &str) -> Option<Member> {
+    pub(crate) async fn kill(&mut self, name: &str) -> Option<ProcessSpec> {
         let place = self.processes.iter().position(|process| process.member.name == name)?;
         let mut process = self.processes.swap_remove(place);
         // It may have ended already.
@@ -247,9 +251,9 @@ impl Fleet {
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
         let mut ticks = 0;
         for pid in self.processes.iter().filter_map(|process| process.child.id()) {
-            ticks += proc::stat(pid)?.ticks;
+            ticks += ProcessStat::read(pid)?.ticks;
         }
-        Ok(proc::time(ticks))
+        Ok(cpu_time(ticks))
     }
 
     /// What all of them have in memory, in bytes; what they share counts once for each.
@@ -274,7 +278,7 @@ impl Fleet {
     }
 }
 
-fn send_signal(process: &Process, signal: Signal) {
+fn send_signal(process: &RunningProcess, signal: Signal) {
     let pid = process.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended already.
@@ -282,7 +286,7 @@ fn send_signal(process: &Process, signal: Signal) {
     }
 }
 
-async fn end(process: &mut Process) {
+async fn end(process: &mut RunningProcess) {
     send_signal(process, Signal::TERM);
     if timeout(STOP_MAX, process.child.wait()).await.is_err() {
         say(&format!("{} does not stop: killed", process.member.name));

@@ -8,12 +8,12 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
-use super::browser::Browser;
+use super::browser::WanBrowser;
+use super::fault_server::wan;
 use super::nodes::NODES;
-use super::order::wan;
 use crate::claims::Claims;
-use crate::fleet::Fleet;
 use crate::http_client::send;
+use crate::process_fleet::ProcessFleet;
 
 /// Clients are moved after so many reports of their network, and at the latest after the second number: on a busy machine
 /// round trips vary by more than what is to be noticed.
@@ -31,13 +31,13 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 const LOOKS_MAX: usize = 4;
 
 /// A city from which somebody looks, and how far each edge is from there, in milliseconds.
-struct Viewer {
+struct CityViewer {
     code: String,
     edges: BTreeMap<String, f64>,
     origin_ms: f64,
 }
 
-impl Viewer {
+impl CityViewer {
     /// The edge to which the way is shortest.
     fn nearest(&self) -> &str {
         let edges = self.edges.iter().min_by(|a, b| a.1.total_cmp(b.1));
@@ -46,7 +46,7 @@ impl Viewer {
 
     /// The edge that it is sent to, and why.
     async fn sent_to(&self) -> anyhow::Result<(String, String)> {
-        let reply = Browser::open(&format!("{}.localhost", self.code)).await?.get("/").await?;
+        let reply = WanBrowser::open(&format!("{}.localhost", self.code)).await?.get("/").await?;
         let told = reply.field("x-route").to_owned();
         ensure!(reply.status.as_u16() == 302, "the router answered {}", reply.status);
         Ok((told.split(';').next().unwrap_or_default().to_owned(), told))
@@ -66,18 +66,18 @@ impl Viewer {
     /// Times some edges and reports; how many times were taken.
     async fn reports(&self) -> anyhow::Result<u64> {
         let router = format!("{}.localhost", self.code);
-        let page = Browser::open(&router).await?.get("/.well-known/nearside/candidates").await?;
+        let page = WanBrowser::open(&router).await?.get("/.well-known/nearside/candidates").await?;
         let page: Value = serde_json::from_slice(&page.body)?;
         let mut times = serde_json::Map::new();
         for edge in page.get("edges").and_then(Value::as_array).context("no candidates")? {
             let text = |key| edge.get(key).and_then(Value::as_str).unwrap_or_default();
             let host = text("url").trim_start_matches("http://").split(':').next().unwrap_or_default();
-            let time = Browser::open(host).await?.round_trip().await?;
+            let time = WanBrowser::open(host).await?.round_trip().await?;
             times.insert(text("id").to_owned(), json!(time.as_secs_f64() * 1000.0));
         }
         let body = json!({ "proof": page.get("proof"), "times": times }).to_string();
         // On a new connection: the router closes one that has been idle for as long as this may have taken.
-        let reply = Browser::open(&router).await?.ask(Method::POST, "/.well-known/nearside/report", &body).await?;
+        let reply = WanBrowser::open(&router).await?.ask(Method::POST, "/.well-known/nearside/report", &body).await?;
         ensure!(reply.status.is_success(), "the report was answered {}", reply.status);
         let said: Value = serde_json::from_slice(&reply.body)?;
         Ok(said.get("taken").and_then(Value::as_u64).unwrap_or_default())
@@ -85,7 +85,7 @@ impl Viewer {
 }
 
 /// Goes through it.
-pub(crate) async fn check(tour: &mut Claims, fleet: &mut Fleet) -> anyhow::Result<()> {
+pub(crate) async fn check(tour: &mut Claims, fleet: &mut ProcessFleet) -> anyhow::Result<()> {
     let viewers = viewers().await?;
     tour.measure("at rest everything together takes less than 5 % of a core", at_rest(fleet).await);
     tour.check("and less than 600 MiB of memory", memory(fleet));
@@ -115,7 +115,7 @@ pub(crate) async fn check(tour: &mut Claims, fleet: &mut Fleet) -> anyhow::Resul
     Ok(())
 }
 
-async fn viewers() -> anyhow::Result<Vec<Viewer>> {
+async fn viewers() -> anyhow::Result<Vec<CityViewer>> {
     let page = wan(Method::GET, "/v1/wan", None).await?;
     let viewers = page.get("viewers").and_then(Value::as_array).context("the WAN knows no viewers")?;
     let viewer = |viewer: &Value| {
@@ -123,14 +123,14 @@ async fn viewers() -> anyhow::Result<Vec<Viewer>> {
         let edges = times.iter().filter(|(name, _)| name.starts_with("edge-"));
         let edges = edges.filter_map(|(name, ms)| Some((name.clone(), ms.as_f64()?))).collect();
         let code = viewer.get("code")?.as_str()?.to_owned();
-        Some(Viewer { code, edges, origin_ms: times.get("origin")?.as_f64()? })
+        Some(CityViewer { code, edges, origin_ms: times.get("origin")?.as_f64()? })
     };
     let viewers: Vec<_> = viewers.iter().filter_map(viewer).collect();
     ensure!(viewers.len() == 12, "{} viewers", viewers.len());
     Ok(viewers)
 }
 
-async fn all_near(viewers: &[Viewer]) -> anyhow::Result<()> {
+async fn all_near(viewers: &[CityViewer]) -> anyhow::Result<()> {
     for viewer in viewers {
         let (edge, told) = viewer.sent_to().await?;
         ensure!(edge == viewer.nearest(), "{} is sent to {told}, and {} is nearest", viewer.code, viewer.nearest());
@@ -138,10 +138,10 @@ async fn all_near(viewers: &[Viewer]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn all_arrive(viewers: &[Viewer]) -> anyhow::Result<()> {
+async fn all_arrive(viewers: &[CityViewer]) -> anyhow::Result<()> {
     for viewer in viewers {
         let code = viewer.nearest().trim_start_matches("edge-");
-        let reply = Browser::open(&format!("{code}.{}.localhost", viewer.code)).await?.get("/").await?;
+        let reply = WanBrowser::open(&format!("{code}.{}.localhost", viewer.code)).await?.get("/").await?;
         let timing = reply.field("server-timing");
         ensure!(
             reply.status.as_u16() == 200 && timing.contains(viewer.nearest()),
@@ -154,7 +154,7 @@ async fn all_arrive(viewers: &[Viewer]) -> anyhow::Result<()> {
 }
 
 /// Asks the name server, for the network of each city.
-async fn all_named(viewers: &[Viewer]) -> anyhow::Result<()> {
+async fn all_named(viewers: &[CityViewer]) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     for (number, viewer) in (1_u8..).zip(viewers) {
         // www.demo.localhost A, with EDNS Client Subnet 127.1.N.0/24.
@@ -182,7 +182,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-async fn round_trips(viewers: &[Viewer]) -> anyhow::Result<()> {
+async fn round_trips(viewers: &[CityViewer]) -> anyhow::Result<()> {
     let each = viewers.iter().map(|viewer| async move {
         for (edge, expected) in &viewer.edges {
             let host = format!("{}.{}.localhost", edge.trim_start_matches("edge-"), viewer.code);
@@ -190,7 +190,7 @@ async fn round_trips(viewers: &[Viewer]) -> anyhow::Result<()> {
             let is_right = |measured: f64| (measured - expected).abs() <= ERROR_MS_MAX.max(expected * ERROR_MAX);
             let mut measured = f64::INFINITY;
             for _ in 0..LOOKS_MAX {
-                measured = measured.min(ms(Browser::open(&host).await?.round_trip().await?));
+                measured = measured.min(ms(WanBrowser::open(&host).await?.round_trip().await?));
                 if is_right(measured) {
                     break;
                 }
@@ -208,7 +208,7 @@ async fn round_trips(viewers: &[Viewer]) -> anyhow::Result<()> {
 
 /// From the city from which the origin is about 80 ms away: the handshake, the request with the first ten segments, and a round trip for each
 /// time that the window doubles.
-async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
+async fn slow_start(viewers: &[CityViewer]) -> anyhow::Result<()> {
     const BYTES: u32 = 1 << 20;
     const SEGMENT: u32 = 1460;
     let viewer = viewers.iter().min_by(|a, b| (a.origin_ms - 80.0).abs().total_cmp(&(b.origin_ms - 80.0).abs()));
@@ -223,7 +223,7 @@ async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
     let theory = viewer.origin_ms * f64::from(1 + rounds) + on_the_line;
     let (mut best, error) = (f64::MAX, |best: f64| (best - theory).abs() / theory);
     for _ in 0..3 {
-        let mut browser = Browser::open(&format!("origin.{}.localhost", viewer.code)).await?;
+        let mut browser = WanBrowser::open(&format!("origin.{}.localhost", viewer.code)).await?;
         let reply = browser.get(&format!("/far?size={BYTES}&seed=3")).await?;
         ensure!(reply.body.len() == usize::try_from(BYTES)?, "{} bytes came", reply.body.len());
         best = best.min(ms(browser.elapsed()));
@@ -237,12 +237,12 @@ async fn slow_start(viewers: &[Viewer]) -> anyhow::Result<()> {
         "from {} it took {best:.0} ms, and by theory {theory:.0} ms",
         viewer.code
     );
-    say!("      from {} over {} ms: {best:.0} ms, by theory {theory:.0} ms", viewer.code, viewer.origin_ms);
+    outln!("      from {} over {} ms: {best:.0} ms, by theory {theory:.0} ms", viewer.code, viewer.origin_ms);
     Ok(())
 }
 
 /// Returns the larger number of reports, of moving and of coming back.
-async fn slowed(viewers: &[Viewer]) -> anyhow::Result<usize> {
+async fn slowed(viewers: &[CityViewer]) -> anyhow::Result<usize> {
     let theirs: Vec<_> = viewers.iter().filter(|viewer| viewer.nearest() == "edge-fra").collect();
     ensure!(!theirs.is_empty(), "Frankfurt has no clients");
     let fault = json!({ "what": "edge-fra", "slower_ms": 200.0 }).to_string();
@@ -251,12 +251,12 @@ async fn slowed(viewers: &[Viewer]) -> anyhow::Result<usize> {
     wan(Method::DELETE, "/v1/faults/edge-fra", None).await?;
     let reports = moved?;
     let back = self::moved(&theirs, |edge| edge == "edge-fra").await?;
-    say!("      {} cities have moved after {reports} reports, and were back after {back}", theirs.len());
+    outln!("      {} cities have moved after {reports} reports, and were back after {back}", theirs.len());
     Ok(reports.max(back))
 }
 
 /// After how many reports of each all are where they should be.
-async fn moved(viewers: &[&Viewer], is_there: impl Fn(&str) -> bool) -> anyhow::Result<usize> {
+async fn moved(viewers: &[&CityViewer], is_there: impl Fn(&str) -> bool) -> anyhow::Result<usize> {
     for reports in 1..=REPORTS_MAX {
         let each = viewers.iter().map(|viewer| async {
             viewer.measures().await?;
@@ -269,7 +269,7 @@ async fn moved(viewers: &[&Viewer], is_there: impl Fn(&str) -> bool) -> anyhow::
     bail!("some have not moved after {REPORTS_MAX} reports")
 }
 
-async fn killed(viewers: &[Viewer], fleet: &mut Fleet) -> anyhow::Result<()> {
+async fn killed(viewers: &[CityViewer], fleet: &mut ProcessFleet) -> anyhow::Result<()> {
     let theirs: Vec<_> = viewers.iter().filter(|viewer| viewer.nearest() == "edge-lon").collect();
     ensure!(!theirs.is_empty(), "London has no clients");
     let member = fleet.kill("edge-lon").await.context("it does not run")?;
@@ -311,19 +311,19 @@ async fn cut() -> anyhow::Result<()> {
     served
 }
 
-async fn at_rest(fleet: &Fleet) -> anyhow::Result<()> {
+async fn at_rest(fleet: &ProcessFleet) -> anyhow::Result<()> {
     const LOOKS: Duration = Duration::from_secs(5);
     let before = fleet.processor_time()?;
     tokio::time::sleep(LOOKS).await;
     let percent = (fleet.processor_time()? - before).as_secs_f64() / LOOKS.as_secs_f64() * 100.0;
-    say!("      {percent:.1} % of a core");
+    outln!("      {percent:.1} % of a core");
     ensure!(percent < 5.0, "{percent:.1} %");
     Ok(())
 }
 
-fn memory(fleet: &Fleet) -> anyhow::Result<()> {
+fn memory(fleet: &ProcessFleet) -> anyhow::Result<()> {
     let mib = fleet.memory()? >> 20;
-    say!("      {mib} MiB");
+    outln!("      {mib} MiB");
     ensure!(mib < 600, "{mib} MiB");
     Ok(())
 }

@@ -7,21 +7,21 @@ use anyhow::{Context, bail, ensure};
 use nearside_config::Span;
 use serde_json::Value;
 
-use super::nodes::{NODES, Node};
+use super::nodes::{DemoNode, NODES};
 use crate::spelling::nearest;
 
 /// What is to be broken, or healed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum What {
+pub(super) enum DemoFault {
     /// A process.
     Node(&'static str),
     /// A link between two cities, or all links of a place.
-    Way(String, Fault),
+    Way(String, LinkFault),
 }
 
 /// What happens to a link.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Fault {
+pub(super) enum LinkFault {
     /// Nothing passes.
     Cut,
     /// It takes so many milliseconds more; `None` where it is only said which link is meant.
@@ -33,19 +33,19 @@ const FILLERS: [&str; 9] = ["the", "node", "between", "from", "to", "and", "by",
 const EXAMPLES: &str = "edge-nyc, or link fra iad, or slow edge-fra 80ms";
 
 /// As it is sent to a demo.
-impl fmt::Display for What {
+impl fmt::Display for DemoFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(name) => f.write_str(name),
-            Self::Way(way, Fault::Cut) => write!(f, "link {way}"),
-            Self::Way(way, Fault::Slower(None)) => write!(f, "slow {way}"),
-            Self::Way(way, Fault::Slower(Some(ms))) => write!(f, "slow {way} {ms:.0}ms"),
+            Self::Way(way, LinkFault::Cut) => write!(f, "link {way}"),
+            Self::Way(way, LinkFault::Slower(None)) => write!(f, "slow {way}"),
+            Self::Way(way, LinkFault::Slower(Some(ms))) => write!(f, "slow {way} {ms:.0}ms"),
         }
     }
 }
 
 /// Reads what people have written: words, or a JSON string, list of strings, or object with `what`. There may be several processes.
-pub(super) fn read(text: &str) -> anyhow::Result<Vec<What>> {
+pub(super) fn parse_faults(text: &str) -> anyhow::Result<Vec<DemoFault>> {
     let plain = of_json(text).unwrap_or_else(|| text.to_owned()).to_lowercase();
     let words = plain.split(|c: char| c.is_whitespace() || c == ',');
     let words: Vec<_> = words.filter(|word| !word.is_empty() && !FILLERS.contains(word)).collect();
@@ -53,7 +53,7 @@ pub(super) fn read(text: &str) -> anyhow::Result<Vec<What>> {
         [] => bail!("say what: {EXAMPLES}"),
         ["link" | "cut", rest @ ..] => {
             let rest = if let ["link", rest @ ..] = rest { rest } else { rest };
-            Ok(vec![What::Way(way(rest)?, Fault::Cut)])
+            Ok(vec![DemoFault::Way(way(rest)?, LinkFault::Cut)])
         }
         ["slow" | "slower" | "delay", rest @ ..] => {
             let rest = if let ["link", rest @ ..] = rest { rest } else { rest };
@@ -63,10 +63,10 @@ pub(super) fn read(text: &str) -> anyhow::Result<Vec<What>> {
                 }
                 _ => (rest, None),
             };
-            Ok(vec![What::Way(way(ways)?, Fault::Slower(time))])
+            Ok(vec![DemoFault::Way(way(ways)?, LinkFault::Slower(time))])
         }
         ["stop" | "kill", rest @ ..] if !rest.is_empty() => processes(rest),
-        [word] if node(word).is_err() && way(&words).is_ok() => Ok(vec![What::Way(way(&words)?, Fault::Cut)]),
+        [word] if node(word).is_err() && way(&words).is_ok() => Ok(vec![DemoFault::Way(way(&words)?, LinkFault::Cut)]),
         words => processes(words),
     }
 }
@@ -82,7 +82,7 @@ fn of_json(text: &str) -> Option<String> {
 }
 
 /// Processes by their names: `edge-nyc`, `edge nyc`, `nyc`.
-fn processes(words: &[&str]) -> anyhow::Result<Vec<What>> {
+fn processes(words: &[&str]) -> anyhow::Result<Vec<DemoFault>> {
     let mut found = Vec::new();
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -93,19 +93,19 @@ fn processes(words: &[&str]) -> anyhow::Result<Vec<What>> {
             }
             _ => (*word).to_owned(),
         };
-        found.push(What::Node(node(&name)?.name));
+        found.push(DemoFault::Node(node(&name)?.name));
     }
     Ok(found)
 }
 
 /// A process that can be stopped, by its name, its code or its city.
-fn node(text: &str) -> anyhow::Result<&'static Node> {
+fn node(text: &str) -> anyhow::Result<&'static DemoNode> {
     let all = || NODES.iter().filter(|node| node.name != "wan-sim");
     if let Some(node) = all().find(|node| node.name == text) {
         return Ok(node);
     }
-    let code = |node: &Node| node.name.split_once('-').map(|(_, code)| code);
-    let is_there = |node: &&Node| code(node) == Some(text) || node.city.to_lowercase() == text;
+    let code = |node: &DemoNode| node.name.split_once('-').map(|(_, code)| code);
+    let is_there = |node: &&DemoNode| code(node) == Some(text) || node.city.to_lowercase() == text;
     match all().filter(is_there).collect::<Vec<_>>().as_slice() {
         [node] => Ok(node),
         [] => {
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn words_of_people_are_understood() {
         let said = |text: &str| {
-            let read = read(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
-            read.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            let faults = parse_faults(text).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
         };
         for (text, meant) in [
             ("edge-nyc", "edge-nyc"),
@@ -209,7 +209,7 @@ mod tests {
             ("slow edge-fra 80parsecs", "is no time"),
             ("wan-sim", "there is no"),
         ] {
-            let said = format!("{:#}", read(text).unwrap_err());
+            let said = format!("{:#}", parse_faults(text).unwrap_err());
             assert!(said.contains(says), "{text}: {said}");
         }
     }

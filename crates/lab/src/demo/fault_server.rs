@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::fault::{DemoFault, LinkFault, parse_faults};
 use super::nodes::NODES;
-use super::what::{self, Fault, What};
-use crate::fleet::Change;
 use crate::http_client::{Unreachable, send};
+use crate::process_fleet::FleetChange;
 
 /// Where a demo is told.
 const ADDRESS: &str = "127.0.0.1:7090";
@@ -27,7 +27,7 @@ const WAN: &str = "http://127.0.0.1:8001";
 const ORDERS_MAX: usize = 16;
 
 /// Listens for orders; those about processes come out.
-pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<Change>> {
+pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<FleetChange>> {
     let (sender, receiver) = mpsc::channel(ORDERS_MAX);
     let listener = TcpListener::bind(ADDRESS)
         .await
@@ -54,13 +54,13 @@ async fn only_here(request: Request, next: Next) -> Response {
 
 type Told = Result<Json<Value>, (StatusCode, Json<Value>)>;
 
-async fn told_fail(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<Value>, JsonRejection>) -> Told {
+async fn told_fail(State(fleet): State<mpsc::Sender<FleetChange>>, body: Result<Json<Value>, JsonRejection>) -> Told {
     // Only as application/json: what a page of a foreign origin may send without being asked is no order.
     let Json(body) = body.map_err(|error| refused(&error.body_text()))?;
     apply_all(&fleet, &words(&body), false).await
 }
 
-async fn told_heal(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<Value>, JsonRejection>) -> Told {
+async fn told_heal(State(fleet): State<mpsc::Sender<FleetChange>>, body: Result<Json<Value>, JsonRejection>) -> Told {
     let Json(body) = body.map_err(|error| refused(&error.body_text()))?;
     let words = words(&body);
     if !words.is_empty() {
@@ -68,13 +68,13 @@ async fn told_heal(State(fleet): State<mpsc::Sender<Change>>, body: Result<Json<
     }
     let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
     wan(Method::DELETE, "/v1/faults", None).await.map_err(failed)?;
-    change(&fleet, |done| Change::StartAll { done }).await.map_err(failed)?;
+    change(&fleet, |done| FleetChange::StartAll { done }).await.map_err(failed)?;
     told_state(State(fleet)).await
 }
 
-async fn told_state(State(fleet): State<mpsc::Sender<Change>>) -> Told {
+async fn told_state(State(fleet): State<mpsc::Sender<FleetChange>>) -> Told {
     let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
-    let stopped = change(&fleet, |done| Change::Stopped { done }).await.map_err(failed)?;
+    let stopped = change(&fleet, |done| FleetChange::Stopped { done }).await.map_err(failed)?;
     let page = wan(Method::GET, "/v1/wan", None).await.unwrap_or_default();
     let nodes: Vec<_> = NODES.iter().map(|node| node.name).collect();
     Ok(Json(json!({ "nodes": nodes, "stopped": stopped, "wan": page })))
@@ -89,8 +89,8 @@ fn words(body: &Value) -> String {
 }
 
 /// Breaks or heals all of what was written; nothing of it if a part is not understood.
-async fn apply_all(fleet: &mpsc::Sender<Change>, words: &str, heals: bool) -> Told {
-    for what in what::read(words).map_err(|error| refused(&format!("{error:#}")))? {
+async fn apply_all(fleet: &mpsc::Sender<FleetChange>, words: &str, heals: bool) -> Told {
+    for what in parse_faults(words).map_err(|error| refused(&format!("{error:#}")))? {
         apply(fleet, what, heals).await?;
     }
     told_state(State(fleet.clone())).await
@@ -101,21 +101,25 @@ fn refused(detail: &str) -> (StatusCode, Json<Value>) {
     (status, Json(json!({ "type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": detail })))
 }
 
-async fn apply(fleet: &mpsc::Sender<Change>, what: What, heals: bool) -> Result<(), (StatusCode, Json<Value>)> {
+async fn apply(
+    fleet: &mpsc::Sender<FleetChange>,
+    what: DemoFault,
+    heals: bool,
+) -> Result<(), (StatusCode, Json<Value>)> {
     let failed = |error: anyhow::Error| refused(&format!("{error:#}"));
     match what {
-        What::Node(name) => {
+        DemoFault::Node(name) => {
             let name = name.to_owned();
-            let told = |done| if heals { Change::Start { name, done } } else { Change::Stop { name, done } };
+            let told = |done| if heals { FleetChange::Start { name, done } } else { FleetChange::Stop { name, done } };
             change(fleet, told).await.map_err(failed)?;
         }
-        What::Way(way, _) if heals => {
+        DemoFault::Way(way, _) if heals => {
             wan(Method::DELETE, &format!("/v1/faults/{way}"), None).await.map_err(failed)?;
         }
-        What::Way(way, fault) => {
+        DemoFault::Way(way, fault) => {
             let slower_ms = match fault {
-                Fault::Cut => None,
-                Fault::Slower(ms) => Some(ms.unwrap_or(0.0)),
+                LinkFault::Cut => None,
+                LinkFault::Slower(ms) => Some(ms.unwrap_or(0.0)),
             };
             let fault = json!({ "what": way, "cut": slower_ms.is_none(), "slower_ms": slower_ms.unwrap_or(0.0) });
             wan(Method::POST, "/v1/faults", Some(fault.to_string())).await.map_err(failed)?;
@@ -126,8 +130,8 @@ async fn apply(fleet: &mpsc::Sender<Change>, what: What, heals: bool) -> Result<
 
 /// Has the fleet do something, and waits for it.
 async fn change(
-    fleet: &mpsc::Sender<Change>,
-    what: impl FnOnce(oneshot::Sender<anyhow::Result<Vec<String>>>) -> Change,
+    fleet: &mpsc::Sender<FleetChange>,
+    what: impl FnOnce(oneshot::Sender<anyhow::Result<Vec<String>>>) -> FleetChange,
 ) -> anyhow::Result<Vec<String>> {
     let (done, result) = oneshot::channel();
     fleet.send(what(done)).await.ok().context("the demo is stopping")?;
@@ -150,8 +154,10 @@ pub(crate) async fn wan(method: Method, path: &str, body: Option<String>) -> any
 ///
 /// [`UsageError`](crate::UsageError) where the words are not understood; [`Unreachable`] where no demo runs; the demo refuses.
 pub async fn fail(what: &[String]) -> anyhow::Result<()> {
-    let what = what::read(&what.join(" ")).map_err(|error| usage!("demo fail: {error:#}"))?;
-    if let Some(What::Way(way, _)) = what.iter().find(|what| matches!(what, What::Way(_, Fault::Slower(None)))) {
+    let what = parse_faults(&what.join(" ")).map_err(|error| usage!("demo fail: {error:#}"))?;
+    if let Some(DemoFault::Way(way, _)) =
+        what.iter().find(|what| matches!(what, DemoFault::Way(_, LinkFault::Slower(None))))
+    {
         return Err(usage!("demo fail: say by how much: slow {way} 80ms"));
     }
     tell("fail", &what).await
@@ -167,7 +173,7 @@ pub async fn heal(what: &[String]) -> anyhow::Result<()> {
         print(&order("heal", "").await?);
         return Ok(());
     }
-    let what = what::read(&what.join(" ")).map_err(|error| usage!("demo heal: {error:#}"))?;
+    let what = parse_faults(&what.join(" ")).map_err(|error| usage!("demo heal: {error:#}"))?;
     tell("heal", &what).await
 }
 
@@ -183,7 +189,7 @@ pub async fn state() -> anyhow::Result<()> {
 }
 
 /// Gives orders one after the other, and prints how it is then.
-async fn tell(verb: &str, what: &[What]) -> anyhow::Result<()> {
+async fn tell(verb: &str, what: &[DemoFault]) -> anyhow::Result<()> {
     let mut state = Value::Null;
     for what in what {
         state = order(verb, &what.to_string()).await?;
@@ -220,15 +226,15 @@ fn print(page: &Value) {
     let stopped = page.get("stopped").and_then(Value::as_array).unwrap_or(&empty);
     let faults = page.pointer("/wan/faults").and_then(Value::as_array).unwrap_or(&empty);
     for name in stopped.iter().filter_map(Value::as_str) {
-        say!("{name:<14} stopped");
+        outln!("{name:<14} stopped");
     }
     for fault in faults {
         let what = fault.get("what").and_then(Value::as_str).unwrap_or_default();
         let is_cut = fault.get("cut").and_then(Value::as_bool).unwrap_or_default();
         let slower = fault.get("slower_ms").and_then(Value::as_f64).unwrap_or_default();
-        if is_cut { say!("{what:<14} cut") } else { say!("{what:<14} {slower} ms slower") }
+        if is_cut { outln!("{what:<14} cut") } else { outln!("{what:<14} {slower} ms slower") }
     }
     if stopped.is_empty() && faults.is_empty() {
-        say!("nothing is broken");
+        outln!("nothing is broken");
     }
 }
