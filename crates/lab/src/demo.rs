@@ -2,6 +2,7 @@
 
 mod browser;
 mod fault;
+mod fault_client;
 mod fault_server;
 mod nodes;
 mod tour;
@@ -14,8 +15,8 @@ use nearside_diagnostics::say;
 use crate::claims::Verdict;
 use crate::process_fleet::ProcessFleet;
 
-pub(crate) use fault_server::order;
-pub use fault_server::{fail, heal, state};
+pub(crate) use fault_client::order;
+pub use fault_client::{fail, heal, state};
 pub use tour::tour;
 
 use nodes::{DemoNode, NETWORKS, NODES};

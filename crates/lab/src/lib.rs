@@ -10,12 +10,14 @@ pub mod output;
 #[macro_use]
 mod usage;
 
+mod body_check;
 mod claims;
 pub mod compare;
 pub mod demo;
 pub mod failure;
 pub mod http_client;
 pub mod load;
+mod ports;
 mod process_fleet;
 mod process_stat;
 pub mod simulate;

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use super::peers::{PeerServer, PeerServers};
-use crate::failure::body_of;
+use crate::body_check::body_of;
 use crate::http_client::send;
 
 /// Connections of everything that is measured.

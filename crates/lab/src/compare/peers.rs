@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, getuid, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::failure::free_ports;
 use crate::http_client::send;
+use crate::ports::free_ports;
 use crate::process_stat::{ProcessStat, cpu_time};
 
 /// Those that can be compared with.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
 use super::browser::WanBrowser;
-use super::fault_server::wan;
+use super::fault_client::wan;
 use super::nodes::NODES;
 use crate::claims::Claims;
 use crate::http_client::send;

@@ -6,7 +6,7 @@ mod memory;
 use clap::Subcommand;
 use nearside_loadtest::AttackKind;
 
-use super::TestFleet;
+use super::test_fleet::TestFleet;
 use crate::claims::Claims;
 
 /// Kinds of attack.

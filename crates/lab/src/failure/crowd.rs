@@ -6,7 +6,9 @@ use clap::Args;
 use nearside_config::ByteSize;
 use nearside_loadtest::Crowd;
 
-use super::{FleetSettings, TestFleet, all_right, body_of, holds, mib, secs};
+use super::test_fleet::{FleetSettings, TestFleet};
+use super::{all_right, holds, mib, secs};
+use crate::body_check::body_of;
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest crowd`.

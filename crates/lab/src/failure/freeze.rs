@@ -5,7 +5,8 @@ use nearside_config::Span;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use super::{FleetSettings, ORIGIN, TestFleet, all_answered, holds, load, secs};
+use super::test_fleet::{FleetNode, FleetSettings, ORIGIN, TestFleet};
+use super::{all_answered, holds, load, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest freeze`.
@@ -41,7 +42,7 @@ pub(super) async fn run(args: &FreezeArgs, fleet: &mut TestFleet, claims: &mut C
     fleet.start(&settings).await?;
     let path = |n| format!("/resident{n}?cc=max-age%3D1&etag=a&size=10000&ttfb=5");
     let loads = |span| {
-        let load = |edge: &super::FleetNode| {
+        let load = |edge: &FleetNode| {
             let urls: Vec<_> = (0..RESIDENT).map(|n| edge.url(&path(n))).collect();
             load(&urls, args.rate, span, 200)
         };

@@ -9,7 +9,8 @@ use nearside_config::Span;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::{FleetSettings, TestFleet, all_answered, holds, load, secs};
+use super::test_fleet::{FleetSettings, TestFleet};
+use super::{all_answered, holds, load, secs};
 use crate::claims::Claims;
 use crate::http_client::send;
 

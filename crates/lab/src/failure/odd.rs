@@ -7,7 +7,9 @@ use nearside_loadtest::{Crowd, CrowdReport, arrivals, dawdle, part, vanish};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{FleetSettings, TestFleet, all_right, body_of, holds, millis, secs};
+use super::test_fleet::{FleetSettings, TestFleet};
+use super::{all_right, holds, millis, secs};
+use crate::body_check::body_of;
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest odd`.

@@ -12,7 +12,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{FleetSettings, TestFleet, holds, millis, secs};
+use super::test_fleet::{FleetSettings, TestFleet};
+use super::{holds, millis, secs};
 use crate::claims::Claims;
 use crate::http_client::send;
 

@@ -8,7 +8,8 @@ use nearside_config::ByteSize;
 use nearside_loadtest::{Check, Crowd, dawdle};
 use nearside_origin_sim::body;
 
-use super::{FleetSettings, TestFleet, all_right, holds, load, mib, secs};
+use super::test_fleet::{FleetSettings, TestFleet};
+use super::{all_right, holds, load, mib, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest slow`.

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::scenario::{BUILT_IN, CrowdPart, LoadScenario, RacePart, ScenarioEvent, SlowPart};
+use crate::body_check::body_of;
 use crate::claims::{Claims, Verdict};
 use crate::demo::order;
-use crate::failure::body_of;
 use crate::failure::purge_race::{PurgeTarget, race};
 use crate::http_client::send;
 

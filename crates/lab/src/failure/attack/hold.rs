@@ -5,7 +5,8 @@ use clap::Args;
 use nearside_config::Span;
 use nearside_loadtest::{Attack, AttackKind, Report};
 
-use super::super::{FleetNode, FleetSettings, TestFleet, all_answered, holds, load, mib, millis, secs};
+use super::super::test_fleet::{FleetNode, FleetSettings, TestFleet};
+use super::super::{all_answered, holds, load, mib, millis, secs};
 use crate::claims::Claims;
 
 /// Flags of the attacks that hold on to something.

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::super::{FleetNode, FleetSettings, TestFleet, holds, mib, millis, secs};
+use super::super::test_fleet::{FleetNode, FleetSettings, TestFleet};
+use super::super::{holds, mib, millis, secs};
 use crate::claims::Claims;
 
 /// Flags of `nearside loadtest attack memory`.
