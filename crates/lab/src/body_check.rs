@@ -2,7 +2,7 @@
 
 use nearside_loadtest::Check;
 
-/// Compares with the body of `seed`, which is made once.
+/// Check against the body that `nearside origin-sim` makes from `seed`. The body is computed once.
 pub(crate) fn body_of(seed: u64, size: u64) -> Check {
     let body = nearside_origin_sim::body::bytes(seed, 0, size);
     std::sync::Arc::new(move |at, bytes| {

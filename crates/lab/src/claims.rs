@@ -1,36 +1,37 @@
-//! Claims that are checked one after the other, a line each.
+//! Claims, checked one after the other, with a line of output each.
 
 /// Result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
-    /// All that was claimed holds.
+    /// Every claim holds.
     Passed,
-    /// Something does not hold, or the run was stopped before its end.
+    /// A claim does not hold, or a scenario was stopped before its end.
     Failed,
 }
 
-/// How many did not hold so far.
+/// Counts of the claims that do not hold.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     failed: u32,
-    /// Of the claims about time: they are reported, and decide nothing.
+    /// Claims about time that do not hold. They are reported and do not change the verdict.
     slow: u32,
 }
 
 impl Claims {
-    /// Says whether a claim holds; if not, why not.
+    /// Prints whether a claim holds, and the reason if it does not.
     pub(crate) fn check(&mut self, what: &str, result: anyhow::Result<()>) {
         self.failed += u32::from(!holds(what, result, "FAIL "));
     }
 
-    /// Says whether a claim about time or processor time holds. On a busy machine it may not, with nothing wrong in the
-    /// program: so this is no failure.
+    /// Prints whether a claim about elapsed time or CPU time holds. A busy machine can break such a
+    /// claim without a defect in the program, so it does not count as failed.
     pub(crate) fn measure(&mut self, what: &str, result: anyhow::Result<()>) {
         self.slow += u32::from(!holds(what, result, "slow "));
     }
 
-    /// The last line: `all` if all of them hold, else how many do not, and where to look, if there is such a place.
+    /// Prints the last line: `all` if every claim holds, else the number that do not, followed by
+    /// `failed` and the folder with the logs, if there is one.
     pub(crate) fn conclude(&self, all: &str, failed: &str, look: Option<&std::path::Path>) -> Verdict {
         if self.slow > 0 {
             outln!("{} measurement(s) are off: is the machine busy?", self.slow);
@@ -45,7 +46,7 @@ impl Claims {
     }
 }
 
-/// Prints the line of a claim, with `otherwise` before it if it does not hold.
+/// Prints the line of a claim, which begins with `otherwise` if the claim does not hold.
 fn holds(what: &str, result: anyhow::Result<()>, otherwise: &str) -> bool {
     match result {
         Ok(()) => {

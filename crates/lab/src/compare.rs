@@ -1,8 +1,9 @@
-//! `nearside loadtest compare`: this program beside other caches, on this machine: the same objects of the same origin, one thread each,
-//! in memory, asked in turn.
+//! `nearside loadtest compare`: this program and other caches on one machine.
 //!
-//! What is compared first is the processor time of a server per request, of all its processes, from `/proc`: it holds on a busy
-//! machine, where requests per second do not. Servers share one core, what asks them and the origin another.
+//! All servers have one thread and keep the same objects of the same origin in memory. They take
+//! turns. The main figure is the CPU time per request of all processes of a server, read from
+//! `/proc`: it stays comparable on a busy machine, where requests per second do not. The servers
+//! share one core; the load generator and the origin share another.
 
 mod measure;
 mod peers;
@@ -45,8 +46,9 @@ pub struct CompareArgs {
     out: PathBuf,
 }
 
-/// Where servers run, and where what asks them does.
+/// Core of the servers.
 const SERVERS: usize = 0;
+/// Core of the load generator and the origin.
 const CLIENTS: usize = 1;
 
 /// Measures this program and others, and writes the report. Binds the thread that runs it to one core, so its runtime must be a

@@ -1,4 +1,5 @@
-//! `nearside demo`: a planet on this machine: a CDN, each node a process of its own, and a WAN between them.
+//! `nearside demo`: a CDN on this machine, each node a process of its own, with a simulated WAN
+//! between the nodes.
 
 mod browser;
 mod fault;

@@ -1,5 +1,5 @@
-//! Scenarios of `nearside loadtest`: a fleet of processes on this machine, something that goes wrong, and claims about what
-//! clients and the origin see of it.
+//! Failure scenarios of `nearside loadtest`. Each starts a fleet of processes on this machine,
+//! makes something fail, and checks claims about what clients and the origin see.
 
 mod attack;
 mod crowd;
@@ -21,7 +21,7 @@ use crate::claims::{Claims, Verdict};
 
 use test_fleet::TestFleet;
 
-/// What goes wrong.
+/// Failure of a scenario.
 #[derive(Debug, Subcommand)]
 pub enum FailureScenario {
     /// What attackers do: it costs no more than it may
@@ -74,20 +74,20 @@ pub async fn run(scenario: &FailureScenario, stop: impl Future<Output = ()>) -> 
     done
 }
 
-/// A load of some URLs in turn.
+/// Load on URLs that take turns.
 fn load(urls: &[String], rate: u32, duration: Duration, connections: usize) -> anyhow::Result<Load> {
     let targets = urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>()?;
     Ok(Load { rate: Rate::PerSecond(rate), duration, connections, ..Load::new(targets) })
 }
 
-/// Whether every client of a crowd got what it should.
+/// Checks that every client of a crowd got the right body.
 fn all_right(report: &CrowdReport) -> anyhow::Result<()> {
     let CrowdReport { right, wrong, failed, .. } = report;
     let failure = report.last_failure.as_deref().unwrap_or("-");
     holds(*wrong == 0 && *failed == 0, || format!("{right} right, {wrong} wrong, {failed} failed, the last: {failure}"))
 }
 
-/// Whether every request of a run was answered with 200.
+/// Checks that every request of a run got a response with status 200.
 fn all_answered(report: &Report) -> anyhow::Result<()> {
     let failure = report.last_failure.as_deref().unwrap_or("-");
     let due = report.due.unwrap_or(report.answered);
@@ -97,12 +97,12 @@ fn all_answered(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Holds if `is_so`; else says what is.
+/// Result of a claim: holds if `is_so`, else fails with the text of `what`.
 fn holds(is_so: bool, what: impl FnOnce() -> String) -> anyhow::Result<()> {
     if is_so { Ok(()) } else { Err(anyhow::anyhow!(what())) }
 }
 
-/// In MiB, for people.
+/// Converts bytes to MiB for output.
 fn mib(bytes: u64) -> u64 {
     bytes >> 20
 }

@@ -1,4 +1,4 @@
-//! A small HTTP client: one request, one response, without TLS.
+//! Small HTTP client: one request and one response on a new connection, without TLS.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use nearside_config::Secret;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Tools ask nodes that are near; longer than this means that something is wrong.
+/// Time limit of a request and its response. Tools ask nodes that are near: a longer wait means
+/// that something is wrong.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// A process that cannot be reached, or does not answer.
+/// Error: a process cannot be reached, or does not answer in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreachable(pub String);
@@ -32,7 +33,7 @@ pub struct HttpReply {
 }
 
 impl HttpReply {
-    /// A field as text; empty where it is absent.
+    /// Value of a header field; empty if the field is absent or not text.
     pub fn field(&self, name: &str) -> &str {
         self.fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }

@@ -1,9 +1,14 @@
 //! The laboratory: a demo, failure scenarios, load scenarios, and a comparison with other caches.
 //!
-//! Each of them starts processes and checks claims about what clients and the origin see. The processes are started from the
-//! running program ([`std::env::current_exe`]), so all of this works inside of the program `nearside` only. The program parses
-//! its arguments with the types of this crate, builds the runtime, and hands in a future that ends when a run has to stop; it
-//! makes exit codes of [`Verdict`], [`UsageError`] and [`http_client::Unreachable`].
+//! Each of them starts processes, and checks claims about what clients and the origin see. The
+//! processes run the current program ([`std::env::current_exe`]), so this crate works in the program
+//! `nearside` only.
+//!
+//! Arguments of scenarios are parsed by the types of this crate. Everything else about the process is
+//! the program's: it builds the runtime, hears signals and passes a future that ends when a run has to
+//! stop, and maps [`Verdict`], [`UsageError`] and [`http_client::Unreachable`] to exit codes.
+//!
+//! Start reading at [`failure`] and `process_fleet`.
 
 #[macro_use]
 pub mod output;

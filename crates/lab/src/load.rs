@@ -1,4 +1,4 @@
-//! Load on what runs: as flags say, and as scenarios with claims.
+//! Load on running processes: as flags, and as scenarios with claims.
 
 mod flags;
 mod scenario;

@@ -1,8 +1,10 @@
-//! Standard output and standard error of the program. Either may be closed before everything is said, as in `nearside … | head -1`:
-//! then nothing more is printed, and the command goes on to its end and its exit code.
+//! Standard output and standard error of the program.
 //!
-//! **Invariant:** nothing that others have said reaches a terminal with characters that it obeys: all that is printed here is made
-//! [`visible`], but for [`print_styled_error`].
+//! Either can be closed while a command still prints, as in `nearside … | head -1`. Then nothing
+//! more is printed, and the command runs to its end and its exit code.
+//!
+//! **Invariant:** control characters from foreign sources do not reach a terminal. All output of
+//! this module is made [`visible`], except that of [`print_styled_error`].
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,7 +14,7 @@ use std::sync::OnceLock;
 use nearside_diagnostics::visible;
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// The first error of standard output: after it nothing more is written.
+/// First error of standard output. Nothing is written after it.
 static ERROR: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a line on standard output.
@@ -22,7 +24,7 @@ macro_rules! outln {
     ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// Prints a line on standard error, if anybody can read it.
+/// Prints a line on standard error. Errors are ignored.
 #[macro_export]
 macro_rules! errln {
     ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
@@ -38,22 +40,23 @@ pub fn print(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes to standard error; where that cannot be written, nobody can be told.
+/// Writes to standard error. Errors are ignored: there is no other place to report them.
 pub fn print_error(text: fmt::Arguments<'_>) {
     let _ = io::stderr().lock().write_all(visible(&text.to_string()).as_bytes());
 }
 
-/// Writes a text of this program with colours of its own to standard error.
+/// Writes text with colours to standard error. The text must come from this program only.
 pub fn print_styled_error(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Whether everything so far could be printed.
+/// Whether everything printed so far was written.
 pub fn is_open() -> bool {
     ERROR.get().is_none()
 }
 
-/// Whether the other end of a pipe is gone, which is noticed without writing. For commands that wait for something to print.
+/// Whether standard output is a pipe whose reader is gone. Needs no write, so commands that wait
+/// for something to print can ask.
 pub fn is_abandoned() -> bool {
     let out = io::stdout();
     let mut polled = [PollFd::new(&out, PollFlags::empty())];
@@ -63,7 +66,8 @@ pub fn is_abandoned() -> bool {
     is_ready && out.revents().contains(PollFlags::ERR)
 }
 
-/// The exit code at the end: what could not be printed is an error, unless it is that nobody reads any more.
+/// Flushes standard output and returns the exit code of the program: `code`, or failure if
+/// something could not be written. A closed pipe is not a failure.
 pub fn finish(code: ExitCode) -> ExitCode {
     if is_open()
         && let Err(error) = io::stdout().lock().flush()

@@ -2,7 +2,11 @@
 
 use anyhow::Context;
 
-/// Ports that are free now.
+/// Finds `N` different ports of the loopback that are free now.
+///
+/// # Errors
+///
+/// No port can be bound.
 pub(crate) fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     // Bound together, so that they differ.
     let mut listeners = Vec::new();

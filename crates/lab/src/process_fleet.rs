@@ -1,4 +1,4 @@
-//! Processes of this program: started, watched, frozen, killed, stopped.
+//! Processes of this program: start, watch, freeze, kill and stop them.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -17,39 +17,39 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::http_client::send;
 use crate::process_stat::{ProcessStat, cpu_time};
 
-/// A process that is not ready by then will not be.
+/// Time limit for a process to become ready.
 const READY_MAX: Duration = Duration::from_secs(30);
-/// A process that has not stopped by then is killed.
+/// Time limit for a process to stop. Then it is killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// A process that ends is started again, but not more often than this in all.
+/// Number of restarts of a process that ends unexpectedly, in total.
 const RESTARTS_MAX: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// A process, not started yet.
+/// Process to start.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessSpec {
-    /// Its own, for its files and for people.
+    /// Unique name, for its files and for messages.
     pub(crate) name: String,
-    /// What it is started with, the subcommand first.
+    /// Command line arguments, the subcommand first.
     pub(crate) args: Vec<String>,
-    /// What answers 200 once it is ready.
+    /// URL that answers 200 when the process is ready.
     pub(crate) ready_url: String,
 }
 
-/// What a fleet that runs is told; it answers with the names of those that are stopped.
+/// Change of a fleet that runs. The response is the names of the stopped processes.
 #[derive(Debug)]
 pub(crate) enum FleetChange {
-    /// This one is killed, and is not started again.
+    /// Kills a process, which is not restarted.
     Stop { name: String, done: oneshot::Sender<anyhow::Result<Vec<String>>> },
-    /// This one that was stopped starts.
+    /// Starts a process that was stopped.
     Start { name: String, done: oneshot::Sender<anyhow::Result<Vec<String>>> },
-    /// All that were stopped start.
+    /// Starts all processes that were stopped.
     StartAll { done: oneshot::Sender<anyhow::Result<Vec<String>>> },
-    /// Only the answer is wanted.
+    /// Changes nothing.
     Stopped { done: oneshot::Sender<anyhow::Result<Vec<String>>> },
 }
 
-/// Processes that belong together.
+/// Processes that belong together, with a folder for their files.
 #[derive(Debug)]
 pub(crate) struct ProcessFleet {
     folder: PathBuf,
@@ -65,14 +65,14 @@ struct RunningProcess {
 }
 
 impl ProcessFleet {
-    /// A fleet without processes. Its files are in a folder of its own below the system's temporary folder.
+    /// Creates a fleet without processes, and its folder below the system's temporary folder.
     pub(crate) fn new(what: &str) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("nearside-{what}-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self { folder, secret: random_secret()?, processes: Vec::new() })
     }
 
-    /// Where the files are.
+    /// Folder of the configurations and logs.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -87,7 +87,7 @@ impl ProcessFleet {
         self.processes.iter().map(lines).sum()
     }
 
-    /// Writes the configuration of a member; its path.
+    /// Writes the configuration of a process, and returns the path of the file.
     pub(crate) fn configure(&self, name: &str, config: &str) -> anyhow::Result<String> {
         let path = self.file(name, "toml");
         fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
@@ -148,7 +148,7 @@ impl ProcessFleet {
         )
     }
 
-    /// Which process ended, how, and its last words.
+    /// Message about a process that ended: its name, exit status and last log lines.
     fn obituary(&self, name: &str, status: ExitStatus) -> String {
         let log = fs::read_to_string(self.file(name, "log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -157,7 +157,8 @@ impl ProcessFleet {
         format!("{name} has ended ({status}); its last words:{last}")
     }
 
-    /// Watches until a process dies for good; one that merely dies is started again. Does what it is told meanwhile.
+    /// Restarts processes that end, and applies `changes`, until one has ended more often than it
+    /// may be restarted.
     pub(crate) async fn watch(&mut self, mut changes: mpsc::Receiver<FleetChange>) -> anyhow::Result<Infallible> {
         let mut stopped: Vec<ProcessSpec> = Vec::new();
         loop {
@@ -185,7 +186,7 @@ impl ProcessFleet {
         }
     }
 
-    /// Does what it is told; whoever has told it may be gone.
+    /// Applies a change. The sender may no longer wait for the result.
     async fn change(&mut self, change: FleetChange, stopped: &mut Vec<ProcessSpec>) {
         let (done, result) = match change {
             FleetChange::Stop { name, done } => {
@@ -220,13 +221,14 @@ impl ProcessFleet {
         }
     }
 
-    /// Kills the process called `name`, and starts it again.
+    /// Kills the process called `name` and starts it again.
     pub(crate) async fn kill_and_start(&mut self, name: &str) -> anyhow::Result<()> {
         let member = self.kill(name).await.context("it does not run")?;
         self.start(member).await
     }
 
-    /// Kills the process called `name`: as it can be started again. Nothing if it does not run.
+    /// Kills the process called `name`, and returns what it takes to start it again; `None` if it
+    /// does not run.
     pub(crate) async fn kill(&mut self, name: &str) -> Option<ProcessSpec> {
         let place = self.processes.iter().position(|process| process.member.name == name)?;
         let mut process = self.processes.swap_remove(place);
@@ -242,12 +244,12 @@ impl ProcessFleet {
         }
     }
 
-    /// The process of `name`, as the system numbers it.
+    /// Process id of the process called `name`.
     pub(crate) fn pid(&self, name: &str) -> Option<u32> {
         self.processes.iter().find(|process| process.member.name == name)?.child.id()
     }
 
-    /// What all of them have used of processors so far.
+    /// CPU time that all processes have used so far.
     pub(crate) fn processor_time(&self) -> anyhow::Result<Duration> {
         let mut ticks = 0;
         for pid in self.processes.iter().filter_map(|process| process.child.id()) {
@@ -256,7 +258,7 @@ impl ProcessFleet {
         Ok(cpu_time(ticks))
     }
 
-    /// What all of them have in memory, in bytes; what they share counts once for each.
+    /// Resident memory of all processes, in bytes. Shared pages count once for each process.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
         let mut kib = 0;
         for pid in self.processes.iter().filter_map(|process| process.child.id()) {
@@ -267,7 +269,8 @@ impl ProcessFleet {
         Ok(kib * 1024)
     }
 
-    /// Stops all, those that face clients first.
+    /// Stops all processes in the reverse of their start order, so those that face clients stop
+    /// first.
     pub(crate) async fn stop_all(&mut self) {
         for process in self.processes.iter().rev() {
             send_signal(process, Signal::TERM);
@@ -294,7 +297,7 @@ async fn end(process: &mut RunningProcess) {
     }
 }
 
-/// Known to the processes of one fleet only.
+/// Secret that only the processes of one fleet know.
 fn random_secret() -> anyhow::Result<String> {
     use std::io::Read;
     let mut bytes = [0; 16];

@@ -1,19 +1,23 @@
-//! What the system tells of processes (proc_pid_stat(5)).
+//! CPU time and parent of processes, from `/proc` (proc_pid_stat(5)).
 
 use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// A process at one moment.
+/// State of a process at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessStat {
     pub(crate) parent: u32,
-    /// What it has used of processors so far, in the system's ticks.
+    /// CPU time used so far, in clock ticks of the system.
     pub(crate) ticks: u64,
 }
 
 impl ProcessStat {
-    /// Of the process of this number.
+    /// Reads the state of the process `pid`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such process.
     pub(crate) fn read(pid: u32) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // Behind the name, which may hold anything: fields 4, 14 and 15.
@@ -23,7 +27,7 @@ impl ProcessStat {
     }
 }
 
-/// How long so many ticks are.
+/// Converts clock ticks of the system to a duration.
 pub(crate) fn cpu_time(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }

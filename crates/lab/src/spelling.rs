@@ -1,6 +1,6 @@
-//! Suggestions for names that are spelt wrong.
+//! Suggestions for misspelt names.
 
-/// The name that is spelt most like a text, if one is.
+/// Returns the name closest to `text` in spelling, if one is close enough.
 pub fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let near = names.map(|name| (strsim::damerau_levenshtein(text, name), name));
     near.filter(|(distance, name)| *distance <= name.len().div_ceil(3)).min().map(|(_, name)| name)

@@ -1,11 +1,12 @@
-//! Errors of the command line that clap does not find.
+//! Errors of the command line that clap cannot find.
 
-/// A flag, a value or a combination of them that makes no sense, where that is found after clap has read the command line.
+/// Error: a flag, a value or a combination of them is invalid, which was found after clap had
+/// parsed the command line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// An error of the kind [`UsageError`], as text.
+/// Makes an [`anyhow::Error`] from a [`UsageError`] with a formatted message.
 #[macro_export]
 macro_rules! usage {
     ($($text:tt)*) => { anyhow::Error::new($crate::UsageError(format!($($text)*))) };

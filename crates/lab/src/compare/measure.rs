@@ -1,4 +1,4 @@
-//! What is measured: round after round, each server in turn.
+//! Measurements in rounds, in which the servers take turns.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,17 +13,18 @@ use super::peers::{PeerServer, PeerServers};
 use crate::body_check::body_of;
 use crate::http_client::send;
 
-/// Connections of everything that is measured.
+/// Number of connections in all measurements.
 const CONNECTIONS: usize = 64;
 const LARGE: [u64; 2] = [16 << 10, 128 << 10];
-/// Requests per second that the origin takes with ease beside what asks.
+/// Rate of misses per second, which the origin serves easily on the core that it shares with the
+/// load generator.
 const MISSES: u32 = 2_000;
 const MIXED: u32 = 3_000;
 const HERD_BYTES: u64 = 1_000_000;
-/// Of each object of which the memory is measured.
+/// Body size of the objects whose memory is measured.
 const OBJECT_BYTES: f64 = 1024.0;
 
-/// The rounds.
+/// Settings of the measurements.
 pub(super) struct Measurement<'p> {
     pub(super) peers: &'p PeerServers,
     pub(super) rounds: u16,
@@ -31,16 +32,16 @@ pub(super) struct Measurement<'p> {
     pub(super) rate: u32,
 }
 
-/// Of a question the figures of every server: by its name and the name of the figure the median.
+/// Figures of one measurement: the median by the name of the server and the name of the figure.
 pub(super) type ServerFigures = BTreeMap<String, BTreeMap<&'static str, f64>>;
 
-/// All that was measured.
+/// Results of all measurements.
 pub(super) struct CompareResults {
-    /// As many as are answered, by `wrk`: of each size.
+    /// Hits at the maximum rate by object size, requested by `wrk`.
     pub(super) full: Vec<(u64, ServerFigures)>,
-    /// The same of a kibibyte by our own load, which is another client: do both agree?
+    /// Hits of 1 KiB at the maximum rate, requested by our load generator to check `wrk`.
     pub(super) own: ServerFigures,
-    /// At an equal rate.
+    /// Hits at an equal rate.
     pub(super) steady: ServerFigures,
     pub(super) mixed: ServerFigures,
     pub(super) misses: ServerFigures,
@@ -48,7 +49,7 @@ pub(super) struct CompareResults {
     pub(super) memory: ServerFigures,
 }
 
-/// What everybody asks for who asks for hits.
+/// Path of the object in all measurements of hits.
 const HIT: &str = "/o1024?cc=max-age%3D86400&etag=a&size=1024&seed=1";
 
 impl Measurement<'_> {
@@ -136,7 +137,7 @@ impl Measurement<'_> {
         Ok(seen.into_iter().map(|(server, figures)| (server, medians(figures))).collect())
     }
 
-    /// As many as are answered, asked by `wrk`, which costs the least of all clients.
+    /// Measures the maximum rate with `wrk`, which of all clients uses the least CPU time.
     async fn wrk(&self, server: &PeerServer, path: &str) -> anyhow::Result<BTreeMap<&'static str, f64>> {
         stored(server, path).await?;
         let seconds = self.duration.as_secs();
@@ -160,7 +161,7 @@ impl Measurement<'_> {
         Ok(BTreeMap::from([("rate", rate), ("cpu", micros(used) / requests.max(1.0))]))
     }
 
-    /// A load of our own.
+    /// Measures a load of our load generator.
     async fn load(
         &self,
         server: &PeerServer,
@@ -198,7 +199,8 @@ impl Measurement<'_> {
         Ok(figures)
     }
 
-    /// All at once for one object that takes a second to come: how often the origin is asked, and how long the last one waits.
+    /// Measures many clients that request one slow object at once: requests at the origin, and the
+    /// time until the last client has it.
     async fn herd(
         &self,
         server: &PeerServer,
@@ -214,14 +216,14 @@ impl Measurement<'_> {
         Ok(BTreeMap::from([("origin", asked), ("failed", count(failed as u64)), ("seconds", report.seconds)]))
     }
 
-    /// How often the origin has been asked so far.
+    /// Number of requests at the origin so far.
     async fn asked(&self) -> anyhow::Result<f64> {
         let reply = send(Method::GET, &format!("http://127.0.0.1:{}/_ledger/total", self.peers.origin), None).await?;
         let page: serde_json::Value = serde_json::from_slice(&reply.body)?;
         page.get("requests").and_then(serde_json::Value::as_f64).context("the origin's ledger")
     }
 
-    /// What each object of a kibibyte takes of memory.
+    /// Measures the memory for each object of 1 KiB.
     async fn memory(&self, objects: u32) -> anyhow::Result<ServerFigures> {
         let mut figures = ServerFigures::new();
         for server in &self.peers.servers {
@@ -249,7 +251,7 @@ impl Measurement<'_> {
     }
 }
 
-/// Asks twice: what is measured afterwards is in the cache.
+/// Requests a path twice, so that it is in the cache afterwards.
 async fn stored(server: &PeerServer, path: &str) -> anyhow::Result<()> {
     for _ in 0..2 {
         let reply = send(Method::GET, &server.url(path), None).await?;

@@ -1,4 +1,4 @@
-//! The servers: how each is started, which processes it has, and what they take.
+//! Servers of the comparison: start, processes, CPU time and memory of each.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,12 +16,12 @@ use crate::http_client::send;
 use crate::ports::free_ports;
 use crate::process_stat::{ProcessStat, cpu_time};
 
-/// Those that can be compared with.
+/// Names of the other servers.
 pub(super) const NAMES: [&str; 4] = ["nginx", "varnish", "trafficserver", "haproxy"];
-/// This program.
+/// Name of this program.
 pub(super) const OURS: &str = "nearside";
 
-/// The program of each, and the package of Debian that has it.
+/// Name, program and Debian package of each server.
 const PROGRAMS: [(&str, &str, &str); 4] = [
     ("nginx", "nginx", "nginx-light"),
     ("varnish", "varnishd", "varnish"),
@@ -31,7 +31,7 @@ const PROGRAMS: [(&str, &str, &str); 4] = [
 const READY_MAX: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(10);
 
-/// What has to be there, and is not, with what brings it.
+/// Checks that all programs are installed; the error says which packages are missing.
 pub(super) fn are_installed(names: &[String]) -> anyhow::Result<()> {
     let wanted = PROGRAMS.iter().filter(|(name, ..)| names.iter().any(|wanted| wanted == name));
     let wanted = wanted.map(|(_, program, package)| (*program, *package));
@@ -49,14 +49,14 @@ pub(super) fn are_installed(names: &[String]) -> anyhow::Result<()> {
     )
 }
 
-/// Where a program is: Debian keeps servers where not everybody looks.
+/// Finds a program in `PATH`, and where Debian installs servers.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin"].map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// All servers, and the origin.
+/// All servers of the comparison, and the origin.
 pub(super) struct PeerServers {
     folder: PathBuf,
     pub(super) origin: u16,
@@ -64,14 +64,14 @@ pub(super) struct PeerServers {
     children: Vec<Child>,
 }
 
-/// A cache that runs.
+/// Running server.
 pub(super) struct PeerServer {
     pub(super) name: String,
-    /// Of the program, as it says itself.
+    /// Version that the program prints.
     pub(super) version: String,
     pub(super) port: u16,
     pid: u32,
-    /// Files that are memory too.
+    /// Folder of its cache files on a file system in memory.
     cache: Option<PathBuf>,
 }
 
@@ -80,7 +80,7 @@ impl PeerServer {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// What all its processes have used of processors so far.
+    /// CPU time that all its processes have used so far.
     pub(super) fn processor_time(&self) -> anyhow::Result<Duration> {
         let processes = processes()?;
         ensure!(processes.contains_key(&self.pid), "{} does not run any more", self.name);
@@ -88,7 +88,8 @@ impl PeerServer {
         Ok(cpu_time(family.iter().filter_map(|pid| processes.get(pid)).map(|stat| stat.ticks).sum()))
     }
 
-    /// The memory of all its processes, in bytes, what they share counted once; and of its files on a file system in memory.
+    /// Memory of all its processes in bytes, in which shared pages count once, plus its cache files
+    /// in memory.
     pub(super) fn memory(&self) -> anyhow::Result<u64> {
         let mut bytes = 0;
         for pid in family(&processes()?, self.pid) {
@@ -100,7 +101,7 @@ impl PeerServer {
     }
 }
 
-/// The blocks of all files below a folder, in bytes.
+/// Size of the blocks of all files below a folder, in bytes.
 fn size_of(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -112,14 +113,14 @@ fn size_of(folder: &Path) -> u64 {
     entries.map(size).sum()
 }
 
-/// All processes, by their numbers.
+/// All processes of the system by their process ids.
 fn processes() -> anyhow::Result<BTreeMap<u32, ProcessStat>> {
     let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     // One may have ended meanwhile.
     Ok(numbers.filter_map(|pid| Some((pid, ProcessStat::read(pid).ok()?))).collect())
 }
 
-/// A process and all that come from it.
+/// A process and its descendants.
 fn family(processes: &BTreeMap<u32, ProcessStat>, root: u32) -> Vec<u32> {
     let mut family = vec![root];
     let mut place = 0;
@@ -131,14 +132,14 @@ fn family(processes: &BTreeMap<u32, ProcessStat>, root: u32) -> Vec<u32> {
 }
 
 impl PeerServers {
-    /// None yet.
+    /// Creates a comparison without servers, and its folder.
     pub(super) fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("nearside-compare-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self { folder, origin: 0, servers: Vec::new(), children: Vec::new() })
     }
 
-    /// Starts the origin, this program, and the others.
+    /// Starts the origin, this program and the other servers.
     pub(super) async fn start(&mut self, names: &[String]) -> anyhow::Result<()> {
         let [port] = free_ports()?;
         self.origin = port;
@@ -163,7 +164,7 @@ impl PeerServers {
         Ok(())
     }
 
-    /// Starts a server on a core, and waits until it serves.
+    /// Starts a server on a core, and waits until it answers.
     async fn spawn(&mut self, name: &str, core: usize, words: Vec<String>, port: u16) -> anyhow::Result<u32> {
         let log = self.folder.join(format!("{name}.log"));
         let mut command = Command::new("taskset");
@@ -190,7 +191,7 @@ impl PeerServers {
         Ok(pid)
     }
 
-    /// Stops all of them, with their children.
+    /// Stops all servers with their children, and removes their files.
     pub(super) async fn stop(&mut self) {
         for mut child in self.children.drain(..).rev() {
             let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { continue };
@@ -306,7 +307,7 @@ fn words(program: &str, flags: &[&str]) -> anyhow::Result<Vec<String>> {
     Ok(std::iter::once(path.display().to_string()).chain(flags.iter().map(|flag| (*flag).to_owned())).collect())
 }
 
-/// What a program says of its version.
+/// Version that a program prints.
 async fn version(name: &str, ours: &str) -> anyhow::Result<String> {
     let (program, flag) = match name {
         OURS => (ours, "--version"),
@@ -321,7 +322,7 @@ async fn version(name: &str, ours: &str) -> anyhow::Result<String> {
     Ok(number_in(&text).unwrap_or_else(|| "of a version that it does not tell".to_owned()))
 }
 
-/// The first thing in a text that looks like a version.
+/// First word of a text that looks like a version.
 fn number_in(text: &str) -> Option<String> {
     let mut words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
     let version = words.find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))?;

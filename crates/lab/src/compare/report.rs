@@ -1,4 +1,4 @@
-//! The report: tables, ratios, charts, and where others are better.
+//! Report: tables, ratios, charts, and the figures in which other servers are better.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,10 +11,11 @@ use super::CompareArgs;
 use super::measure::{CompareResults, ServerFigures};
 use super::peers::{OURS, PeerServers};
 
-/// Figures closer than this are not told apart: so much do medians of two runs differ.
+/// Relative difference below which two figures count as equal: medians of two runs differ by as
+/// much.
 const NOISE: f64 = 0.05;
 
-/// On what it ran, and how to repeat it.
+/// Machine, versions and command of a run.
 pub(super) struct ReportSetting {
     machine: String,
     versions: Vec<(String, String)>,
@@ -77,17 +78,17 @@ pub(super) fn write(folder: &Path, results: &CompareResults, setting: &ReportSet
 struct CompareReport<'r> {
     results: &'r CompareResults,
     setting: &'r ReportSetting,
-    /// Ours first.
+    /// Names of the servers, ours first.
     names: Vec<&'r str>,
 }
 
-/// A figure of a question.
+/// Row of a table: one figure of one measurement.
 struct FigureRow<'r> {
     what: String,
     figures: &'r ServerFigures,
     name: &'static str,
     digits: usize,
-    /// More is better.
+    /// Whether a larger value is better.
     more: bool,
 }
 
@@ -96,7 +97,7 @@ impl FigureRow<'_> {
         self.figures.get(server)?.get(self.name).copied()
     }
 
-    /// Our share of theirs.
+    /// Our value divided by the value of another server.
     fn ratio(&self, server: &str) -> Option<f64> {
         let (ours, theirs) = (self.of(OURS)?, self.of(server)?);
         (theirs > 0.0).then(|| ours / theirs)
@@ -186,7 +187,7 @@ impl<'r> CompareReport<'r> {
         }
     }
 
-    /// Whether two clients say the same of the servers.
+    /// Text about how well `wrk` and our load generator agree.
     fn agreement(&self) -> String {
         let Some((_, wrk)) = self.results.full.first() else { return String::new() };
         let share = |server: &&str| {
@@ -260,7 +261,7 @@ impl<'r> CompareReport<'r> {
         losses
     }
 
-    /// For the terminal: our share of each figure of the others.
+    /// Ratios for the terminal: our value divided by that of each other server.
     fn ratios(&self) -> String {
         let mut text = format!("\nNearside's share of what others need (of rates: give)\n{:<62}", "");
         for server in self.names.iter().filter(|server| **server != OURS) {

@@ -1,4 +1,5 @@
-//! A browser in a city, as far as it is needed to see how long things take: one connection, requests one after the other.
+//! Browser in a city, reduced to what measurements need: one connection, and one request after the
+//! other.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,13 @@ use tokio::net::TcpStream;
 
 use crate::http_client::HttpReply;
 
-/// The door of the simulated WAN.
+/// Address at which browsers enter the simulated WAN.
 const DOOR: &str = "127.0.0.1:8000";
-/// Nothing in the demo takes longer.
+/// Time limit of a request and its response. Nothing in the demo takes longer.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
-/// A connection through the WAN to a host: `nrt.gru.localhost` is the edge in Tokyo as seen from São Paulo.
+/// Connection through the WAN to a host: `nrt.gru.localhost` is the edge in Tokyo, as seen from São
+/// Paulo.
 pub(crate) struct WanBrowser {
     host: String,
     sender: SendRequest<Full<Bytes>>,
@@ -34,7 +36,7 @@ impl WanBrowser {
         Ok(Self { host: format!("{host}:8000"), sender, opened })
     }
 
-    /// Asks, and reads to the end.
+    /// Sends a request and reads its response to the end.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: &str) -> anyhow::Result<HttpReply> {
         let exchange = async {
             let request = Request::builder()
@@ -53,7 +55,7 @@ impl WanBrowser {
         self.ask(Method::GET, path, "").await
     }
 
-    /// How long it takes there and back: the shortest of a few, on a connection that is warm.
+    /// Measures the round trip time: the shortest of a few requests on a warm connection.
     pub(crate) async fn round_trip(&mut self) -> anyhow::Result<Duration> {
         self.get(PING).await?;
         let mut best = Duration::MAX;
@@ -65,7 +67,7 @@ impl WanBrowser {
         Ok(best)
     }
 
-    /// Since it was opened.
+    /// Time since the connection was opened.
     pub(crate) fn elapsed(&self) -> Duration {
         self.opened.elapsed()
     }

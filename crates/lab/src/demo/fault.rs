@@ -1,4 +1,5 @@
-//! What of a demo is to be broken or healed, in the words of people: `edge-nyc`, `link fra iad`, `slow edge-fra by 80ms`.
+//! Faults of the demo, parsed from informal words: `edge-nyc`, `link fra iad`, `slow edge-fra by
+//! 80ms`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,29 +11,29 @@ use serde_json::Value;
 use super::nodes::{DemoNode, NODES};
 use crate::spelling::nearest;
 
-/// What is to be broken, or healed.
+/// Fault to inject or to heal.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum DemoFault {
-    /// A process.
+    /// A stopped process.
     Node(&'static str),
-    /// A link between two cities, or all links of a place.
+    /// A fault of the link between two cities, or of all links of a place.
     Way(String, LinkFault),
 }
 
-/// What happens to a link.
+/// Fault of a link.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum LinkFault {
-    /// Nothing passes.
+    /// No data passes.
     Cut,
-    /// It takes so many milliseconds more; `None` where it is only said which link is meant.
+    /// Additional latency in milliseconds; `None` if only the link is named.
     Slower(Option<f64>),
 }
 
-/// Words that say nothing here.
+/// Words without a meaning here.
 const FILLERS: [&str; 9] = ["the", "node", "between", "from", "to", "and", "by", "at", "with"];
 const EXAMPLES: &str = "edge-nyc, or link fra iad, or slow edge-fra 80ms";
 
-/// As it is sent to a demo.
+/// The form that is sent to a demo.
 impl fmt::Display for DemoFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,7 +45,8 @@ impl fmt::Display for DemoFault {
     }
 }
 
-/// Reads what people have written: words, or a JSON string, list of strings, or object with `what`. There may be several processes.
+/// Parses words, or a JSON string, list of strings, or object with `what`. Several processes may be
+/// named.
 pub(super) fn parse_faults(text: &str) -> anyhow::Result<Vec<DemoFault>> {
     let plain = of_json(text).unwrap_or_else(|| text.to_owned()).to_lowercase();
     let words = plain.split(|c: char| c.is_whitespace() || c == ',');
@@ -81,7 +83,7 @@ fn of_json(text: &str) -> Option<String> {
     words(value.get("what").unwrap_or(&value))
 }
 
-/// Processes by their names: `edge-nyc`, `edge nyc`, `nyc`.
+/// Parses names of processes: `edge-nyc`, `edge nyc`, `nyc`.
 fn processes(words: &[&str]) -> anyhow::Result<Vec<DemoFault>> {
     let mut found = Vec::new();
     let mut rest = words.iter();
@@ -98,7 +100,7 @@ fn processes(words: &[&str]) -> anyhow::Result<Vec<DemoFault>> {
     Ok(found)
 }
 
-/// A process that can be stopped, by its name, its code or its city.
+/// Finds a process that can be stopped by its name, its code or its city.
 fn node(text: &str) -> anyhow::Result<&'static DemoNode> {
     let all = || NODES.iter().filter(|node| node.name != "wan-sim");
     if let Some(node) = all().find(|node| node.name == text) {
@@ -122,7 +124,8 @@ fn node(text: &str) -> anyhow::Result<&'static DemoNode> {
     }
 }
 
-/// A link, as the simulated WAN calls it: the codes of two cities, or a place, of which all links are meant.
+/// Parses a link into the name that the simulated WAN uses: the codes of two cities, or a place,
+/// which stands for all of its links.
 fn way(words: &[&str]) -> anyhow::Result<String> {
     let (from, to) = match words {
         [place] if is_place(place) => return Ok((*place).to_owned()),
@@ -137,12 +140,13 @@ fn way(words: &[&str]) -> anyhow::Result<String> {
     Ok(format!("{from}-{to}"))
 }
 
-/// Whether the simulated WAN knows a place of this name: all processes but itself, and the control process as nodes reach it.
+/// Whether the simulated WAN has a place of this name. Places are all processes except the WAN
+/// itself, and `control-api`, at which nodes reach the control process.
 fn is_place(name: &str) -> bool {
     name == "control-api" || NODES.iter().any(|node| node.name == name && node.name != "wan-sim")
 }
 
-/// The code of a city, or of the city of a process.
+/// Code of a city, or of the city of a process.
 fn code(text: &str) -> anyhow::Result<&'static str> {
     let city = NODES.iter().find(|node| node.name == text).map_or(text, |node| node.city);
     let known = nearside_geo::city(city)
@@ -150,7 +154,7 @@ fn code(text: &str) -> anyhow::Result<&'static str> {
     Ok(known.code)
 }
 
-/// A time; without a unit in milliseconds.
+/// Parses a duration, whose default unit is milliseconds.
 fn milliseconds(text: &str) -> anyhow::Result<f64> {
     if let Ok(number) = text.parse::<u32>() {
         return Ok(f64::from(number));

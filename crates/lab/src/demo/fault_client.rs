@@ -1,4 +1,4 @@
-//! Requests to a demo that runs: to break something, to heal it, and to say what is broken.
+//! Client of a running demo: injects faults, heals them, and prints them.
 
 use anyhow::bail;
 use http::Method;
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::fault::{DemoFault, LinkFault, parse_faults};
 use crate::http_client::{Unreachable, send};
 
-/// Where a demo is told.
+/// Address at which a demo listens for faults.
 pub(super) const DEMO_ADDRESS: &str = "127.0.0.1:7090";
-/// Where its WAN is.
+/// Base URL of the API of the simulated WAN.
 const WAN_URL: &str = "http://127.0.0.1:8001";
 
 /// Breaks something of the demo that runs, in the words of `nearside demo fail`, and prints what is broken then.
@@ -52,7 +52,7 @@ pub async fn state() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives orders one after the other, and prints how it is then.
+/// Sends requests one after the other, and prints the state after the last one.
 async fn tell(verb: &str, what: &[DemoFault]) -> anyhow::Result<()> {
     let mut state = Value::Null;
     for what in what {
@@ -62,7 +62,8 @@ async fn tell(verb: &str, what: &[DemoFault]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells a demo that runs to `fail` or `heal` something: how it is then.
+/// Sends a running demo the request to `fail` or `heal` something, and returns its state
+/// afterwards.
 pub(crate) async fn order(verb: &str, what: &str) -> anyhow::Result<Value> {
     let body = json!({ "what": what }).to_string();
     let reply = reach(send(Method::POST, &format!("http://{DEMO_ADDRESS}/v1/demo/{verb}"), Some(body)).await)?;
@@ -73,7 +74,7 @@ pub(crate) async fn order(verb: &str, what: &str) -> anyhow::Result<Value> {
     Ok(page)
 }
 
-/// Says what to do where no demo runs.
+/// Adds what to do to the error if no demo runs.
 fn reach<T>(reply: anyhow::Result<T>) -> anyhow::Result<T> {
     reply.map_err(|error| {
         if error.is::<Unreachable>() {
@@ -103,7 +104,7 @@ fn print(page: &Value) {
     }
 }
 
-/// Asks the WAN something.
+/// Sends a request to the API of the simulated WAN, and returns the response.
 pub(crate) async fn wan(method: Method, path: &str, body: Option<String>) -> anyhow::Result<Value> {
     let reply = send(method, &format!("{WAN_URL}{path}"), body).await?;
     let page: Value = serde_json::from_slice(&reply.body).unwrap_or_default();

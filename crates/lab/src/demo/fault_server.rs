@@ -1,4 +1,4 @@
-//! Orders to a demo that runs: it listens on the loopback, and breaks and heals what it is told to.
+//! Server of a running demo: listens on the loopback for requests to inject and heal faults.
 
 use anyhow::Context;
 use axum::extract::rejection::JsonRejection;
@@ -19,10 +19,10 @@ use super::fault_client::{DEMO_ADDRESS, wan};
 use super::nodes::NODES;
 use crate::process_fleet::FleetChange;
 
-/// Orders that may wait.
+/// Maximum number of queued changes.
 const ORDERS_MAX: usize = 16;
 
-/// Listens for orders; those about processes come out.
+/// Starts the server, and returns the receiver of the changes that concern processes.
 pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<FleetChange>> {
     let (sender, receiver) = mpsc::channel(ORDERS_MAX);
     let listener = TcpListener::bind(DEMO_ADDRESS)
@@ -39,7 +39,8 @@ pub(crate) async fn listen() -> anyhow::Result<mpsc::Receiver<FleetChange>> {
     Ok(receiver)
 }
 
-/// Only under an address of this machine: a page under a name that leads here is no order.
+/// Refuses requests for a foreign host name: a web page cannot inject faults by a name that
+/// resolves to this machine.
 async fn only_here(request: Request, next: Next) -> Response {
     if nearside_api::is_asked_here(request.headers()) {
         next.run(request).await
@@ -76,7 +77,7 @@ async fn told_state(State(fleet): State<mpsc::Sender<FleetChange>>) -> Told {
     Ok(Json(json!({ "nodes": nodes, "stopped": stopped, "wan": page })))
 }
 
-/// What an order is about, as it was written: a text, or a list of words.
+/// Words of a request: a text, or a list of words.
 fn words(body: &Value) -> String {
     match body.get("what").unwrap_or(body) {
         Value::Array(words) => words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
@@ -84,7 +85,7 @@ fn words(body: &Value) -> String {
     }
 }
 
-/// Breaks or heals all of what was written; nothing of it if a part is not understood.
+/// Injects or heals all faults of a request; none of them if one cannot be parsed.
 async fn apply_all(fleet: &mpsc::Sender<FleetChange>, words: &str, heals: bool) -> Told {
     for what in parse_faults(words).map_err(|error| refused(&format!("{error:#}")))? {
         apply(fleet, what, heals).await?;
@@ -124,7 +125,7 @@ async fn apply(
     Ok(())
 }
 
-/// Has the fleet do something, and waits for it.
+/// Sends a change to the fleet and waits for the result.
 async fn change(
     fleet: &mpsc::Sender<FleetChange>,
     what: impl FnOnce(oneshot::Sender<anyhow::Result<Vec<String>>>) -> FleetChange,

@@ -1,19 +1,20 @@
-//! Who takes part in the demo.
+//! Processes of the demo.
 
 use anyhow::Context;
 
 use crate::process_fleet::{ProcessFleet, ProcessSpec};
 
-/// A process of the demo.
+/// Process of the demo.
 #[derive(Debug)]
 pub(crate) struct DemoNode {
     pub(crate) name: &'static str,
     pub(crate) city: &'static str,
     pub(crate) port: u16,
-    /// Where it is asked whether it is ready: `None` for the origin, which has no other listener.
+    /// Port of its admin listener; `None` for the origin, which has one listener for everything.
     pub(crate) admin_port: Option<u16>,
-    /// The subcommand that runs it, and its configuration.
+    /// Subcommand that runs it.
     pub(crate) role: &'static str,
+    /// Configuration, unless flags are enough.
     pub(crate) config: Option<&'static str>,
 }
 
@@ -30,15 +31,15 @@ macro_rules! node {
     };
 }
 
-/// The one that is called so.
+/// Finds a process by its name.
 pub(crate) fn node(name: &str) -> anyhow::Result<&'static DemoNode> {
     NODES.iter().find(|node| node.name == name).context("no such node")
 }
 
-/// Where the browsers of the simulated WAN are.
+/// Networks of the browsers in the simulated WAN, and their cities.
 pub(crate) const NETWORKS: &str = include_str!("../../../../config/local/networks.csv");
 
-/// All of them, in the order in which they start.
+/// All processes in start order.
 pub(crate) static NODES: [DemoNode; 11] = [
     DemoNode {
         name: "wan-sim",
@@ -68,7 +69,8 @@ pub(crate) static NODES: [DemoNode; 11] = [
 ];
 
 impl DemoNode {
-    /// Where it is reached; edges by a name that a browser takes for this machine.
+    /// URL of the process. Edges have a name below `localhost`, which browsers resolve to this
+    /// machine.
     pub(crate) fn url(&self) -> String {
         match self.name.strip_prefix("edge-") {
             Some(code) => format!("http://{code}.localhost:{}/", self.port),
@@ -76,7 +78,7 @@ impl DemoNode {
         }
     }
 
-    /// Its process, with its configuration where the fleet keeps it.
+    /// Process to start, after its configuration was written to the folder of the fleet.
     pub(crate) fn member(&self, fleet: &ProcessFleet) -> anyhow::Result<ProcessSpec> {
         let mut args = vec![self.role.to_owned()];
         match self.config {
@@ -93,7 +95,7 @@ impl DemoNode {
         Ok(ProcessSpec { name: self.name.to_owned(), args, ready_url: self.ready_url() })
     }
 
-    /// What answers 200 once it is ready.
+    /// URL that answers 200 when the process is ready.
     pub(crate) fn ready_url(&self) -> String {
         match self.admin_port {
             Some(port) => format!("http://127.0.0.1:{port}/readyz"),

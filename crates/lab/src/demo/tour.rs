@@ -1,4 +1,5 @@
-//! `nearside tour`: six things that a CDN does, each as commands that you could type, with what they truly say. A demo must run.
+//! `nearside tour`: six features of a CDN, each shown by commands and their real output. Needs a
+//! running demo.
 
 use std::io::{IsTerminal, stdin};
 use std::process::{Command, Stdio};
@@ -8,14 +9,14 @@ use http::Method;
 
 use crate::http_client::{Unreachable, send_now};
 
-/// One thing, and the commands that show it.
+/// Feature, and the commands that show it.
 struct TourStep {
     title: &'static str,
     why: &'static str,
     commands: &'static [&'static [&'static str]],
 }
 
-/// What curl shows of an answer.
+/// Beginnings of the lines of curl that are shown.
 const SHOWN: [&str; 6] = ["http/", "location", "x-route", "cache-status", "age", "time"];
 const TIMED: &str = "time: %{time_total} s\n";
 
@@ -84,7 +85,7 @@ pub fn tour() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a command and shows what it says.
+/// Runs a command and prints its output.
 fn run(command: &[&str]) -> anyhow::Result<()> {
     let [program, arguments @ ..] = command else { return Ok(()) };
     let told: Vec<_> =

@@ -1,4 +1,4 @@
-//! The tour: every claim of the demo, asserted.
+//! Unattended tour: checks every claim of the demo.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ const NRT: u16 = 8085;
 const ORIGIN: u16 = 8099;
 const CONTROL: u16 = 7080;
 
-/// Goes through the tour; one line a step.
+/// Goes through the tour and prints a line for each step.
 pub(crate) async fn check(fleet: &mut ProcessFleet) -> anyhow::Result<Verdict> {
     let mut tour = Claims::default();
     tour.check("every node is ready", all_ready().await);
@@ -54,7 +54,7 @@ async fn get(port: u16, path: &str) -> anyhow::Result<HttpReply> {
     send(Method::GET, &format!("http://127.0.0.1:{port}{path}"), None).await
 }
 
-/// How often the origin was asked for the page.
+/// Number of requests for a page at the origin.
 async fn asked(path: &str) -> anyhow::Result<u64> {
     let ledger = get(ORIGIN, "/_ledger").await?;
     let ledger: serde_json::Value = serde_json::from_slice(&ledger.body).context("the ledger is no JSON")?;
@@ -62,7 +62,7 @@ async fn asked(path: &str) -> anyhow::Result<u64> {
     Ok(entry.and_then(|entry| entry.get("requests")?.as_u64()).unwrap_or(0))
 }
 
-/// The last member of `Cache-Status` holds `word`.
+/// Checks that the last member of `Cache-Status` contains `word`.
 fn expect(reply: &HttpReply, word: &str) -> anyhow::Result<()> {
     let line = reply.field("cache-status");
     let last = line.rsplit(',').next().unwrap_or_default();

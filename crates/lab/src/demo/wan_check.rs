@@ -1,4 +1,4 @@
-//! The part of the tour that is about the planet: the simulated WAN, and who is sent where.
+//! Checks of the simulated WAN and of steering, as part of the unattended tour.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,22 +15,24 @@ use crate::claims::Claims;
 use crate::http_client::send;
 use crate::process_fleet::ProcessFleet;
 
-/// Clients are moved after so many reports of their network, and at the latest after the second number: on a busy machine
-/// round trips vary by more than what is to be noticed.
+/// Number of reports of a network after which its clients should be moved.
 const REPORTS: usize = 5;
+/// Number of reports after which its clients must be moved: on a busy machine round trips vary by more
+/// than the change to notice.
 const REPORTS_MAX: usize = 30;
-/// Within so much of the table, or so much of a millisecond, a round trip is right.
+/// Maximum error of a round trip: relative to the table, or in milliseconds, whichever is larger.
 const ERROR_MAX: f64 = 0.05;
 const ERROR_MS_MAX: f64 = 2.0;
 /// Maximum relative error of the transfer time of a body.
 const ERROR_MAX_OF_BODY: f64 = 0.1;
-/// Of each city one report a second counts: how often, and after what pause, another is tried.
+/// Number of attempts to report, and the pause between two. One report per second counts for each
+/// city.
 const TRIES_MAX: usize = 20;
 const TRY_AGAIN: Duration = Duration::from_millis(250);
-/// So often it is looked again at a round trip that seems too long.
+/// Number of measurements of a round trip that seems too long.
 const LOOKS_MAX: usize = 4;
 
-/// A city from which somebody looks, and how far each edge is from there, in milliseconds.
+/// City with clients, and its round trip times to each edge and to the origin, in milliseconds.
 struct CityViewer {
     code: String,
     edges: BTreeMap<String, f64>,
@@ -38,13 +40,13 @@ struct CityViewer {
 }
 
 impl CityViewer {
-    /// The edge to which the way is shortest.
+    /// Edge with the shortest round trip time.
     fn nearest(&self) -> &str {
         let edges = self.edges.iter().min_by(|a, b| a.1.total_cmp(b.1));
         edges.map_or("", |(name, _)| name)
     }
 
-    /// The edge that it is sent to, and why.
+    /// Edge to which the router redirects its clients, and the whole `X-Route`.
     async fn sent_to(&self) -> anyhow::Result<(String, String)> {
         let reply = WanBrowser::open(&format!("{}.localhost", self.code)).await?.get("/").await?;
         let told = reply.field("x-route").to_owned();
@@ -52,7 +54,8 @@ impl CityViewer {
         Ok((told.split(';').next().unwrap_or_default().to_owned(), told))
     }
 
-    /// Does what the script in a browser does, until a report counts: times some edges and reports.
+    /// Measures some edges and reports the times, as the script in a browser does, until a report
+    /// counts.
     async fn measures(&self) -> anyhow::Result<()> {
         for _ in 0..TRIES_MAX {
             if self.reports().await? > 0 {
@@ -63,7 +66,7 @@ impl CityViewer {
         bail!("no report from {} counts", self.code)
     }
 
-    /// Times some edges and reports; how many times were taken.
+    /// Measures some edges and reports the times; returns how many of them the router took.
     async fn reports(&self) -> anyhow::Result<u64> {
         let router = format!("{}.localhost", self.code);
         let page = WanBrowser::open(&router).await?.get("/.well-known/nearside/candidates").await?;
@@ -84,7 +87,7 @@ impl CityViewer {
     }
 }
 
-/// Goes through it.
+/// Checks everything and prints a line for each claim.
 pub(crate) async fn check(tour: &mut Claims, fleet: &mut ProcessFleet) -> anyhow::Result<()> {
     let viewers = viewers().await?;
     tour.measure("at rest everything together takes less than 5 % of a core", at_rest(fleet).await);
@@ -153,7 +156,7 @@ async fn all_arrive(viewers: &[CityViewer]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks the name server, for the network of each city.
+/// Checks the responses of the name server for the network of each city.
 async fn all_named(viewers: &[CityViewer]) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0").await?;
     for (number, viewer) in (1_u8..).zip(viewers) {
@@ -206,8 +209,9 @@ async fn round_trips(viewers: &[CityViewer]) -> anyhow::Result<()> {
     futures_util::future::try_join_all(each).await.map(drop)
 }
 
-/// From the city from which the origin is about 80 ms away: the handshake, the request with the first ten segments, and a round trip for each
-/// time that the window doubles.
+/// Checks the transfer time of a body from the city that is about 80 ms away from the origin. In
+/// theory it is the handshake, the request with the first ten segments, and a round trip each time
+/// the window doubles.
 async fn slow_start(viewers: &[CityViewer]) -> anyhow::Result<()> {
     const BYTES: u32 = 1 << 20;
     const SEGMENT: u32 = 1460;
@@ -255,7 +259,7 @@ async fn slowed(viewers: &[CityViewer]) -> anyhow::Result<usize> {
     Ok(reports.max(back))
 }
 
-/// After how many reports of each all are where they should be.
+/// Number of reports of each city after which all are sent where they should be.
 async fn moved(viewers: &[&CityViewer], is_there: impl Fn(&str) -> bool) -> anyhow::Result<usize> {
     for reports in 1..=REPORTS_MAX {
         let each = viewers.iter().map(|viewer| async {

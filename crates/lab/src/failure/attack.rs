@@ -1,4 +1,4 @@
-//! What attackers do, and what it may cost.
+//! Attacks, and the limits of what they may cost.
 
 mod hold;
 mod memory;

@@ -1,4 +1,4 @@
-//! Many clients at once, over all edges, for one object that nobody has.
+//! Many clients at once, over all edges, for one object that is not cached.
 
 use std::time::Duration;
 

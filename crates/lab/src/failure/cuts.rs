@@ -1,4 +1,4 @@
-//! A large object whose origin breaks off every tenth of it, while clients come at any time.
+//! Large object whose origin breaks off after every tenth of it, while clients arrive at any time.
 
 use clap::Args;
 use nearside_config::{ByteSize, Span};
@@ -23,7 +23,7 @@ pub struct CutsArgs {
     within: Span,
 }
 
-/// What an edge may take, whatever passes through it.
+/// Memory limit of an edge, whatever passes through it.
 const EDGE_BYTES_MAX: u64 = 256 << 20;
 
 pub(super) async fn run(args: &CutsArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! The origin freezes under a steady load, and thaws.
+//! An origin that freezes under a steady load, and thaws.
 
 use clap::Args;
 use nearside_config::Span;
@@ -23,10 +23,10 @@ pub struct FreezeArgs {
     grace: Span,
 }
 
-/// Objects that are stored, each fresh for a second.
+/// Number of stored objects, each fresh for a second.
 const RESIDENT: u32 = 50;
 const DEADLINE_MS: f64 = 300.0;
-/// What each shield may ask of the origin at one time.
+/// Concurrency limit of each shield at the origin.
 const CAP: u64 = 8;
 const SHIELDS: u64 = 2;
 

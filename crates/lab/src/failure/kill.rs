@@ -1,4 +1,4 @@
-//! A shield is killed while clients ask for what is stored, and for what is not.
+//! A shield that is killed while clients request stored and new objects.
 
 use std::time::Duration;
 
@@ -31,9 +31,10 @@ pub struct KillArgs {
     within: Span,
 }
 
-/// Objects that are stored.
+/// Number of stored objects.
 const RESIDENT: u32 = 100;
-/// By then the other shield must have the keys: a dead one is noticed at once, a frozen one by two probes in a row.
+/// Time in which the other shield must own the keys: a dead shield is noticed at once, a frozen one
+/// after two failed probes.
 const TAKEN_OVER_AFTER_SECS: u64 = 1;
 const UNFROZEN_AFTER_SECS: u64 = 4;
 
@@ -76,8 +77,8 @@ pub(super) async fn run(args: &KillArgs, fleet: &mut TestFleet, claims: &mut Cla
     Ok(())
 }
 
-/// Whether keys that nobody has asked for yet are answered by the other shield, each within this time: a request that would
-/// still go to the victim takes longer.
+/// Checks that new keys are answered by the other shield, each within `within`: a request that
+/// still went to the victim would take longer.
 async fn taken_over(fleet: &TestFleet, victim: &str, within: Duration) -> anyhow::Result<()> {
     let edge = fleet.edges.first().context("there is an edge")?;
     for n in 0..50 {

@@ -1,4 +1,4 @@
-//! Clients that behave oddly, beside others who must not notice.
+//! Clients with unusual behaviour, beside ordinary clients that must not notice.
 
 use anyhow::Context;
 use clap::Args;
@@ -26,10 +26,10 @@ pub struct OddArgs {
     later: Span,
 }
 
-/// The size of the objects, which take their time to come.
+/// Size of the objects, which the origin sends slowly.
 const SIZE_BYTES: u64 = 4 << 20;
 const SECONDS: u64 = 2;
-/// How often the moment of a byte is compared.
+/// Distance between two bytes whose arrival times are compared.
 const MARK_BYTES: u64 = 64 << 10;
 
 pub(super) async fn run(args: &OddArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {
@@ -85,7 +85,7 @@ async fn ordinary(fleet: &TestFleet, path: &str, clients: usize) -> anyhow::Resu
     Ok(crowd.run(secs(60)).await)
 }
 
-/// Whether all is well with what the tasks of a set bring.
+/// Waits for all tasks of a set, and checks the result of each.
 async fn joined<T: 'static>(mut tasks: JoinSet<T>, is_well: impl Fn(T) -> anyhow::Result<()>) -> anyhow::Result<()> {
     while let Some(task) = tasks.join_next().await {
         is_well(task?)?;
@@ -93,7 +93,8 @@ async fn joined<T: 'static>(mut tasks: JoinSet<T>, is_well: impl Fn(T) -> anyhow
     Ok(())
 }
 
-/// How many milliseconds later than one who asks for an object others have the same byte, who ask while it comes.
+/// Measures how much later clients that join a fill get a byte than the client that began it: the
+/// median, in milliseconds.
 async fn later(fleet: &TestFleet, clients: usize) -> anyhow::Result<f64> {
     let url = fleet.edges.first().context("there is an edge")?.url(&path("follow"));
     let first = tokio::spawn({

@@ -1,4 +1,5 @@
-//! Keys are raised and purged while many read them: nobody gets an older one after it was acknowledged.
+//! Purges of keys that get new versions while many clients read them. No client may get an older
+//! version after the purge is acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -44,7 +45,7 @@ pub struct PurgeRaceArgs {
     origin: Option<String>,
 }
 
-/// Keys that are raised.
+/// Number of keys that get new versions.
 const KEYS: usize = 20;
 const SEED: u64 = 17;
 const BODY_BYTES: u64 = 2000;
@@ -88,14 +89,14 @@ pub(super) async fn run(args: &PurgeRaceArgs, fleet: &mut TestFleet, claims: &mu
     Ok(())
 }
 
-/// Whom to tell of a purge, and the host of the site as keys have it.
+/// Destination of purge requests, and the host of the site in cache keys.
 pub(crate) struct PurgeTarget {
-    /// The URL of the control process.
+    /// URL of the control process.
     pub(crate) control: String,
     pub(crate) host: String,
 }
 
-/// Races at edges that run, purged through a control process.
+/// Runs the race on running edges, with purges through a control process.
 pub(crate) async fn race(
     edges: &[String],
     at: &PurgeTarget,
@@ -111,7 +112,7 @@ pub(crate) async fn race(
     race.run(purges, purge).await
 }
 
-/// For each key its URL at each cache.
+/// URLs of each key at each cache.
 fn urls(targets: &[String]) -> Vec<Vec<String>> {
     let of = |key| targets.iter().map(|target| format!("{}{}", target.trim_end_matches('/'), path(key))).collect();
     (0..KEYS).map(of).collect()
@@ -123,7 +124,7 @@ fn check() -> VersionCheck {
     })
 }
 
-/// Purges, and counts it if that is not acknowledged though all was well from beginning to end.
+/// Purges, and counts the purge if it is not acknowledged although no fault was active meanwhile.
 async fn watched(
     control: &PurgeTarget,
     raised: Raised,
@@ -140,7 +141,7 @@ async fn watched(
     outcome
 }
 
-/// What goes wrong meanwhile; between, all is well again.
+/// Injects faults one after the other; each is healed before the next.
 async fn faults(fleet: &mut TestFleet, calm: &AtomicBool) -> anyhow::Result<()> {
     for name in ["edge-1", "control-1"] {
         sleep(secs(1)).await;
@@ -166,7 +167,7 @@ fn path(key: usize) -> String {
     format!("/race/{key}?version&seed={SEED}&size={BODY_BYTES}&tag=key-{key}&cc=max-age%3D600{window}{slow}")
 }
 
-/// Raises a key at the origin.
+/// Raises the version of a key at the origin.
 async fn raise(origin: &str, key: usize) -> anyhow::Result<u64> {
     let reply = send(Method::POST, &format!("{origin}/_bump?key=/race/{key}"), None).await?;
     let version = String::from_utf8_lossy(&reply.body).trim().parse();
@@ -196,7 +197,7 @@ async fn through_control(control: &PurgeTarget, raised: Raised, version: u64) ->
     })
 }
 
-/// As others are purged: at one cache after the other.
+/// Purges each cache by method, as caches without a control process are purged.
 async fn by_method(urls: &[String], version: u64) -> anyhow::Result<Outcome> {
     let purge: Method = "PURGE".parse()?;
     for url in urls {

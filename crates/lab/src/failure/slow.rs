@@ -1,4 +1,4 @@
-//! Objects that are larger than the cache pass through it, to clients that take their time.
+//! Objects larger than the cache that pass through it to slow clients.
 
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ pub struct SlowArgs {
     size: ByteSize,
 }
 
-/// What the process may take beside its cache.
+/// Memory that the process may use in addition to its cache.
 const BESIDE_BYTES: u64 = 64 << 20;
-/// What slow clients take.
+/// Read rate of slow clients.
 const BYTES_PER_SECOND: usize = 20_000;
-/// The size of what the cache is full of.
+/// Size of the objects that fill the cache.
 const RESIDENT_BYTES: u64 = 256 << 10;
 
 pub(super) async fn run(args: &SlowArgs, fleet: &mut TestFleet, claims: &mut Claims) -> anyhow::Result<()> {

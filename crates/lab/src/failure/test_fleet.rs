@@ -1,4 +1,5 @@
-//! A fleet on free ports: an origin, shields, edges, and control processes if a scenario wants some.
+//! Fleet of a failure scenario on free ports: an origin, shields, edges, and optional control
+//! processes.
 
 use anyhow::Context;
 use http::Method;
@@ -9,38 +10,39 @@ use crate::http_client::send;
 use crate::ports::free_ports;
 use crate::process_fleet::{ProcessFleet, ProcessSpec};
 
-/// The name of the origin's process.
+/// Name of the origin's process.
 pub(super) const ORIGIN: &str = "origin-sim";
 
-/// A fleet on free ports.
+/// Fleet on free ports.
 pub(super) struct TestFleet {
     pub(super) processes: ProcessFleet,
     pub(super) origin: u16,
-    /// The ports of the control processes.
+    /// Ports of the control processes.
     pub(super) controls: Vec<u16>,
     pub(super) shields: Vec<FleetNode>,
     pub(super) edges: Vec<FleetNode>,
 }
 
-/// An edge or a shield of the lab.
+/// Edge or shield of the fleet.
 pub(super) struct FleetNode {
     pub(super) name: String,
     pub(super) port: u16,
     pub(super) admin: u16,
 }
 
-/// What a scenario wants to be otherwise than by default, as TOML.
+/// Size of a fleet, and TOML that its nodes get in addition to the defaults.
 #[derive(Default)]
 pub(super) struct FleetSettings<'s> {
     pub(super) shields: usize,
     pub(super) edges: usize,
-    /// Control processes; each node prefers another of them. Several need NATS.
+    /// Number of control processes; nodes prefer different ones. Several need NATS.
     pub(super) controls: usize,
     pub(super) nats: Option<&'s str>,
-    /// Tables of the shields and edges, before the site.
+    /// Tables of the shields, before the site.
     pub(super) shield: &'s str,
+    /// Tables of the edges, before the site.
     pub(super) edge: &'s str,
-    /// Keys of the site, on both.
+    /// Keys of the site, on shields and edges.
     pub(super) site: &'s str,
 }
 
@@ -93,8 +95,8 @@ impl TestFleet {
         self.until_all_follow().await
     }
 
-    /// Waits until all nodes follow the purge log, if there is one, and have done so for a second: one that has just thawed
-    /// finds its stream silent and begins another, and is said to follow until then.
+    /// Waits until all nodes have followed the purge log for a second, if there is one. A node that
+    /// has just thawed counts as following until it finds its stream silent and opens another.
     pub(super) async fn until_all_follow(&self) -> anyhow::Result<()> {
         const LOOKS: usize = 20;
         let mut looks = 0;
@@ -137,7 +139,7 @@ impl TestFleet {
         Ok(FleetNode { name, port, admin })
     }
 
-    /// Whose log a node follows; every other one begins with another control process.
+    /// Table of the control processes that a node follows, rotated by its number.
     fn follows(&self, number: usize) -> String {
         let mut addresses: Vec<_> = self.controls.iter().map(|port| format!("\"http://127.0.0.1:{port}\"")).collect();
         if addresses.is_empty() {
@@ -148,12 +150,12 @@ impl TestFleet {
         format!("[control]\naddress = [{}]\n", addresses.join(", "))
     }
 
-    /// A path at every edge.
+    /// URL of a path at every edge.
     pub(super) fn urls(&self, path: &str) -> Vec<String> {
         self.edges.iter().map(|edge| edge.url(path)).collect()
     }
 
-    /// What the origin's ledger says of a path, or of all.
+    /// Traffic at the origin for a path, or in total, from its ledger.
     pub(super) async fn ledger(&self, path: Option<&str>) -> anyhow::Result<OriginTraffic> {
         let reply = send(Method::GET, &format!("http://127.0.0.1:{}/_ledger", self.origin), None).await?;
         let page: Value = serde_json::from_slice(&reply.body)?;
@@ -165,7 +167,7 @@ impl TestFleet {
         Ok(OriginTraffic { requests: number("requests"), peak: number("peak_concurrency"), bytes: number("bytes") })
     }
 
-    /// Waits until the origin was asked for a path.
+    /// Waits until the origin has got a request for a path.
     pub(super) async fn until_asked(&self, path: &str) -> anyhow::Result<()> {
         for _ in 0..600 {
             if self.ledger(Some(path)).await?.requests > 0 {
@@ -176,7 +178,7 @@ impl TestFleet {
         anyhow::bail!("the origin was not asked for {path}")
     }
 
-    /// The most memory that a process has had, in bytes.
+    /// Peak resident memory of a process, in bytes.
     pub(super) fn peak_memory(&self, name: &str) -> anyhow::Result<u64> {
         let pid = self.processes.pid(name).context("it does not run")?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -185,7 +187,7 @@ impl TestFleet {
     }
 }
 
-/// What reached the origin.
+/// Traffic that reached the origin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OriginTraffic {
     pub(super) requests: u64,
@@ -198,7 +200,7 @@ impl FleetNode {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// The sum of a metric over its labels.
+    /// Sum of a metric over all its labels.
     pub(super) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let reply = send(Method::GET, &format!("http://127.0.0.1:{}/metrics", self.admin), None).await?;
         let text = String::from_utf8_lossy(&reply.body).into_owned();

@@ -1,4 +1,4 @@
-//! A load as flags; the `[load]` of a scenario has the same keys.
+//! Load as flags. The table `[load]` of a scenario has the same keys.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use nearside_origin_sim::body;
 
 use crate::http_client::send;
 
-/// What is asked for, how often, by whom.
+/// Targets, rate and clients of a load.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
     /// What to ask for; may repeat: the URLs take turns. `{object}`, `{size}` and `{city}` in it are replaced, see below
@@ -84,7 +84,7 @@ pub struct LoadArgs {
 }
 
 impl LoadArgs {
-    /// Reads the keys of a table as flags.
+    /// Parses the keys of a table as flags.
     pub(crate) fn of_table(table: &toml::Table) -> anyhow::Result<Self> {
         let mut words = vec!["load".to_owned()];
         for (key, value) in table {
@@ -151,7 +151,7 @@ impl LoadArgs {
         })
     }
 
-    /// The URLs; of each city where it is sent.
+    /// Targets of the load: the URLs, or for each city the edge that it is sent to.
     async fn targets(&self) -> anyhow::Result<Vec<Target>> {
         let mut targets = Vec::new();
         for url in &self.urls {
@@ -177,7 +177,7 @@ impl LoadArgs {
     }
 }
 
-/// Where the host of a URL sends who asks it.
+/// Host to which the host of a URL redirects its clients, if it does.
 async fn sent_to(url: &str) -> anyhow::Result<Option<Authority>> {
     let (scheme, rest) = url.split_once("://").context("no URL")?;
     let host = rest.split(['/', '?']).next().unwrap_or_default();
@@ -189,7 +189,7 @@ async fn sent_to(url: &str) -> anyhow::Result<Option<Authority>> {
     Ok(location.authority().cloned())
 }
 
-/// The code of a city.
+/// Code of a city.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct CityCode(&'static str);
 
@@ -203,7 +203,7 @@ impl FromStr for CityCode {
     }
 }
 
-/// Requests per second, or "max".
+/// Rate: requests per second, or "max".
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct RateFlag(Rate);
 
@@ -220,7 +220,7 @@ impl FromStr for RateFlag {
     }
 }
 
-/// What should have stood there.
+/// Error: a flag has another value than this.
 #[derive(Debug, Clone, Copy)]
 struct FlagError(&'static str);
 
@@ -232,7 +232,7 @@ impl fmt::Display for FlagError {
 
 impl std::error::Error for FlagError {}
 
-/// A share, as a number or in percent.
+/// Share, as a number or in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct ShareFlag(f64);
 
@@ -246,7 +246,7 @@ impl FromStr for ShareFlag {
     }
 }
 
-/// How often objects are asked for.
+/// Popularity of objects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct PopularityFlag(Popularity);
 
@@ -263,7 +263,7 @@ impl FromStr for PopularityFlag {
     }
 }
 
-/// How large objects are.
+/// Sizes of objects.
 #[derive(Debug, Clone, PartialEq)]
 struct SizesFlag(Sizes);
 

@@ -1,4 +1,4 @@
-//! A scenario as a file: a question, what is done to answer it, and claims that hold or do not.
+//! Load scenario as a file: a question, the load that answers it, and claims about the result.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::LoadArgs;
 
-/// Those that are part of the program.
+/// Names and texts of the scenarios in the program.
 pub(super) const BUILT_IN: [(&str, &str); 8] = [
     ("hot-hit", include_str!("../../../../loadtest/scenarios/hot-hit.toml")),
     ("zipf", include_str!("../../../../loadtest/scenarios/zipf.toml")),
@@ -23,7 +23,7 @@ pub(super) const BUILT_IN: [(&str, &str); 8] = [
     ("shield-loss", include_str!("../../../../loadtest/scenarios/shield-loss.toml")),
 ];
 
-/// The figures that claims may be about.
+/// Names of the figures that claims can use.
 pub(super) const FIGURES: [&str; 28] = [
     "due",
     "answered",
@@ -55,16 +55,16 @@ pub(super) const FIGURES: [&str; 28] = [
     "race_failed",
 ];
 
-/// A question, and how it is answered.
+/// Load scenario.
 #[derive(Debug)]
 pub(super) struct LoadScenario {
     pub(super) name: String,
     pub(super) question: String,
-    /// The origin-sim behind it all.
+    /// URL of the origin-sim behind the caches.
     pub(super) origin: Uri,
-    /// Each as it was written, and as it is understood.
+    /// Claims: the text, and the parsed expression.
     pub(super) claims: Vec<(String, Filter)>,
-    /// What else tells how fast it is, as commands.
+    /// Commands of other load generators that measure about the same.
     pub(super) second_opinion: Vec<String>,
     pub(super) load: Option<LoadArgs>,
     pub(super) crowd: Option<CrowdPart>,
@@ -89,11 +89,11 @@ struct ScenarioFile {
     event: Vec<EventTable>,
 }
 
-/// Clients that come at once, each on a connection of its own.
+/// Clients that arrive at once, each on a connection of its own.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CrowdPart {
-    /// The URLs take turns; each has `size=` and `seed=`.
+    /// URLs that take turns; each has `size=` and `seed=`.
     pub(super) url: Vec<String>,
     pub(super) clients: usize,
     within: String,
@@ -105,7 +105,7 @@ impl CrowdPart {
     }
 }
 
-/// Clients that take little at a time.
+/// Clients that read slowly.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SlowPart {
@@ -114,15 +114,15 @@ pub(super) struct SlowPart {
     pub(super) bytes_per_second: usize,
 }
 
-/// Keys that are raised and purged while others read them.
+/// Keys that get new versions and are purged while clients read them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RacePart {
-    /// The edges.
+    /// URLs of the edges.
     pub(super) urls: Vec<String>,
-    /// The control process that purges.
+    /// URL of the control process.
     pub(super) control: String,
-    /// The host of the site in purges.
+    /// Host of the site in purge requests.
     pub(super) host: String,
     pub(super) purges: usize,
     pub(super) clients: usize,
@@ -136,7 +136,7 @@ struct EventTable {
     heal: Option<String>,
 }
 
-/// Something that the demo is told, so long after the load has begun.
+/// Fault of the demo that is injected or healed during the load.
 #[derive(Debug, Clone)]
 pub(super) struct ScenarioEvent {
     pub(super) at: Duration,
@@ -146,7 +146,7 @@ pub(super) struct ScenarioEvent {
 }
 
 impl LoadScenario {
-    /// A scenario of the program by its name, or of a file by its path.
+    /// Finds a scenario of the program by its name, or reads a file by its path.
     pub(super) fn find(name: &str, run: &str) -> anyhow::Result<Self> {
         if let Some((name, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             return Self::parse(name, text, run);
@@ -163,7 +163,8 @@ impl LoadScenario {
         Self::parse(name, &text, run)
     }
 
-    /// `run` takes the place of `{run}`: something that no other run has, so that nothing is cached.
+    /// Parses a scenario. `run` replaces `{run}`: a value that is new in each run, so that nothing
+    /// is cached before.
     pub(super) fn parse(name: &str, text: &str, run: &str) -> anyhow::Result<Self> {
         Self::read(name, &text.replace("{run}", run)).with_context(|| format!("scenario {name}"))
     }
@@ -206,7 +207,7 @@ fn claim(text: String) -> anyhow::Result<(String, Filter)> {
     Ok((text, filter))
 }
 
-/// The fields that an expression is about.
+/// Collects the fields that an expression uses.
 fn names(filter: &Filter, into: &mut Vec<String>) {
     match filter {
         Filter::All => {}

@@ -1,4 +1,5 @@
-//! `nearside loadtest run`: scenarios one after the other, before something that runs, by default a demo on this machine.
+//! `nearside loadtest run`: scenarios one after the other, on running processes, by default a demo
+//! on this machine.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -19,7 +20,7 @@ use crate::demo::order;
 use crate::failure::purge_race::{PurgeTarget, race};
 use crate::http_client::send;
 
-/// A crowd waits no longer for its answers.
+/// Time limit of the responses to a crowd.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Flags of `nearside loadtest run`.
@@ -66,7 +67,7 @@ pub async fn run(args: &RunArgs, stop: impl Future<Output = ()>) -> anyhow::Resu
     Ok(claims.conclude("all claims hold", "claim(s) do not hold", None))
 }
 
-/// What was to be broken is healed, however a scenario ends.
+/// Heals the faults of a scenario, whichever of them were injected.
 async fn heal_all(scenario: &LoadScenario) {
     for event in scenario.events.iter().filter(|event| event.verb == "fail") {
         // It may not have been broken yet.
@@ -117,7 +118,7 @@ async fn one(scenario: &LoadScenario, args: &RunArgs, claims: &mut Claims) -> an
     Ok(())
 }
 
-/// What came of a scenario.
+/// Result of a scenario.
 struct ScenarioResult {
     figures: Map<String, Value>,
     load: Option<Report>,
@@ -185,7 +186,7 @@ async fn play(scenario: &LoadScenario) -> anyhow::Result<ScenarioResult> {
     Ok(ScenarioResult { figures, load })
 }
 
-/// The figures of a load.
+/// Figures of a load.
 fn of_load(load: &Report) -> Map<String, Value> {
     let class = |hundreds: u16| -> u64 {
         load.statuses.iter().filter(|(status, _)| **status / 100 == hundreds).map(|(_, count)| count).sum()
@@ -260,7 +261,7 @@ async fn raced(part: &RacePart, origin: &Uri) -> anyhow::Result<RaceReport> {
     Ok(report)
 }
 
-/// What another program says of about the same.
+/// Runs another load generator, and prints its result.
 async fn second_opinion(line: &str) -> anyhow::Result<()> {
     let output = tokio::process::Command::new("sh").args(["-c", line]).kill_on_drop(true).output().await?;
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! Attackers who hold on to what is limited, beside visitors, who must not be kept from the pages.
+//! Attacks that hold limited resources, while visitors must still get their pages.
 
 use anyhow::Context;
 use clap::Args;
@@ -24,17 +24,18 @@ pub struct HoldArgs {
 }
 
 const MEMORY_BYTES: u64 = 256 << 20;
-/// What the process may take beside a quarter more than its cache.
+/// Memory that the process may use in addition to 1.25 times its cache.
 const BESIDE_BYTES: u64 = 64 << 20;
-/// Places at the origin.
+/// Concurrency limit of the origin.
 const CONCURRENCY: usize = 64;
-/// Pages that visitors ask for.
+/// Number of stored pages that visitors request.
 const PAGES: u32 = 50;
-/// Requests for stored pages on each request for another one.
+/// Requests for stored pages per request for another page.
 const HITS_PER_MISS: u32 = 50;
 /// Percent of the other pages that have to be served during an attack.
 const SERVED_PERCENT: f64 = 95.0;
-/// Bytes that the origin may send for a client that leaves: what fits into the buffers of two connections.
+/// Maximum number of bytes that the origin may send for a client that leaves: the buffers of two
+/// connections.
 const LEFT_BYTES_MAX: u64 = 12 << 20;
 
 pub(super) async fn run(
@@ -86,7 +87,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Visitors for `duration`: of stored pages, and of pages that nobody has asked for.
+/// Runs visitors for `duration`: of stored pages, and of pages that were never requested.
 async fn visitors(node: &FleetNode, name: &str, rate: u32, duration: Span) -> anyhow::Result<(Report, Report)> {
     let stored: Vec<_> = (0..PAGES).map(|n| node.url(&format!("/page{n}?cc=max-age%3D3600&size=10000"))).collect();
     let rate_of_others = (rate / HITS_PER_MISS).max(1);
@@ -107,7 +108,7 @@ fn most_are_served(report: &Report) -> anyhow::Result<()> {
     holds(percent >= SERVED_PERCENT, || format!("{percent:.1} % of {due}: {:?}, the last: {failure}", report.statuses))
 }
 
-/// No request is under way any more, nor waits.
+/// Waits until no request to the origin is in progress or queued.
 async fn nothing_left(node: &FleetNode) -> anyhow::Result<()> {
     let mut left = 0;
     for _ in 0..600 {

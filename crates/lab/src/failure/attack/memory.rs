@@ -1,4 +1,4 @@
-//! Loads that make a node hold much, each of another shape, before an edge of its own.
+//! Loads of different shapes that make a node hold much memory, each on an edge of its own.
 
 use std::fmt::Write as _;
 
@@ -30,13 +30,13 @@ pub struct MemoryArgs {
     only: Vec<MemoryLoad>,
 }
 
-/// What the process may take beside its cache and a quarter of that.
+/// Memory that the process may use in addition to 1.25 times its cache.
 const BESIDE_BYTES: u64 = 64 << 20;
-/// The system's buffer for what a client has not taken.
+/// Size of the system's receive buffer of a client.
 const BUFFER_BYTES: u32 = 8 << 10;
 const HOST: &str = "host: lab.test\r\n";
 
-/// A load.
+/// Load that makes a node hold memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MemoryLoad {
     /// Many wait for one slow response
@@ -93,7 +93,7 @@ pub(super) async fn run(args: &MemoryArgs, fleet: &mut TestFleet, claims: &mut C
 }
 
 impl MemoryLoad {
-    /// Begins the load; the connections that it holds.
+    /// Starts the load, and returns the connections that it holds.
     async fn begin(self, edge: &FleetNode, clients: usize) -> anyhow::Result<Vec<TcpStream>> {
         let fields = "x: \r\n".repeat(90);
         let each = |head: &dyn Fn(usize) -> String| (0..clients).map(head).collect::<Vec<_>>();
@@ -154,7 +154,7 @@ impl MemoryLoad {
     }
 }
 
-/// Opens a connection for each of these and sends it, without taking what comes.
+/// Opens a connection for each request and sends it, without reading the response.
 async fn open(edge: &FleetNode, wires: Vec<String>) -> anyhow::Result<Vec<TcpStream>> {
     let mut sockets = Vec::with_capacity(wires.len());
     for wire in wires {
@@ -172,7 +172,7 @@ async fn connect(edge: &FleetNode) -> anyhow::Result<TcpStream> {
     socket.connect(([127, 0, 0, 1], edge.port).into()).await.context("the edge takes no connection")
 }
 
-/// Sends all of these on a few connections, one behind the other, and waits for all answers.
+/// Sends all requests pipelined on a few connections, and waits for all responses.
 async fn all_of(heads: &[String], edge: &FleetNode) -> anyhow::Result<Vec<TcpStream>> {
     const CONNECTIONS: usize = 16;
     let mut runs = JoinSet::new();
@@ -193,7 +193,7 @@ async fn all_of(heads: &[String], edge: &FleetNode) -> anyhow::Result<Vec<TcpStr
     Ok(Vec::new())
 }
 
-/// Asks for something on a connection of its own; what comes first of the answer.
+/// Sends a request on a connection of its own, and returns the first bytes of the response.
 async fn ask(edge: &FleetNode, line: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", edge.port)).await?;
     socket.write_all(format!("{line}{HOST}connection: close\r\n\r\n").as_bytes()).await?;
