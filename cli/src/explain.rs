@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use nearside_api::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 use nearside_lab::http_client::{ANSWER_MAX, send_patiently};
 use nearside_lab::{outln, output, usage};
 use nearside_node::Reason;
+use nearside_protocol::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 
 use crate::admin_client::{Token, understood};
 use crate::nodes::{Control, NodeName};

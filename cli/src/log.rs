@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use nearside_api::Filter;
-use nearside_api::filter::LOG_FIELDS;
 use nearside_config::Secret;
 use nearside_diagnostics::visible_line;
 use nearside_lab::{errln, outln, output, usage};
+use nearside_protocol::Filter;
+use nearside_protocol::filter::LOG_FIELDS;
 use serde_json::Value;
 use tokio::task::JoinSet;
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nearside_config::{
-    AccessLog, ByteSize, Cache, Config, Fallback, Follows, Limits, ListenAddress, LogFormat, LogSink, NodeId,
-    OriginLimits, Public, PublicUrl, Role, Secret, Site, Span, Timeouts, TlsListener, Traces, Upstream, default_id,
+    AccessLog, ByteSize, Cache, Config, Fallback, Follows, ListenAddress, LogFormat, LogSink, NodeId, PublicUrl, Role,
+    Secret, Site, Span, TlsListener, Upstream,
 };
 use nearside_geo::{City, Place};
 use nearside_lab::usage;
@@ -218,31 +218,7 @@ fn origins(sites: &mut Vec<Site>, origins: Vec<Upstream>) -> anyhow::Result<()> 
 fn configure(args: NodeArgs, file: Option<Config>, role: Role) -> anyhow::Result<Config> {
     let mut config = match file {
         Some(config) => Config { role, ..config },
-        None => Config {
-            id: default_id(role.name()),
-            role,
-            city: None,
-            threads: 1,
-            listen: Vec::new(),
-            listen_tls: Vec::new(),
-            admin: None,
-            admin_hosts: Vec::new(),
-            tokens: Vec::new(),
-            control: None,
-            purge_from: Vec::new(),
-            shield_names: Vec::new(),
-            place: None,
-            public: Public::default(),
-            cache: Cache::default(),
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            access_log: AccessLog::default(),
-            traces: Traces::default(),
-            file: None,
-            secret_files: Vec::new(),
-            origins: OriginLimits::default(),
-            sites: Vec::new(),
-        },
+        None => Config::new(role, Vec::new()),
     };
     if !args.origin.is_empty() || config.sites.is_empty() {
         origins(&mut config.sites, args.origin)?;

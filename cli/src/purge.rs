@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use http::Method;
-use nearside_api::{NodeReceipt, Order, Receipt, State, Wait};
 use nearside_config::{Secret, Span};
 use nearside_diagnostics::visible_line;
 use nearside_lab::http_client::send_with;
 use nearside_lab::outln;
+use nearside_protocol::{NodeReceipt, Order, Receipt, State, Wait};
 use tokio::time::{Instant, sleep};
 
 use crate::admin_client::{Token, understood};
@@ -88,7 +88,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// A node or control process counts for so long at most.
 const COUNT_MAX: Duration = Duration::from_secs(60);
 /// Things in one order; more are sent as several.
-const TARGETS_MAX: usize = nearside_api::order::TARGETS_MAX;
+const TARGETS_MAX: usize = nearside_protocol::order::TARGETS_MAX;
 
 pub(crate) fn purge(args: &PurgeArgs) -> anyhow::Result<ExitCode> {
     let orders = orders(args)?;
@@ -147,7 +147,7 @@ fn orders(args: &PurgeArgs) -> anyhow::Result<Vec<Order>> {
         // What is waited for is asked for, so that it can be printed as it comes. A dry run is nothing else.
         wait: if args.dry_run { Wait::Applied } else { Wait::None },
         // Longer than that a node keeps nobody waiting, for whom it counts.
-        timeout: nearside_api::order::Timeout(args.timeout.0.min(COUNT_MAX)),
+        timeout: nearside_protocol::order::Timeout(args.timeout.0.min(COUNT_MAX)),
         ..Order::default()
     };
     let mut orders: Vec<_> = named

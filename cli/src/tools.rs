@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use http::Method;
-use nearside_api::listen;
 use nearside_config::lint::{self, Names};
 use nearside_config::{ConfigError, Flaw, ListenAddress, Severity};
 use nearside_lab::http_client::send;
@@ -35,10 +34,12 @@ pub(crate) fn origin_sim(args: &OriginSimArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut signals = Signals::of_server()?;
         let started = match OriginSim::start(address).await {
-            Err(error) if listen::lacks_ipv6(address, &error) => match listen::ipv4_instead(address) {
-                Some(address) => OriginSim::start(address).await,
-                None => Err(error),
-            },
+            Err(error) if nearside_listen::lacks_ipv6(address, &error) => {
+                match nearside_listen::ipv4_instead(address) {
+                    Some(address) => OriginSim::start(address).await,
+                    None => Err(error),
+                }
+            }
             started => started,
         };
         let sim = started.map_err(|error| refused(address, &error))?;
@@ -50,7 +51,7 @@ pub(crate) fn origin_sim(args: &OriginSimArgs) -> anyhow::Result<ExitCode> {
 
 fn refused(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     let holder = port::holder(address.port()).map_or_else(String::new, |holder| format!(" (held by {holder})"));
-    anyhow::anyhow!("cannot listen on {address}: {error}{holder}{}", listen::advice(address, error))
+    anyhow::anyhow!("cannot listen on {address}: {error}{holder}{}", nearside_listen::advice(address, error))
 }
 
 /// Flags of `nearside check`.

@@ -23,8 +23,8 @@ pub use model::{
     AccessLog, Answer, Cache, Config, ConfigFile, Console, ControlConfig, Dns, EventType, Fallback, Follows, Hook,
     Keep, Key, Languages, Limits, LogFormat, LogSink, Nats, NatsLogin, NodeCredential, NodeRole, Normalise, OnLag,
     OriginLimits, Part, Policy, Public, PublicUrl, PurgeLog, Quality, Role, RoundTrip, Scope, SecretFile, SetCookie,
-    Signature, Site, SiteTimeouts, Steering, Template, Timeouts, TlsListener, Token, Traces, Wan, WanLink, WanPlace,
-    Webhook, default_id,
+    Signature, Site, SiteId, SiteTimeouts, Steering, Template, Timeouts, TlsListener, Token, Traces, Wan, WanLink,
+    WanPlace, Webhook, default_id,
 };
 pub use problem::{ConfigError, Problem, Severity, render};
 pub use values::{

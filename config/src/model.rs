@@ -23,7 +23,7 @@ pub use control::{ControlConfig, Follows, Keep, Nats, NatsLogin, OnLag, PurgeLog
 pub use hook::{EventType, Hook, Part, Signature, Template, Webhook};
 pub use node::{NodeCredential, NodeRole};
 pub use public::{Public, PublicUrl};
-pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteTimeouts};
+pub use site::{Key, Languages, Normalise, SetCookie, Site, SiteId, SiteTimeouts};
 pub use steering::{Answer, Console, Dns, Policy, Steering};
 pub use token::{Scope, SecretFile, Token};
 pub use wan::{Quality, RoundTrip, Wan, WanLink, WanPlace};
@@ -80,10 +80,51 @@ pub struct Config {
 }
 
 impl Config {
+    /// A configuration of these sites with defaults for everything else: no listener, and the role's default id.
+    #[must_use]
+    pub fn new(role: Role, sites: Vec<Site>) -> Self {
+        Self {
+            id: default_id(role.name()),
+            role,
+            city: None,
+            place: None,
+            public: Public::default(),
+            threads: 1,
+            listen: Vec::new(),
+            listen_tls: Vec::new(),
+            admin: None,
+            admin_hosts: Vec::new(),
+            tokens: Vec::new(),
+            control: None,
+            purge_from: Vec::new(),
+            shield_names: Vec::new(),
+            cache: Cache::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            access_log: AccessLog::default(),
+            traces: Traces::default(),
+            file: None,
+            secret_files: Vec::new(),
+            origins: OriginLimits::default(),
+            sites,
+        }
+    }
+
     /// The name of its city as it may stand in a header field: transliterated to ASCII.
     #[must_use]
     pub fn city_in_ascii(&self) -> Option<String> {
         self.city.as_deref().map(nearside_geo::ascii_name)
+    }
+
+    /// The site with an id; `None` for an id of another configuration.
+    #[must_use]
+    pub fn site(&self, id: SiteId) -> Option<&Site> {
+        self.sites.get(id.index())
+    }
+
+    /// The ids of all sites.
+    pub fn site_ids(&self) -> impl Iterator<Item = SiteId> + use<> {
+        (0..self.sites.len()).map(SiteId::new)
     }
 }
 

@@ -7,9 +7,9 @@
 use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, StatusCode};
-use nearside_api::{Access, Holder, Problem};
+use nearside_api::{Access, Holder};
 use nearside_config::{HostPattern, NodeCredential, NodeId, NodeRole, Scope, Token};
-use nearside_purge::{Member, Reach, Site};
+use nearside_protocol::{Member, Problem, Reach, Site};
 
 /// Name of the shared secret among the holders. No node can have it: ids begin with a letter.
 const SHARED: &str = "[nodes]";

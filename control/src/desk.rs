@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use nearside_api::order::beginning;
-use nearside_api::{Access, Backend, Book, Events, NodeState, Object, Order, Problem, Reach, Receipt, Wait};
+use nearside_api::{Access, Backend, Book, Events, Reach};
 use nearside_config::HostPattern;
 use nearside_geo::Place;
-use nearside_purge::Line;
+use nearside_protocol::order::beginning;
+use nearside_protocol::{NodeState, Object, Order, Problem, Receipt, Wait};
+use nearside_replication::Line;
+use nearside_steering::Steering;
 use serde_json::{Value, json};
 
 use crate::admission::NodeDoor;
@@ -18,7 +20,6 @@ use crate::engine::Engine;
 use crate::known::{Known, host_of, instant};
 use crate::log::LogError;
 use crate::registry::What;
-use crate::steering::Steering;
 
 /// So often it is looked whether those that are waited for can still be reached.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);

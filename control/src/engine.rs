@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearside_api::{Order, WatchedTasks};
 use nearside_config::{Keep, PurgeLog};
-use nearside_purge::{Beat, Hello, Line};
+use nearside_diagnostics::WatchedTasks;
+use nearside_protocol::Order;
+use nearside_replication::{Beat, Hello, Line};
 use tokio::task::JoinHandle;
 
 use crate::known::{Known, instant};

@@ -12,8 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, UnreadBody, carry_out_signed};
-use nearside_purge::{At, BEAT_PATH, Beat, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
+use nearside_api::{Backend, Ordered, Reach, UnreadBody, carry_out_signed};
+use nearside_protocol::{Order, Problem, Receipt};
+use nearside_replication::{At, BEAT_PATH, Beat, FOLLOW_PATH, GIVE_PATH, Given, Hello, Line};
 use tokio::sync::{broadcast, watch};
 
 use crate::desk::Desk;

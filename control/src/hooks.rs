@@ -9,8 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use nearside_api::{Backend, Order, Ordered, Problem, Reach, Receipt, UnreadBody, carry_out_signed};
+use nearside_api::{Backend, Ordered, Reach, UnreadBody, carry_out_signed};
 use nearside_config::{Hook, Part, Signature, Template};
+use nearside_protocol::{Order, Problem, Receipt};
 use serde_json::Value;
 
 use crate::desk::Desk;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use nearside_api::{Events, NodeReceipt, NodeState, State};
+use nearside_api::Events;
 use nearside_config::Keep;
-use nearside_purge::{At, Beat, Line, Record};
+use nearside_protocol::{NodeReceipt, NodeState, State};
+use nearside_replication::{At, Beat, Line, Record};
 use nearside_semantics::key::split_port;
+use nearside_steering::{EdgeState, Fleet};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Notify, broadcast};
@@ -111,6 +113,15 @@ impl Known {
     }
 }
 
+impl Fleet for Known {
+    fn for_each_edge(&self, visit: &mut dyn FnMut(&EdgeState<'_>)) {
+        let (registry, now) = (self.registry.lock(), instant());
+        let members = registry.nodes().filter_map(|node| node.edge_state(now, false));
+        let left = registry.left().filter_map(|node| node.edge_state(now, true));
+        members.chain(left).for_each(|edge| visit(&edge));
+    }
+}
+
 /// The host of an authority, as patterns are written.
 pub(crate) fn host_of(authority: &str) -> String {
     let (host, _) = split_port(authority.as_bytes());
@@ -124,7 +135,7 @@ pub(crate) fn instant() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use nearside_api::Order;
+    use nearside_protocol::Order;
 
     use super::*;
 

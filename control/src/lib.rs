@@ -23,7 +23,6 @@ mod registry;
 mod replays;
 mod roll;
 mod signature;
-mod steering;
 mod webhooks;
 
 use std::io;
@@ -34,8 +33,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use nearside_api::{Access, Backend, HostRule, ServeLimits, Server, WatchedTasks, listen};
+use nearside_api::{Access, Backend, HostRule, ServeLimits, Server};
 use nearside_config::{ControlConfig, HostPattern};
+use nearside_diagnostics::WatchedTasks;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -45,14 +45,14 @@ use desk::Desk;
 use engine::Engine;
 use known::Known;
 pub use log::LogError;
-use steering::Steering;
-pub use steering::{SteeringError, WorldError};
+use nearside_steering::Steering;
+pub use nearside_steering::{SteeringError, WorldError};
 
 /// Why the control process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {cause}{}", listen::advice(*address, cause))]
+    #[error("cannot listen on {address}: {cause}{}", nearside_listen::advice(*address, cause))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -90,7 +90,7 @@ impl Control {
     /// It cannot listen, or its log cannot be used.
     pub async fn start(config: ControlConfig) -> Result<Self, StartError> {
         let refused = |cause| StartError::Listen { address: config.listen, cause };
-        let listener = listen::bind(config.listen).await.map_err(refused)?;
+        let listener = nearside_listen::bind(config.listen).await.map_err(refused)?;
         let (stop, stopped) = watch::channel(false);
         let mut serving = Vec::new();
         let address = listener.local_addr().map_err(refused)?;
@@ -102,7 +102,7 @@ impl Control {
         let mut steering = None;
         let (mut router, mut dns) = (None, None);
         if let Some(config) = config.steering {
-            let (started, listens, tasks) = Steering::start(config, Arc::clone(&known), &stopped, &tasks).await?;
+            let (started, listens, tasks) = Steering::start(config, known.clone(), &stopped, &tasks).await?;
             steering = Some(started);
             (router, dns) = (listens.router, listens.dns);
             running.extend(tasks);

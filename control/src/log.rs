@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nearside_config::Keep;
-use nearside_purge::{At, Record};
+use nearside_replication::{At, Record};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -246,7 +246,7 @@ pub(crate) fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use nearside_api::Order;
+    use nearside_protocol::Order;
 
     use super::*;
 

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use nearside_config::files::{folder_of, found, open_secrets, open_to_others, why_not_appendable, why_not_creatable};
 use nearside_config::{ControlConfig, Flaw, Nats, NatsLogin, PurgeLog, Steering};
-
-use crate::steering::World;
+use nearside_steering::World;
 
 /// The flaws of a configuration on this machine. Relative paths are also looked for in the folder `beside`, where that is given.
 #[must_use]

@@ -5,8 +5,8 @@ mod node;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use nearside_api::{NodeReceipt, Receipt, State};
-use nearside_purge::{At, Beat, Done, Member};
+use nearside_protocol::{Member, NodeReceipt, Receipt, State};
+use nearside_replication::{At, Beat, Done};
 
 pub(crate) use node::Node;
 
@@ -307,7 +307,7 @@ fn receipt(node: &str, state: State, ms: f64, met: (u64, u64)) -> NodeReceipt {
 
 #[cfg(test)]
 mod tests {
-    use nearside_purge::Totals;
+    use nearside_replication::Totals;
 
     use super::node::SILENT;
     use super::*;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nearside_purge::Member;
+use nearside_protocol::Member;
 use parking_lot::Mutex;
 
 use crate::log::file::{MODE, sync_folder};

@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use nearside_api::Event;
 use nearside_config::Webhook;
+use nearside_protocol::Event;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
 

@@ -5,29 +5,25 @@
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
-use nearside_config::{Config, Role, Secret, Upstream};
+use nearside_config::{Config, Fallback, Role};
 use nearside_node::Reason;
 use nearside_node::tier::{Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, append};
 use nearside_node::{Clock, Node, StartError};
 
 /// The rules of an edge.
 #[derive(Debug)]
-struct Edge {
-    shields: Vec<Upstream>,
-    secret: Option<Secret>,
-}
+struct Edge;
 
 /// Starts an edge. The part of the configuration that is a shield's is left aside.
 ///
 /// # Errors
 ///
 /// Whatever keeps it from serving all that the configuration says.
-pub fn start(config: Config, clock: Clock) -> Result<Node, StartError> {
-    let edge = match &config.role {
-        Role::Edge { shields, secret, .. } => Edge { shields: shields.clone(), secret: secret.clone() },
-        Role::Shield { .. } => Edge { shields: Vec::new(), secret: None },
-    };
-    Node::start(config, Box::new(edge), clock)
+pub fn start(mut config: Config, clock: Clock) -> Result<Node, StartError> {
+    if let Role::Shield { .. } = config.role {
+        config.role = Role::Edge { shields: Vec::new(), secret: None, fallback: Fallback::default() };
+    }
+    Node::start(config, Box::new(Edge), clock)
 }
 
 impl Tier for Edge {
@@ -61,13 +57,5 @@ impl Tier for Edge {
         append(fields, X_FORWARDED_FOR, sender.address);
         append(fields, X_FORWARDED_PROTO, &HeaderValue::from_static(sender.scheme.as_str()));
         fields.insert(X_FORWARDED_HOST, sender.authority.clone());
-    }
-
-    fn shields(&self) -> &[Upstream] {
-        &self.shields
-    }
-
-    fn secret(&self) -> Option<&Secret> {
-        self.secret.as_ref()
     }
 }

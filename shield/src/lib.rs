@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderValue};
-use nearside_config::{Config, Role, Secret, Upstream};
+use nearside_config::{Config, Role, Secret};
 use nearside_node::Reason;
 use nearside_node::tier::{SECRET, Scheme, Sender, Tier, X_FORWARDED_FOR, X_FORWARDED_PROTO, append};
 use nearside_node::{Clock, Node, StartError};
@@ -25,11 +25,11 @@ struct Shield {
 /// # Errors
 ///
 /// Whatever keeps it from serving all that the configuration says.
-pub fn start(config: Config, clock: Clock) -> Result<Node, StartError> {
-    let shield = match &config.role {
-        Role::Shield { secret } | Role::Edge { secret, .. } => Shield { secret: secret.clone() },
-    };
-    Node::start(config, Box::new(shield), clock)
+pub fn start(mut config: Config, clock: Clock) -> Result<Node, StartError> {
+    let (Role::Shield { secret } | Role::Edge { secret, .. }) = &config.role;
+    let secret = secret.clone();
+    config.role = Role::Shield { secret: secret.clone() };
+    Node::start(config, Box::new(Shield { secret }), clock)
 }
 
 impl Tier for Shield {
@@ -78,13 +78,5 @@ impl Tier for Shield {
         }
         fields.remove(X_FORWARDED_PROTO);
         append(fields, X_FORWARDED_PROTO, &HeaderValue::from_static(sender.scheme.as_str()));
-    }
-
-    fn shields(&self) -> &[Upstream] {
-        &[]
-    }
-
-    fn secret(&self) -> Option<&Secret> {
-        None
     }
 }

@@ -5,33 +5,57 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of ours, what it may use of ours. Tests may use anything.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 25] = [
     ("semantics", &[]),
     ("geo", &[]),
     ("diagnostics", &[]),
     ("config", &["geo"]),
     ("store", &["semantics"]),
-    ("api", &["config", "semantics"]),
-    ("purge", &["config", "api", "geo"]),
-    ("control", &["semantics", "config", "api", "purge", "geo", "diagnostics"]),
-    ("node", &["semantics", "store", "config", "api", "purge", "diagnostics"]),
+    ("listen", &[]),
+    ("protocol", &["semantics", "config", "geo"]),
+    ("http1", &["semantics"]),
+    ("telemetry", &["semantics", "config", "diagnostics"]),
+    ("upstream", &["semantics", "config", "diagnostics", "http1", "telemetry"]),
+    ("api", &["config", "listen", "protocol", "semantics"]),
+    ("replication", &["config", "protocol", "diagnostics"]),
+    ("steering", &["semantics", "config", "geo", "diagnostics", "listen", "protocol", "api"]),
+    ("control", &["semantics", "config", "geo", "diagnostics", "listen", "protocol", "api", "replication", "steering"]),
+    ("engine", &["semantics", "store", "config", "protocol", "replication", "http1", "telemetry", "upstream"]),
+    ("front", &["semantics", "store", "config", "listen", "http1", "telemetry", "upstream", "engine"]),
+    (
+        "node",
+        &[
+            "semantics",
+            "config",
+            "api",
+            "protocol",
+            "replication",
+            "diagnostics",
+            "telemetry",
+            "upstream",
+            "engine",
+            "front",
+        ],
+    ),
     ("edge", &["node", "config"]),
     ("shield", &["node", "config"]),
     ("origin-sim", &[]),
     ("wan-sim", &["config", "geo"]),
     ("loadtest", &["store"]),
-    ("lab", &["config", "api", "geo", "diagnostics", "origin-sim", "loadtest"]),
+    ("lab", &["config", "protocol", "api", "geo", "diagnostics", "origin-sim", "loadtest"]),
     (
         "cli",
         &[
             "api",
             "config",
+            "listen",
             "control",
             "diagnostics",
             "node",
             "edge",
             "shield",
             "origin-sim",
+            "protocol",
             "loadtest",
             "geo",
             "wan-sim",
@@ -42,7 +66,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
 ];
 
 /// Libraries that only one crate may name.
-const OWNED: [(&str, &str); 1] = [("pingora", "node")];
+const OWNED: [(&str, &str); 1] = [("pingora", "upstream")];
 
 /// Of each workspace member, the crates it depends on outside of its tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
@@ -67,12 +91,20 @@ fn each_crate_uses_only_what_stands_below_it() {
 }
 
 #[test]
-fn only_node_names_pingora() {
+fn only_upstream_names_pingora() {
     for (name, used) in dependencies() {
         for (library, owner) in OWNED {
             let names_it = used.iter().any(|used| used.starts_with(library));
             assert_eq!(names_it, name == owner, "{name} and {library}");
         }
+    }
+}
+
+/// Crates that are part of every node's wire and decisions, and must build without a web server.
+#[test]
+fn what_travels_between_nodes_needs_no_web_server() {
+    for name in ["protocol", "replication", "engine", "telemetry", "upstream"] {
+        assert!(!dependencies()[name].contains("axum"), "{name}");
     }
 }
 

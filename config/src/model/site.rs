@@ -6,6 +6,24 @@ use std::time::Duration;
 use super::OnLag;
 use crate::values::{CookieName, FieldName, HostPattern, ParameterName, Upstream, ValueError};
 
+/// Index of a site in [`Config::sites`](super::Config::sites), and in every list that is made from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteId(usize);
+
+impl SiteId {
+    /// The site at this index.
+    #[must_use]
+    pub const fn new(index: usize) -> Self {
+        Self(index)
+    }
+
+    /// The index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// A site: hosts that share origins and rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use nearside_api::Order;
 use nearside_config::Keep;
-use nearside_purge::Record;
+use nearside_protocol::Order;
+use nearside_replication::Record;
 use parking_lot::Mutex;
 
 use super::{LogError, new_name, now};
@@ -228,7 +228,7 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use nearside_purge::At;
+    use nearside_replication::At;
 
     use super::*;
     use crate::log::Since;

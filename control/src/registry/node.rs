@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use nearside_config::HostPattern;
-use nearside_purge::{At, Member, Totals};
+use nearside_protocol::Member;
+use nearside_replication::{At, Totals};
+use nearside_steering::EdgeState;
 use serde::Serialize;
 
 /// A node from which nothing was heard for so long cannot be reached.
@@ -66,19 +68,11 @@ impl Node {
         }
     }
 
-    /// Whether some site of it is of this host.
-    pub(crate) fn serves(&self, host: &str) -> bool {
-        self.patterns.iter().any(|pattern| pattern.covers(host))
-    }
-
-    /// Whether some site of it names this host, by itself or by what is above it.
-    pub(crate) fn names(&self, host: &str) -> bool {
-        self.patterns.iter().any(|pattern| *pattern != HostPattern::Any && pattern.covers(host))
-    }
-
-    /// Whether some site of it is of a host that ends so.
-    pub(crate) fn serves_below(&self, end: &str) -> bool {
-        self.patterns.iter().any(|pattern| pattern.to_string().ends_with(end))
+    /// The node as an edge that clients can be sent to at `now`; `None` if clients cannot reach it.
+    pub(crate) fn edge_state(&self, now: Instant, has_left: bool) -> Option<EdgeState<'_>> {
+        self.member.reach.as_ref()?;
+        let (is_alive, load) = if has_left { (false, None) } else { (self.is_alive(now), self.load()) };
+        Some(EdgeState { member: &self.member, hosts: &self.patterns, is_alive, has_left, load })
     }
 
     /// How much of its capacity is in use, if it has told of any.

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, StatusCode, header};
 use nearside_config::{Scope, Token};
+use nearside_protocol::{Order, Problem};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
-
-use crate::{Order, Problem};
 
 /// Changes that one holder may ask for at once, and in how much time one more becomes free: far more than an operator or a
 /// CMS needs, and no load that a node would feel.

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::StatusCode;
+use nearside_protocol::{Order, Problem, Receipt};
 use parking_lot::Mutex;
-
-use crate::{Order, Problem, Receipt};
 
 /// So many receipts are remembered.
 const RECEIPTS_MAX: usize = 1000;

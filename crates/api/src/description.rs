@@ -2,14 +2,14 @@
 
 #![expect(dead_code, reason = "what these describe stands in `routes` and `foreign`, with types of its own")]
 
+use nearside_protocol::explanation::Explanation;
+use nearside_protocol::receipt::Receipt;
+use nearside_protocol::{Order, Problem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use crate::explanation::Explanation;
 use crate::foreign::{Cloudflare, CloudflareDone, FastlyDone, FastlyKeys};
 use crate::look::{Nodes, Objects, Version};
-use crate::receipt::Receipt;
-use crate::{Order, Problem};
 
 /// The description.
 pub(crate) fn openapi() -> utoipa::openapi::OpenApi {

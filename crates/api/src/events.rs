@@ -11,31 +11,17 @@ use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use nearside_config::Scope;
+use nearside_protocol::{Event, Problem};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::{Backend, Problem};
+use crate::Backend;
 
 /// So many are remembered for who comes back.
 const REMEMBERED: usize = 1000;
 /// A connection on which nothing happens shows this often that it lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
-
-/// What has happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Event {
-    /// Tells it from every other, also of other processes: what is delivered twice is one event.
-    pub id: String,
-    /// What it is: `purge`, `receipt`, `node-up`, `node-down`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// When: milliseconds since the Unix epoch.
-    pub timestamp: u64,
-    /// More of it.
-    pub data: Value,
-}
 
 /// The events of one process.
 #[derive(Debug)]

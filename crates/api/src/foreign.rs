@@ -16,13 +16,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use nearside_protocol::{Order, Problem, Receipt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::UnreadBody;
 use crate::method::{MethodPurge, Ports};
 use crate::routes::{Backend, Ordered, Reach, carry_out, carry_out_body};
-use crate::{Order, Problem, Receipt, UnreadBody};
 
 /// "up to 256 surrogate keys" (Fastly's documentation of a batch purge).
 const FASTLY_KEYS_MAX: usize = 256;

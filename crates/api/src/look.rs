@@ -8,12 +8,12 @@ use axum::http::HeaderMap;
 use axum::routing::get;
 use axum::{Json, Router};
 use nearside_config::Scope;
+use nearside_protocol::{Explanation, NodeState, Object, Problem, Question};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::routes::{NodeState, Object};
-use crate::{Backend, Explanation, Problem, Question, events, tap};
+use crate::{Backend, events, tap};
 
 /// Their routes before a backend.
 pub(crate) fn routes<B: Backend>() -> Router<Arc<B>> {

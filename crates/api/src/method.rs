@@ -8,23 +8,15 @@ mod pattern;
 mod selectors;
 
 use axum::http::{HeaderMap, Method, StatusCode};
+use nearside_protocol::{Order, Problem};
 use nearside_semantics::key::{is_authority, split_port};
 
-use crate::{Order, Problem};
 use pattern::{Names, Urls};
 use selectors::{Mode, Selectors};
 
 /// Methods with a meaning here. `SOFTPURGE` is from Varnish, `URLPURGE` from Breeze, `PURGEKEYS` and `PURGETAGS` are from
 /// FOSHttpCache.
 const METHODS: [&str; 6] = ["PURGE", "BAN", "SOFTPURGE", "URLPURGE", "PURGEKEYS", "PURGETAGS"];
-
-/// Whether a method is one by which plugins purge. Such a request is never sent to an origin.
-#[must_use]
-pub fn is_purge(method: &Method) -> bool {
-    // Of the common methods none is: this is asked of every request in the pass lane.
-    let name = method.as_str().to_ascii_uppercase();
-    name.contains("PURGE") || name.ends_with("BAN") || name == "REFRESH"
-}
 
 /// A purge by method, as it was received.
 #[derive(Debug, Clone, Copy)]
@@ -291,12 +283,5 @@ mod tests {
         assert_eq!(request("/a").order().unwrap().urls, urls);
         assert_eq!(request("/*").order().unwrap().hosts, ["a.org:8080", "a.org", "a.org:8443"]);
         assert_eq!(MethodPurge { has_body: true, ..request("/a") }.order().unwrap_err().code, "body");
-    }
-
-    #[test]
-    fn methods_of_plugins_are_known_by_their_names() {
-        let is = |name: &str| is_purge(&name.parse().unwrap());
-        assert!(["PURGE", "purge", "BAN", "PURGEKEYS", "FULLBAN", "REFRESH", "XKEYPURGE"].into_iter().all(is));
-        assert!(!["GET", "POST", "PROPFIND", "BIND", "REPORT", "LINK"].into_iter().any(is));
     }
 }

@@ -12,18 +12,14 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use nearside_config::Scope;
-use serde::Serialize;
+use nearside_protocol::method::is_purge;
+use nearside_protocol::{Explanation, NodeState, Object, Order, Problem, Question, Receipt, Wait};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use utoipa::ToSchema;
 
 use crate::access::{Audit, Holder};
 use crate::book::Known;
-use crate::method::is_purge;
-use crate::{
-    Access, Book, Events, Explanation, Order, Problem, Question, Receipt, Tap, UnreadBody, Wait, description, foreign,
-    look, page,
-};
+use crate::{Access, Book, Events, Tap, UnreadBody, description, foreign, look, page};
 
 /// The largest body of a request.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -99,56 +95,6 @@ pub trait Backend: Send + Sync + 'static {
         );
         Err(Problem::new(StatusCode::NOT_FOUND, "no-steering", detail))
     }
-}
-
-/// A node, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct NodeState {
-    /// Its name.
-    pub id: String,
-    /// `edge` or `shield`.
-    pub role: String,
-    /// Where it stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub city: Option<String>,
-    /// Where its admin listener is, as far as that is known: an address with a port. On the loopback it is reached on its own
-    /// machine only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin: Option<String>,
-    /// The version of the program.
-    pub version: String,
-    /// `ready`, `stopping` or `unreachable`.
-    pub state: String,
-    /// Its sites.
-    pub sites: Vec<String>,
-    /// The number of the last purge of the log that it has applied.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub applied: Option<u64>,
-    /// How many there are that it has not applied.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lag: Option<u64>,
-}
-
-/// One stored variant of a URL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Object {
-    /// The status that it answers with.
-    pub status: u16,
-    /// The bytes of its body.
-    pub bytes: u64,
-    /// Seconds since it was made.
-    pub age: u64,
-    /// Seconds that it is still fresh; negative when it is stale.
-    pub ttl: i64,
-    /// What may be done with it now: `fresh`, `stale-while-revalidate`, `stale-if-error` or `validate`.
-    pub state: &'static str,
-    /// The request fields that select it.
-    pub vary: Vec<String>,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Its validator.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
 }
 
 /// The nodes that an order is for.

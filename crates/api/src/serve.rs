@@ -27,10 +27,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::{Problem, listen};
 pub use body::{UNPROVEN_BYTES_MAX, UnreadBody};
 pub use hosts::HostRule;
 pub use limits::{ExemptPeer, ServeLimits, ShareLimits};
+use nearside_protocol::Problem;
 use shares::{Full, Share, Shares};
 
 /// Time for requests in progress, and for streams, when a server stops.
@@ -148,7 +148,7 @@ impl Server {
                 }
             }
         }
-        for (socket, peer) in listen::close(listener) {
+        for (socket, peer) in nearside_listen::close(listener) {
             office.receive(&mut open, socket, peer);
         }
         let ends = async {

@@ -14,13 +14,14 @@ use axum::response::sse::{Event as Line, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use nearside_config::Scope;
+use nearside_protocol::filter::LOG_FIELDS;
+use nearside_protocol::{Filter, Problem};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-use crate::filter::LOG_FIELDS;
+use crate::Backend;
 use crate::look::unread;
-use crate::{Backend, Filter, Problem};
 
 /// Batches of lines that may wait for one who watches.
 const WAITING: usize = 64;

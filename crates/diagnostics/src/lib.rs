@@ -1,4 +1,5 @@
-//! The diagnostic log of a process: events of `tracing` and `log`, as lines on standard error.
+//! The diagnostic log of a process: events of `tracing` and `log`, as lines on standard error; and its long-lived tasks
+//! ([`WatchedTasks`]).
 //!
 //! Standard error may be a pipe that nobody reads. A thread that wrote to it would stop there, with all the connections
 //! that it serves. So threads hand their lines to a [`Queue`], from which a thread of its own writes them; a line that
@@ -8,6 +9,7 @@
 
 mod queue;
 mod rate;
+mod tasks;
 mod text;
 
 use std::fs::File;
@@ -22,6 +24,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt};
 pub use queue::Guard;
 use queue::Queue;
 use rate::RateLimit;
+pub use tasks::{TaskGuard, WatchedTasks};
 use text::SafeFields;
 pub use text::{visible, visible_line};
 

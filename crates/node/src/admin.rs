@@ -8,8 +8,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use nearside_api::{Access, HostRule, Problem, ServeLimits, Server, ServerCounts, WatchedTasks};
+use nearside_api::{Access, HostRule, ServeLimits, Server, ServerCounts};
 use nearside_config::HostPattern;
+use nearside_diagnostics::WatchedTasks;
+use nearside_front::accept::Listener;
+use nearside_protocol::Problem;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -18,8 +21,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::front::accept::Listener;
-use crate::purge::operator::Operator;
+use crate::operator::Operator;
 
 /// What the admin listener needs to know.
 pub(crate) struct Admin {

@@ -1,37 +1,18 @@
-//! What an edge and a shield share: the fronts that clients talk to, the engine that decides, the fills and the pass
-//! lane that ask next hops, and everything an operator sees.
+//! A serving process: threads with their listeners, the admin listener, the metrics, the purge log, start and drain.
 //!
-//! Read `docs/architecture.md` first, then [`request`] for the way of a request and [`tier`] for what the roles add. Only this crate names pingora.
-//!
-//! **Invariants:** no bytes off the wire can panic a node; every wait has a limit; one [`Outcome`] per request.
+//! **Invariant:** no bytes off the wire can panic a node; every wait has a limit.
 
-mod access_log;
 mod admin;
-mod client_network;
-pub mod clock;
+mod collect;
 mod descriptors;
-mod explain;
-mod fill;
-mod front;
-mod h1;
-mod hop;
+mod follow;
 pub mod machine;
-mod metrics;
 mod node;
-pub mod outcome;
-mod pass;
-mod purge;
-pub mod reason;
-mod request;
-mod server_timing;
-mod site;
-pub mod tier;
-mod trace;
+mod operator;
 
-pub use clock::Clock;
 pub use descriptors::raise_descriptor_limit;
-pub use front::accept::ListenError;
-pub use front::tls::TlsError;
+pub use nearside_engine::tier;
+pub use nearside_front::accept::ListenError;
+pub use nearside_front::tls::TlsError;
+pub use nearside_telemetry::{Clock, Outcome, Reason, Verdict, clock, outcome, reason};
 pub use node::{Node, StartError, Stopped};
-pub use outcome::{Outcome, Verdict};
-pub use reason::Reason;

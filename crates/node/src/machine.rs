@@ -8,8 +8,7 @@ use std::path::Path;
 
 use nearside_config::files::{found, open_secrets, open_to_others, why_not_appendable};
 use nearside_config::{ByteSize, Config, Flaw, LogFormat, LogSink};
-
-use crate::clock::Clock;
+use nearside_telemetry::clock::Clock;
 
 /// The flaws of a configuration on this machine. Relative paths are also looked for in the folder `beside`, where that is given.
 #[must_use]

@@ -7,26 +7,28 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nearside_api::{Access, WatchedTasks};
+use nearside_api::Access;
 use nearside_config::{Config, TlsListener};
+use nearside_diagnostics::WatchedTasks;
+use nearside_engine::request::Engine;
+use nearside_engine::tier::Tier;
+use nearside_front::Worker;
+use nearside_front::accept::{self, Accepting, ListenError, Listener};
+use nearside_front::places::Places;
+use nearside_front::shares::Shares;
+use nearside_front::tls::{self, TlsError};
+use nearside_telemetry::access_log::Log;
+use nearside_telemetry::clock::{Clock, instant};
+use nearside_telemetry::metrics::Metrics;
+use nearside_telemetry::trace::Exporter;
+use nearside_upstream::{authorities, watch_shields};
 use tokio::sync::watch;
 
-use crate::access_log::Log;
 use crate::admin::{self, Admin};
-use crate::clock::{Clock, instant};
+use crate::collect;
 use crate::descriptors::{self, raise_descriptor_limit};
-use crate::front::Worker;
-use crate::front::accept::{self, Accepting, ListenError, Listener};
-use crate::front::places::Places;
-use crate::front::shares::Shares;
-use crate::front::tls::{self, TlsError};
-use crate::hop::{authorities, watch_shields};
-use crate::metrics::{self, Metrics};
-use crate::purge::fleet;
-use crate::purge::operator::Operator;
-use crate::request::Engine;
-use crate::tier::Tier;
-use crate::trace::Exporter;
+use crate::follow::follow;
+use crate::operator::{AdminState, LiveTap, Operator, PurgesByMethod};
 
 /// Why a node cannot start. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -108,9 +110,11 @@ impl Node {
         let connections = descriptors::connections(&config, raise_descriptor_limit());
         let (places, shares) = (Arc::new(Places::new(connections)), Arc::new(Shares::new(&config, connections)));
         let tokens = config.tokens.clone();
-        let engine = Arc::new(Engine::new(config, tier, clock));
+        let state = Arc::new(AdminState::new(&config));
+        let method_purges = Box::new(PurgesByMethod(Arc::clone(&state)));
+        let engine = Arc::new(Engine::new(config, tier, clock, method_purges));
         let tasks = WatchedTasks::default();
-        let log = Arc::new(Log::start(&engine.config, Arc::clone(&engine.desk.tap), &tasks)?);
+        let log = Arc::new(Log::start(&engine.config, Arc::new(LiveTap(Arc::clone(&state.tap))), &tasks)?);
         let traces = Exporter::start(&engine.config, &tasks)?.map(Arc::new);
         let (stop, stopped) = watch::channel(false);
         let (clear, tls): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| listener.tls.is_none());
@@ -141,13 +145,13 @@ impl Node {
         }
         if let Some(listener) = admin_listener {
             let access = Arc::new(Access::new(tokens, listener.address));
-            let mut registry = metrics::registry(Arc::clone(&engine), metrics, shares, log, traces);
+            let mut registry = collect::registry(Arc::clone(&engine), metrics, shares, log, traces);
             let admin = Admin {
                 hosts: engine.config.admin_hosts.clone(),
                 server: admin::server(&mut registry),
                 registry,
                 draining: Arc::clone(&node.draining),
-                operator: Arc::new(Operator { engine, access, draining: Arc::clone(&node.draining) }),
+                operator: Arc::new(Operator { engine, state, access, draining: Arc::clone(&node.draining) }),
                 tasks,
             };
             node.start_admin(listener, Arc::new(admin), stopped)?;
@@ -169,7 +173,7 @@ impl Node {
         let guard = tasks.guard("serving thread");
         let serve = async move {
             if worker.thread == 0 {
-                watch_shields(&worker.engine, &tasks);
+                watch_shields(&worker.engine.hops, &worker.engine.clock, &tasks);
             }
             for (listener, accepting) in listeners {
                 let worker = Arc::clone(&worker);
@@ -212,7 +216,7 @@ impl Node {
         mut stopped: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let follow = fleet::follow(engine, metrics, self.tasks.clone(), async move {
+        let follow = follow(engine, metrics, self.tasks.clone(), async move {
             let _ = stopped.changed().await;
         });
         let guard = self.tasks.guard("purge log");

@@ -6,10 +6,7 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use nearside_config::{
-    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogSink, OriginLimits, Public, Role, Site, Timeouts,
-    default_id,
-};
+use nearside_config::{AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogSink, Role, Site};
 use nearside_node::Clock;
 use nearside_origin_sim::OriginSim;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -27,30 +24,13 @@ fn config(origin: std::net::SocketAddr) -> Config {
     let origins = vec![format!("http://{origin}").parse().unwrap()];
     let mut named = Site::new("named", hosts.to_vec(), origins.clone());
     named.server_timing = true;
+    let role = Role::Edge { shields: Vec::new(), secret: None, fallback: Fallback::Origin };
     Config {
-        id: default_id("edge"),
-        role: Role::Edge { shields: Vec::new(), secret: None, fallback: Fallback::Origin },
-        city: None,
-        threads: 1,
         listen: vec!["127.0.0.1:0".parse().unwrap()],
-        listen_tls: Vec::new(),
-        admin: None,
-        admin_hosts: Vec::new(),
-        tokens: Vec::new(),
-        control: None,
-        purge_from: Vec::new(),
-        shield_names: Vec::new(),
-        place: None,
-        public: Public::default(),
         cache: Cache::of(64 << 20),
         limits: Limits { requests_per_connection: u64::MAX, ..Limits::default() },
-        timeouts: Timeouts::default(),
         access_log: AccessLog { sink: LogSink::File("/dev/null".into()), ..AccessLog::default() },
-        traces: nearside_config::Traces::default(),
-        file: None,
-        secret_files: Vec::new(),
-        origins: OriginLimits::default(),
-        sites: vec![named, Site::new("any", vec![HostPattern::Any], origins)],
+        ..Config::new(role, vec![named, Site::new("any", vec![HostPattern::Any], origins)])
     }
 }
 

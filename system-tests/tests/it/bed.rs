@@ -11,8 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearside_config::{
-    AccessLog, Cache, Config, Fallback, HostPattern, Limits, LogFormat, OriginLimits, Public, Role, Secret, Site,
-    Timeouts, TlsListener, Traces, Upstream,
+    AccessLog, Cache, Config, Fallback, HostPattern, LogFormat, Role, Secret, Site, Timeouts, TlsListener, Upstream,
 };
 use nearside_node::{Clock, Node};
 use nearside_origin_sim::OriginSim;
@@ -73,29 +72,12 @@ pub(crate) const SPEECHES: [Speech; 3] = [Speech::H1, Speech::H1Tls, Speech::H2]
 /// A configuration for tests: silent, on free ports, for any host.
 pub(crate) fn config(role: Role, origins: Vec<Upstream>) -> Config {
     Config {
-        id: nearside_config::default_id(role.name()),
-        role,
-        city: None,
-        threads: 1,
         listen: vec![loopback()],
-        listen_tls: Vec::new(),
         admin: Some(loopback()),
-        admin_hosts: Vec::new(),
-        tokens: Vec::new(),
-        control: None,
-        purge_from: Vec::new(),
-        shield_names: Vec::new(),
-        place: None,
-        public: Public::default(),
         cache: Cache::of(64 << 20),
-        limits: Limits::default(),
         timeouts: Timeouts { drain: Duration::from_secs(5), ..Timeouts::default() },
         access_log: AccessLog { format: LogFormat::Off, ..AccessLog::default() },
-        traces: Traces::default(),
-        file: None,
-        secret_files: Vec::new(),
-        origins: OriginLimits::default(),
-        sites: vec![Site::new("site", vec![HostPattern::Any], origins)],
+        ..Config::new(role, vec![Site::new("site", vec![HostPattern::Any], origins)])
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::Full;
-use nearside_api::{Explanation, Question};
 use nearside_config::{Config, Follows, OnLag};
+use nearside_protocol::{Explanation, Question};
 
 use crate::bed::{Bed, HOST, Speech, answer, get_with, scripted};
 

@@ -1,10 +1,10 @@
 //! Fields of a purge by method that say what to purge.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use nearside_protocol::Problem;
 
 use super::not_understood;
 use super::pattern::{Names, names};
-use crate::Problem;
 
 /// How the URL of a purge is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

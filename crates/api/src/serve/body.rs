@@ -8,13 +8,13 @@ use axum::Json;
 use axum::body::{Bytes, HttpBody, to_bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::StatusCode;
+use nearside_protocol::Problem;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::shares::Share;
-use crate::Problem;
 use crate::access::Holder;
 use crate::routes::understood;
 

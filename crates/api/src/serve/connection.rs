@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use nearside_protocol::Problem;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -27,7 +28,6 @@ use super::body::Entrance;
 use super::progress::{Phase, Progress, WatchedSocket};
 use super::shares::Share;
 use super::{Office, UNPROVEN_BYTES_MAX, socket};
-use crate::Problem;
 
 /// Why a connection ends.
 enum Ending {

@@ -11,8 +11,9 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use nearside_config::HostPattern;
+use nearside_protocol::Problem;
 
-use crate::{Access, Problem};
+use crate::Access;
 
 /// The names of a listener.
 #[derive(Clone)]

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use nearside_protocol::Problem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use crate::Problem;
 
 /// Time that a client has to close its end. Closing before it has sent everything would reset the connection, and with it the
 /// response that it has not read yet.

@@ -63,7 +63,7 @@ async fn start(limits: ServeLimits) -> Serving {
         .route("/endless", get(endless))
         .route("/slow", get(std::future::pending::<()>))
         .with_state(access);
-    let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = nearside_listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::new(limits);
@@ -172,7 +172,7 @@ async fn a_client_that_reads_nothing_of_a_stream_is_cut_off() {
             axum::body::Body::from_stream(frames)
         }),
     );
-    let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = nearside_listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = Server::new(ServeLimits { stall: SHORT, ..limits() });
     let counts = server.counts();
@@ -325,7 +325,7 @@ async fn streams_and_requests_in_progress_have_limits_of_their_own() {
 
 #[tokio::test]
 async fn a_listener_answers_only_under_its_names() {
-    let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = nearside_listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = Router::new().route("/metrics", get(|| async { "numbers" }));
     let rule = HostRule::new(address, vec!["cdn.example".parse().unwrap()], "admin_hosts");
@@ -350,7 +350,7 @@ async fn a_listener_answers_only_under_its_names() {
 
 #[tokio::test]
 async fn a_server_that_stops_answers_whatever_the_kernel_has_accepted() {
-    let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = nearside_listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let peer = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() };

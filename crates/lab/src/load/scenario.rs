@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use http::Uri;
-use nearside_api::Filter;
 use nearside_config::Span;
+use nearside_protocol::Filter;
 use serde::Deserialize;
 
 use super::LoadArgs;

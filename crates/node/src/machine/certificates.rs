@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nearside_config::files::found;
 use nearside_config::{Flaw, TlsListener};
+use nearside_front::tls;
 use rustls::pki_types::pem::{self, PemObject, SectionKind};
 use x509_parser::prelude::{FromDer, X509Certificate};
-
-use crate::front::tls;
 
 /// What a PEM file holds.
 #[derive(Debug, Default)]

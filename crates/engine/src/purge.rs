@@ -1,0 +1,264 @@
+//! Purges: what an operator wants gone, or looked at again, on this node.
+//!
+//! A tag, a host or a site is a group of entries: its purge is one step, whatever is stored. A URL is a key or two, and a group
+//! of its other spellings ([`spelling`]). A prefix is walked, a few entries at a time. Fills that are under way are fenced first:
+//! they serve those who wait, and store nothing.
+//!
+//! **Invariant:** when [`Engine::apply`] returns, no request that comes gets what the purge concerns as if there had been
+//! none, and no fill that was sent before brings it back.
+
+pub(crate) mod counts;
+pub mod method;
+pub(crate) mod position;
+mod spelling;
+pub mod targets;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use http::HeaderMap;
+use nearside_config::SiteId;
+use nearside_protocol::Order;
+use nearside_semantics::{Timestamp, tags};
+use nearside_store::{Epoch, Purge};
+
+use crate::fill::Fill;
+use crate::request::Engine;
+use spelling::{Beginning, normal_key};
+
+/// What is to be purged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A URL, by its exact key: all spellings, all variants, all blocks.
+    Url(Box<[u8]>),
+    /// All whose exact key begins so, in any spelling.
+    Prefix(Box<[u8]>),
+    /// All responses of a site with a tag.
+    Tag {
+        /// Index of the site.
+        site: SiteId,
+        /// The tag.
+        tag: Box<[u8]>,
+    },
+    /// All of a host, by an exact key of it.
+    Host {
+        /// Index of the site.
+        site: SiteId,
+        /// An exact key of the host.
+        key: Box<[u8]>,
+    },
+    /// All responses of a site, by its index.
+    Site(SiteId),
+}
+
+/// How.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Removes the responses.
+    Hard,
+    /// Makes the responses stale.
+    Soft,
+    /// Hard, and the memory is free before it is said to be done.
+    Erase,
+}
+
+impl How {
+    /// The mode that a purge request states.
+    pub fn of(order: &Order) -> Self {
+        match order.mode() {
+            "soft" => Self::Soft,
+            "erase" => Self::Erase,
+            _ => Self::Hard,
+        }
+    }
+}
+
+/// What a purge has met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Met {
+    /// Stored variants, and answers on their way that were known to belong to it.
+    pub matched: usize,
+    /// Fills that store nothing now.
+    pub fenced_fills: usize,
+}
+
+impl Engine {
+    /// The group of all entries of a site.
+    pub(crate) fn site_group(&self, site: SiteId) -> Vec<u8> {
+        self.group(b'S', site, b"")
+    }
+
+    /// The group of all entries of a site and a host, of which this is an exact key.
+    pub(crate) fn host_group(&self, site: SiteId, exact: &[u8]) -> Vec<u8> {
+        self.group(b'H', site, host(exact))
+    }
+
+    /// The group of all entries of a site with a tag.
+    pub(crate) fn tag_group(&self, site: SiteId, tag: &[u8]) -> Vec<u8> {
+        self.group(b'T', site, tag)
+    }
+
+    /// The tag that a group stands for, if it is one of a tag.
+    pub(crate) fn tag_of(group: &[u8]) -> Option<String> {
+        let (kind, name) = group.split_first()?;
+        let at = name.iter().position(|byte| *byte == b'\n').filter(|_| *kind == b'T')?;
+        Some(String::from_utf8_lossy(name.get(at + 1..)?).into_owned())
+    }
+
+    /// Names of different kinds differ in their first byte; those of RFC 9875 begin with a scheme, in lower case.
+    fn group(&self, kind: u8, site: SiteId, name: &[u8]) -> Vec<u8> {
+        let site = self.config.site(site).map_or("", |site| site.name.as_str());
+        [&[kind], site.as_bytes(), b"\n", name].concat()
+    }
+
+    /// Takes out what a response says to caches only, before it goes to a client.
+    pub(crate) fn strip_for_clients(&self, site: SiteId, fields: &mut HeaderMap) {
+        if !self.tier.serves_caches() {
+            tags::strip(fields, |name| self.rules(site).is_target(name));
+        }
+    }
+
+    /// Purges, or only counts; what it met, and the number of the purge. Blocks as long as a walk takes.
+    pub fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> (Met, u64) {
+        // Two URLs may have one key (a canonical host, a recipe): it is counted once.
+        let mut seen = HashSet::with_capacity(targets.len());
+        let targets: Vec<_> = targets.iter().filter(|target| seen.insert(*target)).collect();
+        if dry_run {
+            return (Met { matched: self.count(&targets), fenced_fills: 0 }, self.purges.count_dry_run());
+        }
+        let met = self.apply(&targets, how);
+        let is_walked = |target: &&Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
+        if how == How::Hard && met.matched > 0 && targets.iter().any(is_walked) {
+            self.reclaim();
+        }
+        (met, self.purges.count(met))
+    }
+
+    /// Gives back the memory of what was purged, on a thread of its own: one, however many purges there are.
+    fn reclaim(self: &Arc<Self>) {
+        if !self.purges.reclaiming.begins() {
+            return;
+        }
+        let engine = Arc::clone(self);
+        let walk = move || {
+            loop {
+                engine.store.reclaim(engine.clock.now());
+                if !engine.purges.reclaiming.goes_on() {
+                    return;
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("reclaim".to_owned()).spawn(walk) {
+            self.purges.reclaiming.fails();
+            tracing::warn!(%error, "memory comes back as others need it");
+        }
+    }
+
+    /// Purges.
+    fn apply(&self, targets: &[&Target], how: How) -> Met {
+        let now = self.clock.now();
+        let purge = if how == How::Soft { Purge::Soft { now } } else { Purge::Hard };
+        let mut met = Met::default();
+        for target in targets {
+            let one = self.apply_one(target, purge, now);
+            met.matched += one.matched;
+            met.fenced_fills += one.fenced_fills;
+        }
+        if how == How::Erase {
+            for target in targets {
+                if let Target::Url(exact) = target {
+                    // Blocks, and what stands under rules: nothing finds them any more, but they are there.
+                    let normal = normal_key(exact);
+                    let names: Vec<&[u8]> = [Some(&**exact), normal.as_deref()].into_iter().flatten().collect();
+                    let is_of =
+                        |key: &[u8], name: &[u8]| key.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"\n"));
+                    let belongs = |key: &[u8]| names.iter().any(|name| is_of(key, name));
+                    self.store.purge_keys(belongs, Epoch::END, Purge::Hard, now);
+                }
+            }
+            self.store.reclaim(now);
+        }
+        met
+    }
+
+    fn apply_one(&self, target: &Target, purge: Purge, now: Timestamp) -> Met {
+        match target {
+            Target::Url(exact) => self.purge_spellings(exact, purge),
+            Target::Prefix(prefix) => {
+                // In this order: what is asked for from now on is of a later epoch, what was before is fenced.
+                let since = self.store.begin_epoch();
+                let beginning = Beginning::new(prefix);
+                let fenced_fills = self.fills.fence_where(|fill| beginning.covers(fill.exact()));
+                let matched = self.store.purge_keys(|key| beginning.covers(key), since, purge, now);
+                Met { matched, fenced_fills }
+            }
+            Target::Tag { site, tag } => {
+                let matched = self.store.purge_group(&self.tag_group(*site, tag), purge);
+                // Of the others it is not known yet; when it is, they count as purged.
+                Met { matched, fenced_fills: self.fills.fence_where(Fill::is_purged) }
+            }
+            Target::Host { site, key } => {
+                let matched = self.store.purge_group(&self.host_group(*site, key), purge);
+                Met { matched, fenced_fills: self.fills.fence_where(|fill| self.is_at(fill, *site, Some(host(key)))) }
+            }
+            Target::Site(site) => {
+                let matched = self.store.purge_group(&self.site_group(*site), purge);
+                Met { matched, fenced_fills: self.fills.fence_where(|fill| self.is_at(fill, *site, None)) }
+            }
+        }
+    }
+
+    /// Whether a fill is for a site, and a host of it.
+    fn is_at(&self, fill: &Fill, site: SiteId, of: Option<&[u8]>) -> bool {
+        let own = host(fill.exact());
+        of.is_none_or(|host| *host == *own) && self.sites.find(own) == Some(site)
+    }
+
+    /// How many stored variants a purge would meet.
+    fn count(&self, targets: &[&Target]) -> usize {
+        let count = |target: &&Target| match target {
+            Target::Url(exact) => self.count_spellings(exact),
+            Target::Prefix(prefix) => {
+                let beginning = Beginning::new(prefix);
+                self.store.count_keys(|key| beginning.covers(key))
+            }
+            Target::Tag { site, tag } => self.store.group_members(&self.tag_group(*site, tag)),
+            Target::Host { site, key } => self.store.group_members(&self.host_group(*site, key)),
+            Target::Site(site) => self.store.group_members(&self.site_group(*site)),
+        };
+        targets.iter().map(count).sum()
+    }
+}
+
+/// Whether a walk that gives memory back is under way, and whether another is to follow.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaiming(AtomicU8);
+
+const IDLE: u8 = 0;
+const RUNS: u8 = 1;
+const RUNS_AND_AGAIN: u8 = 2;
+
+impl Reclaiming {
+    /// One is wanted; whether it is to be begun, because none is under way.
+    fn begins(&self) -> bool {
+        let wanted = |state| Some(if state == IDLE { RUNS } else { RUNS_AND_AGAIN });
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, wanted) == Ok(IDLE)
+    }
+
+    /// One has ended; whether another was wanted meanwhile.
+    fn goes_on(&self) -> bool {
+        let next = |state| Some(if state == RUNS_AND_AGAIN { RUNS } else { IDLE });
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(RUNS_AND_AGAIN)
+    }
+
+    /// It was not begun after all.
+    fn fails(&self) {
+        self.0.store(IDLE, Ordering::Release);
+    }
+}
+
+/// The host of an exact key.
+fn host(exact: &[u8]) -> &[u8] {
+    exact.split(|byte| *byte == b'\n').nth(1).unwrap_or_default()
+}

@@ -1,0 +1,177 @@
+//! The cache key of a request. The recipe itself is `semantics`' (`key`, `query`); this says what goes into it.
+
+use std::sync::Arc;
+
+use nearside_config::SiteId;
+use nearside_semantics::Timestamp;
+use nearside_semantics::fields::Fields;
+use nearside_semantics::key::{self, Scheme};
+use nearside_semantics::query::SearchVariance;
+use nearside_semantics::vary::Vary;
+use nearside_store::SearchRule;
+
+use super::slices::Block;
+use super::{Engine, Request};
+
+/// A cache key and how it came about.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheKey {
+    /// As the URL and the site's recipe have it. Responses that have no rule about queries are stored under it.
+    pub(crate) exact: Box<[u8]>,
+    /// What is looked up first: the same, unless a response for this path had a rule.
+    pub(crate) bytes: Box<[u8]>,
+    /// The rule.
+    pub(crate) rule: Option<Arc<SearchRule>>,
+    /// It is the key of a block, to which no rule applies.
+    pub(crate) block: Option<Block>,
+}
+
+impl CacheKey {
+    /// Whether a response that says `variance` is stored under the key that was looked up first.
+    pub(crate) fn agrees(&self, variance: Option<&SearchVariance>) -> bool {
+        self.block.is_some() || self.rule.as_ref().map(|rule| &rule.variance) == variance
+    }
+
+    /// The name of a group that responses of this origin belong to.
+    pub(crate) fn group(&self, name: &str) -> Vec<u8> {
+        let origin = self.exact.splitn(3, |b| *b == b'\n').take(2);
+        origin.chain([name.as_bytes()]).collect::<Vec<_>>().join(&b'\n')
+    }
+}
+
+/// Scheme, host and path of a key.
+fn path(key: &[u8]) -> &[u8] {
+    key.split(|b| *b == b'?').next().unwrap_or_default()
+}
+
+/// The key for all targets that a rule makes equal; under another rule, or this one learned again, it is another key.
+fn varied(exact: &[u8], rule: &SearchRule) -> Vec<u8> {
+    let mut key = Vec::with_capacity(exact.len() + 32);
+    rule.variance.write(exact, &mut key);
+    // No target holds a line feed, so that no exact key looks like this.
+    key.push(b'\n');
+    key.extend_from_slice(&rule.number.to_be_bytes());
+    rule.variance.write_rule(&mut key);
+    key
+}
+
+/// Writes what fills are told apart by into `fill`, which is cleared before: the key that is looked up, whether only a
+/// head is asked for, and the variant.
+pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &impl Fields, fill: &mut Vec<u8>) {
+    fill.clear();
+    fill.extend_from_slice(key);
+    // A HEAD brings no body for those who want one.
+    fill.push(u8::from(head_only));
+    vary.variant_key(fields, fill);
+}
+
+/// Makes a fill key, which begins with a cache key of this length, that of a lane. All keys of lane 0 are as they were.
+pub(crate) fn set_lane(fill: &mut Vec<u8>, key_length: usize, lane: u8) {
+    if let Some(kind) = fill.get_mut(key_length).filter(|_| lane > 0) {
+        *kind |= 2;
+        fill.insert(key_length + 1, lane);
+    }
+}
+
+impl Engine {
+    /// Writes the key that is looked up first into `key`, which is cleared before; whether a rule about queries made it.
+    pub(crate) fn write_key(
+        &self,
+        site: SiteId,
+        scheme: Scheme,
+        authority: &[u8],
+        target: &[u8],
+        now: Timestamp,
+        key: &mut Vec<u8>,
+    ) -> bool {
+        self.write_exact(site, scheme, authority, target, key);
+        let varied = self.varied_key(key, now);
+        let is_varied = varied.is_some();
+        if let Some((varied, _)) = varied {
+            *key = varied;
+        }
+        is_varied
+    }
+
+    fn write_exact(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
+        let rules = self.rules(site);
+        let authority = rules.canonical_host.as_ref().map_or(authority, |host| host.as_bytes());
+        if rules.query.is_identity() {
+            key::write(scheme, authority, target, key);
+        } else {
+            let mut seen = Vec::with_capacity(target.len());
+            rules.query.write(target, &mut seen);
+            key::write(scheme, authority, &seen, key);
+        }
+    }
+
+    /// The exact key of a URL that a site answers for.
+    pub(crate) fn exact_key(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8]) -> Box<[u8]> {
+        let mut exact = Vec::new();
+        self.write_exact(site, scheme, authority, target, &mut exact);
+        exact.into()
+    }
+
+    /// The key of a request.
+    pub(crate) fn key(&self, site: SiteId, request: &Request, now: Timestamp) -> CacheKey {
+        let scheme = self.client_scheme(request);
+        let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
+        if let Some(block) = request.block {
+            return CacheKey { bytes: block.key(&exact), exact, rule: None, block: Some(block) };
+        }
+        match self.varied_key(&exact, now) {
+            Some((bytes, rule)) => CacheKey { exact, bytes: bytes.into(), rule: Some(rule), block: None },
+            None => CacheKey { bytes: exact.clone(), exact, rule: None, block: None },
+        }
+    }
+
+    /// The key under the rule that is known for an exact one's path, and that rule.
+    pub(crate) fn varied_key(&self, exact: &[u8], now: Timestamp) -> Option<(Vec<u8>, Arc<SearchRule>)> {
+        if !self.store.has_search_rules() {
+            return None;
+        }
+        let rule = self.store.search_rule(path(exact), now)?;
+        Some((varied(exact, &rule), rule))
+    }
+
+    /// The key under which a response that says `variance` is stored; its rule is known from now on.
+    pub(crate) fn storage_key(&self, asked: &CacheKey, variance: Option<&SearchVariance>) -> Box<[u8]> {
+        if asked.agrees(variance) {
+            return asked.bytes.clone();
+        }
+        match variance {
+            Some(variance) => {
+                let rule = self.store.learn_search_rule(path(&asked.exact), variance, self.clock.now());
+                varied(&asked.exact, &rule).into()
+            }
+            None => asked.exact.clone(),
+        }
+    }
+
+    /// The scheme that the client used.
+    pub(crate) fn client_scheme(&self, request: &Request) -> Scheme {
+        self.tier.scheme(&request.fields, request.scheme)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn lanes_have_fill_keys_of_their_own() {
+        let mut keys = HashSet::new();
+        for head_only in [false, true] {
+            for lane in 0..=u8::MAX {
+                let mut fill = Vec::new();
+                write_fill_key(b"key", head_only, &Vary::None, &HeaderMap::new(), &mut fill);
+                set_lane(&mut fill, 3, lane);
+                assert!(fill.starts_with(b"key") && keys.insert(fill), "{head_only} {lane}");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The record of a request that has ended, from which the access log, the metrics and the traces are written.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use nearside_config::AccessLog;
+use nearside_semantics::key::Scheme;
+
+use crate::outcome::Outcome;
+use crate::trace::Trace;
+
+/// Everything that is told of a request once it is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'r> {
+    /// Method.
+    pub method: &'r str,
+    /// Scheme of the connection.
+    pub scheme: Scheme,
+    /// Authority.
+    pub host: &'r [u8],
+    /// Request target; its query is never logged.
+    pub target: &'r [u8],
+    /// Version of HTTP.
+    pub version: Version,
+    /// Other end of the connection.
+    pub client: Client,
+    /// Status code of the response.
+    pub status: StatusCode,
+    /// Bytes of the body that were sent.
+    pub bytes: u64,
+    /// Start, first byte and end.
+    pub times: Times,
+    /// Value of `Age`, in seconds.
+    pub age: Option<u64>,
+    /// The answer did not reach the client whole.
+    pub cut: Option<&'static str>,
+    /// Outcome.
+    pub outcome: &'r Outcome,
+    /// Of what was not answered from the store at once.
+    pub trace: Option<&'r Trace>,
+    /// User agent and referrer, where the log has them.
+    pub said: Said<'r>,
+}
+
+/// What a client says of itself, for logs that name it; else nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'r> {
+    /// `User-Agent`
+    pub agent: &'r [u8],
+    /// `Referer`
+    pub referer: &'r [u8],
+}
+
+impl<'r> Said<'r> {
+    /// What these fields say, if `log` names clients.
+    pub fn of(log: &AccessLog, fields: &'r HeaderMap) -> Self {
+        let value = |name| fields.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        if log.names_clients() { Self { agent: value(USER_AGENT), referer: value(REFERER) } } else { Self::default() }
+    }
+}
+
+/// Status in logs and metrics of a request whose client left before its response: "client closed request". No registered
+/// status says it, and none is sent.
+pub fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// Its address as text.
+    text: [u8; IP_BYTES_MAX],
+    length: usize,
+}
+
+/// The longest address, an IPv6 one without a zero.
+const IP_BYTES_MAX: usize = 39;
+
+impl Client {
+    /// The client at an address.
+    pub fn new(address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical();
+        let mut text = [0; IP_BYTES_MAX];
+        let mut room = &mut text[..];
+        // No address is longer.
+        let _ = write!(room, "{ip}");
+        let length = IP_BYTES_MAX - room.len();
+        Self { text, length }
+    }
+
+    /// The address.
+    pub fn address(&self) -> IpAddr {
+        let text = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
+        text.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// The address as a field value.
+    pub fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(self.text()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    }
+
+    pub(crate) fn text(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// When a request was complete, and when its answer began and ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// When the request was complete.
+    pub start: Instant,
+    /// When the first byte of the response was sent.
+    pub first_byte: Instant,
+    /// When the last byte of the response was sent.
+    pub end: Instant,
+}
+
+impl Times {
+    pub(crate) fn first_byte_after(&self) -> Duration {
+        self.first_byte.saturating_duration_since(self.start)
+    }
+
+    pub(crate) fn duration(&self) -> Duration {
+        self.end.saturating_duration_since(self.start)
+    }
+}
