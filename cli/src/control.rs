@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use nearside_config::{ControlConfig, ListenAddress, PurgeLog, lint};
 use nearside_control::{Control, StartError};
+use nearside_lab::usage;
 
 use crate::diagnostics::log_to_stderr;
 use crate::port;

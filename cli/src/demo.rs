@@ -1,27 +1,13 @@
-//! `nearside demo`: a planet on this machine: a CDN, each node a process of its own, and a WAN between them.
-
-mod browser;
-mod check;
-mod nodes;
-mod order;
-mod planet;
-mod tour;
-mod what;
+//! `nearside demo` and `nearside tour`.
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
-use nearside_diagnostics::say;
+use nearside_lab::demo;
 
 use crate::diagnostics::log_to_stderr;
-use crate::fleet::Fleet;
+use crate::exit;
 use crate::signals::Signals;
-
-pub(crate) use order::order;
-pub(crate) use tour::tour;
-
-use nodes::{NETWORKS, NODES, Node};
 
 /// Flags of `nearside demo`.
 #[derive(Debug, Args)]
@@ -54,66 +40,25 @@ enum Order {
     State,
 }
 
-pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match &args.order {
-            Some(Order::Fail { what }) => order::fail(what).await,
-            Some(Order::Heal { what }) => order::heal(what).await,
-            Some(Order::State) => order::state().await,
-            None => play(args.check).await,
+            Some(Order::Fail { what }) => demo::fail(what).await?,
+            Some(Order::Heal { what }) => demo::heal(what).await?,
+            Some(Order::State) => demo::state().await?,
+            None => {
+                // It watches over the processes: who does not read its standard error must not stop that.
+                let _log = log_to_stderr()?;
+                let mut signals = Signals::of_command()?;
+                return Ok(exit::code_of(demo::play(args.check, signals.stop()).await?));
+            }
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-async fn play(check: bool) -> anyhow::Result<ExitCode> {
-    // It watches over the processes: who does not read its standard error must not stop that.
-    let _log = log_to_stderr()?;
-    let mut signals = Signals::of_command()?;
-    let mut fleet = Fleet::new("demo")?;
-    std::fs::write(fleet.folder().join("networks.csv"), NETWORKS).context("cannot write where networks are")?;
-    let orders = order::listen().await?;
-    let work = async {
-        for node in &NODES {
-            fleet.start(node.member(&fleet)?).await?;
-        }
-        if check {
-            return check::check(&mut fleet).await;
-        }
-        print_table(&fleet);
-        fleet.watch(orders).await
-    };
-    let done = tokio::select! {
-        done = work => done,
-        () = signals.stop() => {
-            say("\nstopping");
-            Ok(ExitCode::SUCCESS)
-        }
-    };
-    fleet.stop_all().await;
-    done
-}
-
-fn print_table(fleet: &Fleet) {
-    say!("{:<12} {:<14} {:<30} shield", "node", "city", "url");
-    for node in &NODES {
-        say!("{:<12} {:<14} {:<30} {}", node.name, node.city, node.url(), shields_of(node));
-    }
-    say!();
-    say!("Open http://127.0.0.1:7080/ in a browser: the planet. Or at a terminal:");
-    say!("  curl -sI http://icn.localhost:8000/        (the site as seen from Seoul: who is nearest, and why)");
-    say!(
-        "    cities: gru mex lax yyz dub mad los jnb bom sin icn akl; nrt.icn is one edge, origin.icn the origin, from Seoul"
-    );
-    say!("  dig +short -p 7053 @127.0.0.1 www.demo.localhost +subnet=127.1.5.0/24");
-    say!("  nearside purge --wait --url http://demo.localhost/        (on all nodes; --help tells what else)");
-    say!("  nearside demo fail edge-nrt     nearside demo fail link fra-iad     nearside demo fail slow edge-fra 80ms");
-    say!("  nearside demo heal              nearside tour");
-    say!("What reached the origin: http://127.0.0.1:8099/_ledger; the WAN: http://127.0.0.1:8001/v1/wan");
-    say!("Logs of all nodes: {}", fleet.folder().display());
-    say!("Ctrl-C stops everything.");
-}
-
-fn shields_of(node: &Node) -> &'static str {
-    if node.name.starts_with("edge-") { "shield-fra or shield-iad, by key" } else { "-" }
+pub(crate) fn tour() -> anyhow::Result<ExitCode> {
+    demo::tour()?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use nearside_config::ConfigError;
+use nearside_lab::http_client::Unreachable;
+use nearside_lab::{UsageError, Verdict, errln, output};
 use nearside_loadtest::LoadError;
 
+/// Any other error.
+const FAILED: u8 = 1;
 /// The command line is wrong: what clap exits with.
 const USAGE: u8 = 2;
 /// The node cannot be reached (`EX_UNAVAILABLE` of sysexits).
@@ -17,42 +21,37 @@ const REFUSED: u8 = 77;
 /// The configuration is invalid (`EX_CONFIG`).
 pub(crate) const CONFIG: u8 = 78;
 
-/// A flag, a value or a combination of them that makes no sense, where that is found after clap has read the command line.
+/// A token that a node does not take.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
+pub(crate) struct TokenRefused(pub(crate) String);
 
-/// An error of the kind [`Usage`], as text.
-macro_rules! usage {
-    ($($text:tt)*) => { anyhow::Error::new($crate::exit::Usage(format!($($text)*))) };
-}
-
-/// Why a node did not do what it was asked, where that has a code of its own.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Denied {
-    /// It could not be reached.
-    #[error("{0}")]
-    Unreachable(String),
-    /// It does not take the token.
-    #[error("{0}")]
-    Token(String),
+/// Exit code of a run.
+pub(crate) fn code_of(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Passed => ExitCode::SUCCESS,
+        Verdict::Failed => ExitCode::FAILURE,
+    }
 }
 
 /// Tells what went wrong and gives the code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
-        crate::out::print_styled_error(&error.render(has_colours()));
+        output::print_styled_error(&error.render(has_colours()));
         return ExitCode::from(CONFIG);
     }
-    complain!("error: {error:#}");
-    if error.is::<Usage>() || error.downcast_ref().is_some_and(is_usage) {
-        return ExitCode::from(USAGE);
-    }
-    ExitCode::from(match error.downcast_ref() {
-        Some(Denied::Unreachable(_)) => UNREACHABLE,
-        Some(Denied::Token(_)) => REFUSED,
-        None => 1,
-    })
+    errln!("error: {error:#}");
+    let is_usage = error.is::<UsageError>() || error.downcast_ref().is_some_and(is_usage);
+    let code = if is_usage {
+        USAGE
+    } else if error.is::<Unreachable>() {
+        UNREACHABLE
+    } else if error.is::<TokenRefused>() {
+        REFUSED
+    } else {
+        FAILED
+    };
+    ExitCode::from(code)
 }
 
 /// Whether what was ordered of the load generator does not fit together.

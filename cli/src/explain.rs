@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
+use nearside_lab::http_client::{ANSWER_MAX, send_patiently};
+use nearside_lab::{outln, output, usage};
 use nearside_node::Reason;
 use nearside_protocol::explanation::{Cause, Explanation, Freshness, Key, Near, Probe, Question, Stored, field};
 
-use crate::admin_client::{ANSWER_MAX, Token, send_patiently, understood};
+use crate::admin_client::{Token, understood};
 use crate::nodes::{Control, NodeName};
 
 /// So long a probe may take: a node waits for a place at its origin, and for its first byte.
@@ -47,7 +49,7 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     if args.reasons {
-        crate::out::print(format_args!("{}", Reason::page()));
+        output::print(format_args!("{}", Reason::page()));
         return Ok(ExitCode::SUCCESS);
     }
     let fields = args.fields.iter().map(|text| field(text).map_err(|problem| usage!("-H: {}", problem.detail)));
@@ -67,9 +69,9 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         understood(&node, &reply)
     })?;
     if args.json {
-        say!("{}", serde_json::to_string(&explanation)?);
+        outln!("{}", serde_json::to_string(&explanation)?);
     } else {
-        crate::out::print(format_args!("{}", page(&question, &explanation)?));
+        output::print(format_args!("{}", page(&question, &explanation)?));
     }
     Ok(ExitCode::SUCCESS)
 }

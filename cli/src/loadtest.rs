@@ -1,22 +1,21 @@
 //! `nearside loadtest`: load as its flags say, or one of the scenarios.
 
-mod compare;
-mod load;
-mod play;
-mod scenario;
-mod simulate;
-
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use nearside_lab::compare::{self, CompareArgs};
+use nearside_lab::failure::{self, FailureScenario};
+use nearside_lab::load::{self, LoadArgs, RunArgs};
+use nearside_lab::simulate::{self, SimulateArgs};
+use nearside_lab::{outln, output, usage};
 use nearside_loadtest::{Report, page};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::lab;
-
-pub(crate) use load::LoadArgs;
+use crate::exit;
+use crate::signals::Signals;
 
 /// Flags of `nearside loadtest`.
 #[derive(Debug, Args)]
@@ -38,21 +37,34 @@ pub(crate) struct LoadtestArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Questions with claims, asked of a demo that runs, or of what else a file names: `hot-hit`, or a path; `all`
-    Run(play::RunArgs),
+    Run(RunArgs),
     /// Nearside beside nginx, Varnish, Traffic Server and HAProxy, on this machine: a report with charts
-    Compare(compare::CompareArgs),
+    Compare(CompareArgs),
     /// Hit ratios of a trace without any traffic: what the store keeps, LRU, and an optimum that knows what comes
-    Simulate(simulate::SimulateArgs),
+    Simulate(SimulateArgs),
     #[command(flatten)]
-    Lab(lab::Scenario),
+    Failure(FailureScenario),
 }
 
-pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn loadtest(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     match (&args.what, &args.load) {
-        (Some(What::Run(args)), _) => play::run(args),
-        (Some(What::Compare(args)), _) => compare::run(args),
-        (Some(What::Simulate(args)), _) => simulate::run(args),
-        (Some(What::Lab(scenario)), _) => lab::run(scenario),
+        (Some(What::Run(args)), _) => multi_thread()?.block_on(async {
+            let mut signals = Signals::of_command()?;
+            Ok(exit::code_of(load::run(args, signals.stop()).await?))
+        }),
+        (Some(What::Compare(args)), _) => current_thread()?.block_on(async {
+            let mut signals = Signals::of_command()?;
+            compare::run(args, signals.stop()).await?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        (Some(What::Simulate(args)), _) => {
+            simulate::run(args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (Some(What::Failure(scenario)), _) => multi_thread()?.block_on(async {
+            let mut signals = Signals::of_command()?;
+            Ok(exit::code_of(failure::run(scenario, signals.stop()).await?))
+        }),
         (None, Some(load)) => plain(load, args),
         (None, None) => {
             Err(usage!("say what to ask for: --url URL --rate N; or a scenario: `nearside loadtest --help`"))
@@ -60,10 +72,17 @@ pub(crate) fn run(args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn multi_thread() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}
+
+fn current_thread() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
 fn plain(load: &LoadArgs, args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
     let progress = std::io::stderr().is_terminal();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report: Report = runtime.block_on(async {
+    let report: Report = multi_thread()?.block_on(async {
         let load = load.load().await?;
         tokio::select! {
             report = load.run(progress) => anyhow::Ok(report?),
@@ -78,9 +97,9 @@ fn plain(load: &LoadArgs, args: &LoadtestArgs) -> anyhow::Result<ExitCode> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.json {
-        say!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        crate::out::print(format_args!("{report}"));
+        output::print(format_args!("{report}"));
     }
     Ok(if report.answered == 0 || report.wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

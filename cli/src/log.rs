@@ -11,6 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use nearside_config::Secret;
 use nearside_diagnostics::visible_line;
+use nearside_lab::{errln, outln, output, usage};
 use nearside_protocol::Filter;
 use nearside_protocol::filter::LOG_FIELDS;
 use serde_json::Value;
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 
 use crate::admin_client::{Token, follow};
 use crate::nodes::{Control, NodeName, Target, without_controls};
-use crate::out;
 
 /// Flags of `nearside log`.
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ pub(crate) fn log(args: &LogArgs) -> anyhow::Result<ExitCode> {
 /// Until nobody reads any more: a filter may let no line through for hours.
 async fn abandoned() {
     const LOOK_EVERY: Duration = Duration::from_millis(250);
-    while !out::is_abandoned() {
+    while !output::is_abandoned() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -87,7 +87,7 @@ async fn one(
         "requests" => print(data, json, &left),
         "missed" => {
             let data = visible_line(data);
-            complain!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
+            errln!("{node}: {data} batch(es) of requests were missed: there are more than can be printed");
             ControlFlow::Continue(())
         }
         _ => ControlFlow::Continue(()),
@@ -102,11 +102,11 @@ fn print(lines: &str, json: bool, left: &AtomicU64) -> ControlFlow<()> {
         let one_less = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let Ok(before) = one_less else { return ControlFlow::Break(()) };
         if json {
-            say!("{line}");
+            outln!("{line}");
         } else {
-            say!("{}", visible_line(&pretty(line)));
+            outln!("{}", visible_line(&pretty(line)));
         }
-        if !out::is_open() || before == 1 {
+        if !output::is_open() || before == 1 {
             return ControlFlow::Break(());
         }
     }

@@ -3,25 +3,17 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 69 node unreachable, 75 not all nodes in time, 77 token refused, 78
 //! configuration invalid.
 
-#[macro_use]
-mod out;
-#[macro_use]
-mod exit;
-
 mod admin_client;
-mod claims;
 mod control;
 mod demo;
 mod diagnostics;
+mod exit;
 mod explain;
-mod fleet;
-mod lab;
 mod loadtest;
 mod log;
 mod node;
 mod nodes;
 mod port;
-mod proc;
 mod purge;
 mod signals;
 mod tools;
@@ -32,6 +24,7 @@ mod wan_sim;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nearside_lab::output;
 
 /// The default of the system returns memory late and splits it up under many threads.
 #[global_allocator]
@@ -93,7 +86,7 @@ fn main() -> ExitCode {
         Command::Control(args) => control::control(&args),
         Command::OriginSim(args) => tools::origin_sim(&args),
         Command::WanSim(args) => wan_sim::wan_sim(&args),
-        Command::Demo(args) => demo::run(&args),
+        Command::Demo(args) => demo::demo(&args),
         Command::Tour => demo::tour(),
         Command::Check(args) => tools::check(&args),
         Command::Purge(args) => purge::purge(&args),
@@ -101,11 +94,11 @@ fn main() -> ExitCode {
         Command::Log(args) => log::log(&args),
         Command::Top(args) => top::top(&args),
         Command::Status(args) => tools::status(&args),
-        Command::Loadtest(args) => loadtest::run(&args),
+        Command::Loadtest(args) => loadtest::loadtest(&args),
         Command::Completions(args) => tools::completions(&args),
         Command::Man => tools::man(),
     };
-    out::finish(match done {
+    output::finish(match done {
         Ok(code) => code,
         Err(error) => exit::report(&error),
     })

@@ -9,6 +9,7 @@ use nearside_config::{
     Secret, Site, Span, TlsListener, Upstream,
 };
 use nearside_geo::{City, Place};
+use nearside_lab::usage;
 use nearside_node::{Clock, Node, StartError, Stopped};
 
 use crate::diagnostics::log_to_stderr;

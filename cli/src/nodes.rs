@@ -7,10 +7,12 @@ use clap::Args;
 use http::Method;
 use nearside_config::{HostPort, NodeId, Secret, Upstream, ValueError};
 use nearside_diagnostics::visible_line;
+use nearside_lab::http_client::{Unreachable, send_with};
+use nearside_lab::spelling::nearest;
+use nearside_lab::{errln, usage};
 use serde::Deserialize;
 
-use crate::admin_client::{send_with, understood};
-use crate::exit::Denied;
+use crate::admin_client::understood;
 
 /// A node as it was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,13 +205,13 @@ pub(crate) async fn without_controls(targets: Vec<Target>, token: Option<&Secret
             }
         }
         if !hidden.is_empty() {
-            complain!("{control} does not know the admin listeners of {}: name them with --node", hidden.join(", "));
+            errln!("{control} does not know the admin listeners of {}: name them with --node", hidden.join(", "));
         }
     }
     if nodes.is_empty() {
         let detail = "there is no node to look at: no node whose admin listener is known follows the control process; name nodes with \
                       --node";
-        return Err(Denied::Unreachable(detail.to_owned()).into());
+        return Err(Unreachable(detail.to_owned()).into());
     }
     Ok(nodes)
 }
@@ -224,7 +226,7 @@ async fn fleet_of(control: &Target, token: Option<&Secret>) -> anyhow::Result<Ve
 fn target(listed: &Listed) -> anyhow::Result<Target> {
     let at = listed.admin.as_deref().and_then(|admin| admin.parse().ok());
     let at: Authority = at.ok_or_else(|| {
-        Denied::Unreachable(format!(
+        Unreachable(format!(
             "{} has no admin listener that could be reached from elsewhere: name its address with --node HOST:PORT",
             listed.id
         ))
@@ -242,13 +244,7 @@ async fn is_itself(target: &Target, id: &str, token: Option<&Secret>) -> anyhow:
     let (at, role) = (&target.at, found.role);
     let detail =
         format!("{id} is not reached at {at}, as its control process says: a {role} {:?} answers there", found.id);
-    Err(Denied::Unreachable(detail + "; name its address with --node HOST:PORT").into())
-}
-
-/// The name that is spelt most like a text, if one is.
-pub(crate) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let near = names.map(|name| (strsim::damerau_levenshtein(text, name), name));
-    near.filter(|(distance, name)| *distance <= name.len().div_ceil(3)).min().map(|(_, name)| name)
+    Err(Unreachable(detail + "; name its address with --node HOST:PORT").into())
 }
 
 #[cfg(test)]
@@ -274,12 +270,5 @@ mod tests {
         {
             assert!(wrong.parse::<NodeName>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn names_that_are_nearly_right_are_suggested() {
-        let names = || ["edge-nrt", "edge-nyc", "shield-fra"].into_iter();
-        assert_eq!(nearest("edge-ntr", names()), Some("edge-nrt"));
-        assert_eq!(nearest("origin", names()), None);
     }
 }

@@ -11,10 +11,12 @@ use clap::Args;
 use http::Method;
 use nearside_config::{Secret, Span};
 use nearside_diagnostics::visible_line;
+use nearside_lab::http_client::send_with;
+use nearside_lab::outln;
 use nearside_protocol::{NodeReceipt, Order, Receipt, State, Wait};
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Token, send_with, understood};
+use crate::admin_client::{Token, understood};
 use crate::exit;
 use crate::nodes::{Control, NodeName, Target};
 
@@ -121,7 +123,7 @@ async fn give(args: &PurgeArgs, node: &Target, body: &str, token: Option<&Secret
         receipt = understood(node, &reply)?;
     }
     if args.json {
-        say!("{}", serde_json::to_string(&receipt)?);
+        outln!("{}", serde_json::to_string(&receipt)?);
     } else {
         print_done(args, &receipt, &mut printed);
         receipt.nodes.iter().filter(|node| !printed.contains(&node.id)).for_each(print);
@@ -215,5 +217,5 @@ fn print(node: &NodeReceipt) {
         fills => format!(", {fills} fenced"),
     };
     let id = visible_line(&node.id);
-    say!("{id:<12} {:<11} {} matched{fenced}, {:.1} ms", node.state.as_str(), node.matched, node.ms);
+    outln!("{id:<12} {:<11} {} matched{fenced}, {:.1} ms", node.state.as_str(), node.matched, node.ms);
 }

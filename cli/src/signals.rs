@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
+use nearside_lab::errln;
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -117,7 +118,7 @@ fn note(text: &str) {
     if tracing::dispatcher::has_been_set() {
         tracing::warn!("{text}");
     } else {
-        complain!("{text}");
+        errln!("{text}");
     }
 }
 

@@ -8,14 +8,16 @@ use clap::{Args, CommandFactory};
 use http::Method;
 use nearside_config::lint::{self, Names};
 use nearside_config::{ConfigError, Flaw, ListenAddress, Severity};
+use nearside_lab::http_client::send;
+use nearside_lab::{outln, output};
 use nearside_origin_sim::OriginSim;
 
-use crate::admin_client::{Token, send};
+use crate::admin_client::Token;
 use crate::diagnostics::log_to_stderr;
 use crate::exit::has_colours;
 use crate::nodes::{Control, NodeName};
 use crate::signals::Signals;
-use crate::{out, port, verify};
+use crate::{port, verify};
 
 /// Flags of `nearside origin-sim`.
 #[derive(Debug, Args)]
@@ -73,7 +75,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         if !passes {
             return Err(error);
         }
-        out::print_styled_error(&error.notes(has_colours()));
+        output::print_styled_error(&error.notes(has_colours()));
         Ok(())
     };
     if nearside_config::is_control(&args.file) {
@@ -84,16 +86,16 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         })?;
         for deprecated in lint::control_deprecations(&config) {
             let shown = ConfigError::of_flaws(&args.file, vec![deprecated]).render(has_colours());
-            out::print_error(format_args!("{shown}"));
+            output::print_error(format_args!("{shown}"));
         }
-        say!("{}: ok (control, {})", args.file.display(), config.listen);
+        outln!("{}: ok (control, {})", args.file.display(), config.listen);
         return Ok(ExitCode::SUCCESS);
     }
     if nearside_config::is_wan(&args.file) {
         let config = nearside_config::load_wan(&args.file)?;
         accept(lint::wan_flaws(&config))?;
         let (places, links) = (config.places.len(), config.links.len());
-        say!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
+        outln!("{}: ok (wan-sim, {places} places, {links} ways)", args.file.display());
         return Ok(ExitCode::SUCCESS);
     }
     let config = nearside_config::load(&args.file)?;
@@ -101,7 +103,7 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         true => lint::node_flaws(&config, Names::Literal),
         false => verify::node(&config, &args.file),
     })?;
-    say!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
+    outln!("{}: ok ({} {}, {} site(s))", args.file.display(), config.role.name(), config.id, config.sites.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,10 +130,10 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         anyhow::Ok((node, reply))
     })?;
     if !reply.status.is_success() {
-        say!("{node} is not ready: {}", reply.status);
+        outln!("{node} is not ready: {}", reply.status);
         return Ok(ExitCode::FAILURE);
     }
-    say!("{node} is ready");
+    outln!("{node} is ready");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,13 +150,13 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     // It would panic where it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::Cli::command(), "nearside", &mut script);
-    out::print(format_args!("{}", String::from_utf8_lossy(&script)));
+    output::print(format_args!("{}", String::from_utf8_lossy(&script)));
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn man() -> anyhow::Result<ExitCode> {
     let mut page = Vec::new();
     clap_mangen::Man::new(crate::Cli::command()).render(&mut page)?;
-    out::print(format_args!("{}", String::from_utf8_lossy(&page)));
+    output::print(format_args!("{}", String::from_utf8_lossy(&page)));
     Ok(ExitCode::SUCCESS)
 }

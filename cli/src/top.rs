@@ -17,8 +17,10 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
-use crate::admin_client::{Token, follow, send_with};
+use crate::admin_client::{Token, follow};
 use crate::nodes::{Control, NodeName, Target, about, without_controls};
+use nearside_lab::http_client::send_with;
+use nearside_lab::outln;
 use sample::Sample;
 use view::{Seen, Table, tables};
 
@@ -73,11 +75,11 @@ fn print(table: &Table) {
         let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    say!("{}\n  {}", table.title, line(&mut table.columns.iter().copied()));
+    outln!("{}\n  {}", table.title, line(&mut table.columns.iter().copied()));
     for row in &table.rows {
-        say!("  {}", line(&mut row.iter().map(String::as_str)));
+        outln!("  {}", line(&mut row.iter().map(String::as_str)));
     }
-    say!();
+    outln!();
 }
 
 /// What is watched, and what was counted when it was last looked at.

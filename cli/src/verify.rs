@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nearside_config::lint::{self, Names};
 use nearside_config::{Config, ConfigError, ControlConfig, Flaw, Severity, Wan, files};
+use nearside_lab::usage;
 
 /// Where a configuration comes from.
 #[derive(Debug, Default)]

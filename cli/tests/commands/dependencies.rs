@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of ours, what it may use of ours. Tests may use anything.
-const ALLOWED: [(&str, &[&str]); 24] = [
+const ALLOWED: [(&str, &[&str]); 25] = [
     ("semantics", &[]),
     ("geo", &[]),
     ("diagnostics", &[]),
@@ -42,6 +42,7 @@ const ALLOWED: [(&str, &[&str]); 24] = [
     ("origin-sim", &[]),
     ("wan-sim", &["config", "geo"]),
     ("loadtest", &["store"]),
+    ("lab", &["config", "protocol", "api", "geo", "diagnostics", "origin-sim", "loadtest"]),
     (
         "cli",
         &[
@@ -58,6 +59,7 @@ const ALLOWED: [(&str, &[&str]); 24] = [
             "loadtest",
             "geo",
             "wan-sim",
+            "lab",
         ],
     ),
     ("system-tests", &[]),
