@@ -14,7 +14,7 @@ mod probe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_config::SiteId;
 use nearside_protocol::Problem;
 use nearside_protocol::explanation::{Cause, Explanation, Key, Question, Stored, Verdict as Told, Why};
@@ -24,6 +24,7 @@ use nearside_semantics::Timestamp;
 use nearside_semantics::fields::Fields;
 use nearside_semantics::vary::{Nominee, Vary};
 use nearside_store::Entry;
+use nearside_telemetry::Protocol;
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
 use nearside_telemetry::record::Client;
@@ -137,7 +138,7 @@ fn request(question: &Question) -> Result<Request, Problem> {
         scheme,
         authority,
         target: Bytes::from(target),
-        version: Version::HTTP_11,
+        protocol: Protocol::Http11,
         fields,
         client: Client::new(NOBODY.into()),
         trace,
@@ -315,7 +316,7 @@ impl Case {
 /// Whether a cache answers it: else it takes the pass lane.
 fn is_plain(request: &Request) -> bool {
     let plain = [Method::GET, Method::HEAD].contains(&request.method);
-    plain && plan::upgrade_of(&request.fields, request.version).is_none()
+    plain && plan::upgrade_of(&request.fields, request.protocol).is_none()
 }
 
 /// The path and the query of a target.

@@ -84,7 +84,7 @@ impl Lane<'_> {
             forward.fields.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
         }
         let has_body = upload.as_ref().is_some_and(|upload| !upload.is_stated_empty());
-        if has_body && expects_continue(&request.fields, request.version) {
+        if has_body && expects_continue(&request.fields, request.protocol) {
             // RFC 9110 §10.1.1: whether the body is wanted is for the origin to say.
             forward.fields.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }

@@ -25,12 +25,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_config::{Config, SiteId};
 use nearside_replication::Position;
 use nearside_semantics::Timestamp;
 use nearside_semantics::key::Scheme;
 use nearside_store::{Entry, Head, Purge, Store};
+use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::Clock;
 use nearside_telemetry::outcome::Outcome;
 use nearside_telemetry::record::Client;
@@ -60,8 +61,8 @@ pub struct Request {
     pub authority: HeaderValue,
     /// Path and query, or `*`.
     pub target: Bytes,
-    /// Version of HTTP that the client speaks.
-    pub version: Version,
+    /// Protocol that the client speaks.
+    pub protocol: Protocol,
     /// All fields, `Host` too.
     pub fields: HeaderMap,
     /// Other end of the connection.
@@ -192,15 +193,18 @@ impl ReceivedBy {
     #[expect(clippy::expect_used, reason = "an id is a token")]
     fn new(id: &str) -> Self {
         let value = |text: String| HeaderValue::try_from(text).expect("invariant: a token is a field value");
-        Self { id: value(id.to_owned()), via: ["1.0", "1.1", "2"].map(|v| value(format!("{v} {id} (nearside)"))) }
+        Self {
+            id: value(id.to_owned()),
+            via: Protocol::ALL.map(|p| value(format!("{} {id} (nearside)", p.via_version()))),
+        }
     }
 
-    pub(crate) fn of(&self, version: Version) -> &HeaderValue {
+    pub(crate) fn by(&self, protocol: Protocol) -> &HeaderValue {
         let [http_10, http_11, http_2] = &self.via;
-        match version {
-            Version::HTTP_2 => http_2,
-            Version::HTTP_10 => http_10,
-            _ => http_11,
+        match protocol {
+            Protocol::Http10 => http_10,
+            Protocol::Http11 => http_11,
+            Protocol::Http2 => http_2,
         }
     }
 }

@@ -23,6 +23,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use nearside_engine::pass::{self, Passed};
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
+use nearside_telemetry::Protocol;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::futures::Notified;
 use tokio::sync::mpsc;
@@ -171,6 +172,14 @@ impl<'w> Connection<'w> {
     }
 }
 
+/// Version of HTTP/1 in a start line.
+const fn version_of(protocol: Protocol) -> Version {
+    match protocol {
+        Protocol::Http10 => Version::HTTP_10,
+        Protocol::Http11 | Protocol::Http2 => Version::HTTP_11,
+    }
+}
+
 impl Connection<'_> {
     /// Serves the request whose head is the first `end` bytes of the buffer.
     async fn request(&mut self, end: usize) -> Next {
@@ -183,7 +192,7 @@ impl Connection<'_> {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal, b"", b"").await,
         };
-        let framing = match Framing::of_request(&request.fields, request.version) {
+        let framing = match Framing::of_request(&request.fields, version_of(request.protocol)) {
             Ok(framing) => framing,
             Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad(Reason::Framing), &request).await,
             Err(FramingError::UnknownCoding) => {
@@ -206,9 +215,9 @@ impl Connection<'_> {
         request.normalise(&engine, site);
         let plain = request.method == Method::GET || request.method == Method::HEAD;
         let bodiless = matches!(framing, Framing::None | Framing::Length(0));
-        if plain && bodiless && plan::upgrade_of(&request.fields, request.version).is_none() {
+        if plain && bodiless && plan::upgrade_of(&request.fields, request.protocol).is_none() {
             let mut work = Box::pin(forward::answer(&engine, admitted, &request));
-            let mut watch = Watch::before_head(request.version);
+            let mut watch = Watch::before_head(request.protocol);
             let answer = loop {
                 tokio::select! {
                     biased;
@@ -259,7 +268,8 @@ impl Connection<'_> {
         let host = request::host(&fields)?;
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
         let trace = Trace::of(&fields, self.worker.engine.config.traces.one_in);
-        let (interims, receiver) = Interims::channel(raw.version);
+        let protocol = if raw.version == Version::HTTP_10 { Protocol::Http10 } else { Protocol::Http11 };
+        let (interims, receiver) = Interims::channel(protocol);
         let request = Request {
             block: None,
             signed_as_sent: Vec::new(),
@@ -267,7 +277,7 @@ impl Connection<'_> {
             scheme: self.scheme,
             authority: authority.map_err(|_no_value| Refusal::bad(Reason::Host))?,
             target: head.slice_ref(target.path_and_query),
-            version: raw.version,
+            protocol,
             fields,
             client: self.client,
             trace,
@@ -315,7 +325,7 @@ impl Connection<'_> {
         let (mut body, upload) = Body::new(framing, limit);
         let passed = {
             let mut pass = Box::pin(pass::pass(&engine, admitted, request, upload));
-            let mut watch = Watch::before_head(request.version);
+            let mut watch = Watch::before_head(request.protocol);
             let stall = engine.config.timeouts.stall;
             loop {
                 let step = Box::pin(async {
@@ -374,7 +384,7 @@ impl Connection<'_> {
         let limit = self.worker.engine.config.limits.requests_per_connection;
         if self.worker.closes_connections() || self.requests >= limit || lists(&request.fields, &CONNECTION, b"close") {
             Persistence::Closes
-        } else if request.version != Version::HTTP_10 {
+        } else if request.protocol != Protocol::Http10 {
             Persistence::Stays
         } else if lists(&request.fields, &CONNECTION, b"keep-alive") {
             Persistence::KeepAlive

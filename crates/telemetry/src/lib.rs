@@ -8,6 +8,7 @@ pub mod clock;
 pub mod histogram;
 pub mod metrics;
 pub mod outcome;
+pub mod protocol;
 pub mod reason;
 pub mod record;
 pub mod server_timing;
@@ -15,4 +16,5 @@ pub mod trace;
 
 pub use clock::Clock;
 pub use outcome::{Outcome, Verdict};
+pub use protocol::Protocol;
 pub use reason::Reason;

@@ -5,12 +5,12 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::Version;
 use nearside_config::SiteId;
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
 use crate::histogram::{self, Histogram, add};
 use crate::outcome::Verdict;
+use crate::protocol::Protocol;
 use crate::reason::Reason;
 use crate::record::Record;
 
@@ -19,7 +19,6 @@ const CODES: [u16; 41] = [
     101, 200, 201, 202, 203, 204, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 410,
     411, 412, 413, 414, 415, 416, 421, 422, 425, 429, 431, 499, 500, 501, 502, 503, 504, 508,
 ];
-const PROTOS: [&str; 3] = ["http/1.0", "http/1.1", "http/2"];
 
 /// The cells of one serving thread.
 #[derive(Debug)]
@@ -80,7 +79,7 @@ impl Metrics {
     pub fn new(threads: usize, sites: impl Iterator<Item = String>, certificates: Vec<(String, i64)>) -> Self {
         let sites: Vec<String> = sites.chain(["none".to_owned()]).collect();
         let thread = |_| Cells {
-            requests: cells(sites.len() * Verdict::ALL.len() * (CODES.len() + 1) * PROTOS.len()),
+            requests: cells(sites.len() * Verdict::ALL.len() * (CODES.len() + 1) * Protocol::ALL.len()),
             bytes: cells(sites.len()),
             durations: histograms(),
             first_bytes: histograms(),
@@ -116,11 +115,7 @@ impl Metrics {
         let site = record.outcome.site.map_or(self.sites.len() - 1, SiteId::index);
         let verdict = record.outcome.verdict as usize;
         let code = CODES.binary_search(&record.status.as_u16()).unwrap_or(CODES.len());
-        let proto = match record.version {
-            Version::HTTP_10 => 0,
-            Version::HTTP_2 => 2,
-            _ => 1,
-        };
+        let proto = record.protocol as usize;
         if let Some(cell) = cells.requests.get(place(site, verdict, code, proto)) {
             add(cell, 1);
         }
@@ -150,7 +145,7 @@ impl Metrics {
 
     /// Requests of all sites that have ended so.
     pub fn requests_where(&self, is_meant: impl Fn(Verdict) -> bool) -> u64 {
-        let row = (CODES.len() + 1) * PROTOS.len();
+        let row = (CODES.len() + 1) * Protocol::ALL.len();
         let of = |place: usize| Verdict::ALL.get(place / row % Verdict::ALL.len());
         let cells = self.threads.iter().flat_map(|cells| cells.requests.iter().enumerate());
         let meant = cells.filter(|(place, _)| of(*place).is_some_and(|verdict| is_meant(*verdict)));
@@ -171,7 +166,7 @@ impl Metrics {
         for (site, name) in self.sites.iter().enumerate() {
             for (verdict, cache) in Verdict::ALL.iter().enumerate() {
                 for code in 0..=CODES.len() {
-                    for (proto, protocol) in PROTOS.iter().enumerate() {
+                    for (proto, protocol) in Protocol::ALL.iter().enumerate() {
                         let count = self.sum(|cells| cells.requests.get(place(site, verdict, code, proto)));
                         if count == 0 {
                             continue;
@@ -181,7 +176,7 @@ impl Metrics {
                             ("site", name.as_str()),
                             ("cache", cache.as_str()),
                             ("code", code.as_str()),
-                            ("proto", protocol),
+                            ("proto", protocol.label()),
                         ];
                         metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
                     }
@@ -252,5 +247,5 @@ impl Metrics {
 }
 
 fn place(site: usize, verdict: usize, code: usize, proto: usize) -> usize {
-    ((site * Verdict::ALL.len() + verdict) * (CODES.len() + 1) + code) * PROTOS.len() + proto
+    ((site * Verdict::ALL.len() + verdict) * (CODES.len() + 1) + code) * Protocol::ALL.len() + proto
 }

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use http::header::{REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use nearside_config::AccessLog;
 use nearside_semantics::key::Scheme;
 
 use crate::outcome::Outcome;
+use crate::protocol::Protocol;
 use crate::trace::Trace;
 
 /// Everything that is told of a request once it is over.
@@ -23,8 +24,8 @@ pub struct Record<'r> {
     pub host: &'r [u8],
     /// Request target; its query is never logged.
     pub target: &'r [u8],
-    /// Version of HTTP.
-    pub version: Version,
+    /// Protocol that the client speaks.
+    pub protocol: Protocol,
     /// Other end of the connection.
     pub client: Client,
     /// Status code of the response.
@@ -36,13 +37,33 @@ pub struct Record<'r> {
     /// Value of `Age`, in seconds.
     pub age: Option<u64>,
     /// The answer did not reach the client whole.
-    pub cut: Option<&'static str>,
+    pub truncation: Option<Truncation>,
     /// Outcome.
     pub outcome: &'r Outcome,
     /// Of what was not answered from the store at once.
     pub trace: Option<&'r Trace>,
     /// User agent and referrer, where the log has them.
     pub said: Said<'r>,
+}
+
+/// Cause of a response that did not reach its client whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncation {
+    /// The client left, or took the response too slowly.
+    ClientGone,
+    /// The body from the upstream ended before its stated length, or broke off.
+    UpstreamCut,
+}
+
+impl Truncation {
+    /// Value of `error` in the access log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client-gone",
+            Self::UpstreamCut => "upstream-cut",
+        }
+    }
 }
 
 /// What a client says of itself, for logs that name it; else nothing.

@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
-use http::{StatusCode, Version};
 use nearside_http1::response::ResponseHead;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
+use nearside_telemetry::Protocol;
 use tokio::sync::mpsc;
 
 /// Interim answers that are passed on for one request; there is hardly ever more than one.
@@ -47,8 +48,8 @@ impl Interim {
 }
 
 /// Whether a request waits for a 100 before it sends its body (RFC 9110 §10.1.1), which HTTP/1.0 clients cannot.
-pub fn expects_continue(fields: &HeaderMap, version: Version) -> bool {
-    version != Version::HTTP_10 && lists(fields, &EXPECT, b"100-continue")
+pub fn expects_continue(fields: &HeaderMap, protocol: Protocol) -> bool {
+    protocol.has_interim_responses() && lists(fields, &EXPECT, b"100-continue")
 }
 
 /// How long a next hop may leave an expectation without an answer. Then the client is told to go on, as clients do by
@@ -60,11 +61,10 @@ pub(crate) const CONTINUE_MAX: Duration = Duration::from_secs(1);
 pub struct Interims(Option<mpsc::Sender<Arc<Interim>>>);
 
 impl Interims {
-    /// For a client that speaks `version`, and where they come out.
-    pub fn channel(version: Version) -> (Self, mpsc::Receiver<Arc<Interim>>) {
+    /// For a client that speaks `protocol`, and where they come out.
+    pub fn channel(protocol: Protocol) -> (Self, mpsc::Receiver<Arc<Interim>>) {
         let (sender, receiver) = mpsc::channel(INTERIMS_MAX);
-        // "A server MUST NOT send a 1xx response to an HTTP/1.0 client" (RFC 9110 §15.2).
-        (Self((version != Version::HTTP_10).then_some(sender)), receiver)
+        (Self(protocol.has_interim_responses().then_some(sender)), receiver)
     }
 
     /// For nobody.

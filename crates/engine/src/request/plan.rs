@@ -1,11 +1,12 @@
 //! What goes forward: the plan of a fill, and the request as the next hop gets it.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RANGE, TE, UPGRADE, VIA};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method};
 use nearside_config::SiteId;
 use nearside_semantics::conditional::{set_validators, strip_conditions};
 use nearside_semantics::fields::strip_hop_by_hop;
 use nearside_semantics::key::write_host;
+use nearside_telemetry::Protocol;
 use nearside_upstream::client_network::ClientNetwork;
 use nearside_upstream::fields::{CDN_LOOP, PURGES, REFRESH, SECRET};
 use nearside_upstream::{Forward, Urgency, unkeyed};
@@ -78,7 +79,7 @@ impl Engine {
         fields.reserve(FIELDS_ADDED);
         let rules = self.rules(site);
         unkeyed::strip(&mut fields, &request.method, |name| rules.is_in_key(name));
-        let upgrade = upgrade_of(&fields, request.version);
+        let upgrade = upgrade_of(&fields, request.protocol);
         let trailers = nearside_semantics::fields::lists(&fields, &TE, b"trailers");
         strip_hop_by_hop(&mut fields);
         for name in [HOST, CONTENT_LENGTH, EXPECT, SECRET, REFRESH, PURGES] {
@@ -93,7 +94,7 @@ impl Engine {
         let address = request.client.value();
         let sender = Sender { address: &address, scheme, authority: &authority };
         self.tier.introduce(&sender, &mut fields);
-        append(&mut fields, VIA, self.received_by.of(request.version));
+        append(&mut fields, VIA, self.received_by.by(request.protocol));
         append(&mut fields, CDN_LOOP, &self.received_by.id);
         request.trace.carry_on(&mut fields);
         if trailers {
@@ -120,7 +121,7 @@ impl Engine {
 
 /// The protocol that an HTTP/1.1 request wants to change to. Only WebSocket is passed on: others, `h2c` above all, would
 /// let a client speak to the next hop past everything that this node checks.
-pub fn upgrade_of(fields: &HeaderMap, version: Version) -> Option<HeaderValue> {
-    let wants = version == Version::HTTP_11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
+pub fn upgrade_of(fields: &HeaderMap, protocol: Protocol) -> Option<HeaderValue> {
+    let wants = protocol == Protocol::Http11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
     fields.get(UPGRADE).filter(|protocol| wants && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned()
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use nearside_semantics::Timestamp;
 use nearside_semantics::conditional::{preconditions_hold, strip_conditions};
 use nearside_semantics::key::Scheme;
@@ -23,6 +23,7 @@ use nearside_semantics::range::{self, Part, Span};
 use nearside_semantics::resume::strong_validator;
 use nearside_semantics::storable::NotStorable;
 use nearside_store::{Head, Sharing, Slicing};
+use nearside_telemetry::Protocol;
 use nearside_telemetry::outcome::Verdict;
 use nearside_telemetry::reason::Reason;
 use nearside_telemetry::record::Client;
@@ -136,7 +137,7 @@ struct Url {
     scheme: Scheme,
     authority: HeaderValue,
     target: Bytes,
-    version: Version,
+    protocol: Protocol,
     client: Client,
     trace: Trace,
     /// Without conditions and ranges.
@@ -158,7 +159,7 @@ impl Url {
             scheme: request.scheme,
             authority: request.authority.clone(),
             target: request.target.clone(),
-            version: request.version,
+            protocol: request.protocol,
             client: request.client,
             trace: request.trace,
             fields,
@@ -180,7 +181,7 @@ impl Url {
             scheme: self.scheme,
             authority: self.authority.clone(),
             target: self.target.clone(),
-            version: self.version,
+            protocol: self.protocol,
             fields: self.fields.clone(),
             client: self.client,
             trace: self.trace,

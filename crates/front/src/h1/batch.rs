@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::Version;
 use http::header::CONTENT_RANGE;
 use nearside_engine::request::finish::{Ending, Persistence};
 use nearside_engine::request::hit::{self, CHUNKS, Content, Key};
@@ -19,8 +18,9 @@ use nearside_engine::request::respond::belongs_in_not_modified;
 use nearside_http1::write;
 use nearside_semantics::Timestamp;
 use nearside_store::{BodyReader, PINNED_BYTES_MIN};
+use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::{Client, Record, Said, Times};
+use nearside_telemetry::record::{Client, Record, Said, Times, Truncation};
 
 use super::hit::Hit;
 use super::{Connection, Next};
@@ -211,13 +211,13 @@ impl Whose<'_> {
             scheme: self.scheme,
             host: input.get(hit.host.clone()).unwrap_or_default(),
             target: input.get(hit.target.clone()).unwrap_or_default(),
-            version: Version::HTTP_11,
+            protocol: Protocol::Http11,
             client: self.client,
             status: hit.what.status(),
             bytes: hit.what.bytes().saturating_sub(missing),
             times: self.times,
             age: Some(hit.what.age),
-            cut: (missing > 0).then_some("client-gone"),
+            truncation: (missing > 0).then_some(Truncation::ClientGone),
             outcome: &hit.what.outcome(),
             trace: None,
             said: Said {

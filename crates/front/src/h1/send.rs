@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode};
 use nearside_config::SiteId;
 use nearside_engine::pass::tunnel;
 use nearside_engine::request::finish::{Ending, Persistence};
@@ -16,10 +16,11 @@ use nearside_engine::request::{Answer, AnswerBody, AnswerHead, Request, respond}
 use nearside_http1::framing::bodiless;
 use nearside_http1::write;
 use nearside_store::Read;
+use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::{Record, Said, Times, client_gone};
+use nearside_telemetry::record::{Record, Said, Times, Truncation, client_gone};
 use nearside_upstream::{UpgradeStream, is_event_stream};
 
 use super::receive::Body;
@@ -44,7 +45,7 @@ enum Delimiter {
 /// How sending a body ended.
 struct Sent {
     bytes: u64,
-    cut: Option<&'static str>,
+    truncation: Option<Truncation>,
 }
 
 impl Connection<'_> {
@@ -61,7 +62,7 @@ impl Connection<'_> {
         let fields = answer.head.fields();
         let delimiter = if fields.contains_key(CONTENT_LENGTH) || bodiless(status) || request.method == Method::HEAD {
             Delimiter::Length
-        } else if request.version == Version::HTTP_11 {
+        } else if request.protocol == Protocol::Http11 {
             Delimiter::Chunks
         } else {
             Delimiter::Close
@@ -89,7 +90,7 @@ impl Connection<'_> {
         let end = instant();
         let times = Times { start, first_byte: first_byte.unwrap_or(end), end };
         self.finish(request, status, &sent, times, age, &outcome);
-        match (sent.cut, persistence) {
+        match (sent.truncation, persistence) {
             (Some(_), _) => Next::Abort,
             (None, Persistence::Closes) => Next::Close,
             (None, _) => Next::Request,
@@ -110,13 +111,13 @@ impl Connection<'_> {
             scheme: request.scheme,
             host: request.authority.as_bytes(),
             target: &request.target,
-            version: request.version,
+            protocol: request.protocol,
             client: request.client,
             status,
             bytes: sent.bytes,
             times,
             age,
-            cut: sent.cut,
+            truncation: sent.truncation,
             outcome,
             trace: Some(&request.trace),
             said: Said::of(&self.worker.engine.config.access_log, &request.fields),
@@ -128,7 +129,7 @@ impl Connection<'_> {
     /// Ends a request whose client was lost before its answer: nothing more can be sent.
     pub(super) fn lost(&mut self, request: &Request, site: SiteId, start: Instant) -> Next {
         let end = instant();
-        let sent = Sent { bytes: 0, cut: Some("client-gone") };
+        let sent = Sent { bytes: 0, truncation: Some(Truncation::ClientGone) };
         let outcome = Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, Some(site)) };
         self.finish(request, client_gone(), &sent, Times { start, first_byte: end, end }, None, &outcome);
         Next::Abort
@@ -152,7 +153,7 @@ impl Connection<'_> {
         let mut slices = [IoSlice::new(prefix), IoSlice::new(&self.head), IoSlice::new(body)];
         let stall = self.worker.engine.config.timeouts.stall;
         let written = self.io.write_all(&mut slices, stall).await;
-        Sent { bytes: body.len() as u64, cut: written.is_err().then_some("client-gone") }
+        Sent { bytes: body.len() as u64, truncation: written.is_err().then_some(Truncation::ClientGone) }
     }
 
     /// Sends the head with whatever of the body is there, then the rest as it comes.
@@ -160,7 +161,7 @@ impl Connection<'_> {
         let engine = Arc::clone(&self.worker.engine);
         let stall = engine.config.timeouts.stall;
         let mut rate = TakeRate::new(&engine.store);
-        let mut sent = Sent { bytes: 0, cut: None };
+        let mut sent = Sent { bytes: 0, truncation: None };
         let mut head = Some(prefix);
         let mut watch = Watch::new(stream.at_end);
         let mut chunks = std::mem::take(&mut self.chunks);
@@ -184,7 +185,7 @@ impl Connection<'_> {
                         },
                     };
                     let Some(next) = next else {
-                        sent.cut = Some("client-gone");
+                        sent.truncation = Some(Truncation::ClientGone);
                         break;
                     };
                     read = next;
@@ -193,7 +194,7 @@ impl Connection<'_> {
             let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
             let last = read == Read::End || stream.left == Some(0);
             if read == Read::Cut || (read == Read::End && stream.left.is_some_and(|left| left > 0)) {
-                sent.cut = Some("upstream-cut");
+                sent.truncation = Some(Truncation::UpstreamCut);
                 let _ = self.write(head.take(), &[], Frame::Bare, None, &mut rate).await;
                 break;
             }
@@ -204,7 +205,7 @@ impl Connection<'_> {
             };
             let trailers = stream.reader.trailers().filter(|_| frame == Frame::LastChunk);
             if self.write(head.take(), &chunks, frame, trailers, &mut rate).await.is_err() {
-                sent.cut = Some("client-gone");
+                sent.truncation = Some(Truncation::ClientGone);
                 break;
             }
             stream.first_byte.get_or_insert_with(instant);
@@ -265,13 +266,13 @@ impl Connection<'_> {
             scheme: self.scheme,
             host,
             target,
-            version: Version::HTTP_11,
+            protocol: Protocol::Http11,
             client: self.client,
             status: answer.status,
             bytes: sent.bytes,
             times: Times { start, first_byte: end, end },
             age: None,
-            cut: sent.cut,
+            truncation: sent.truncation,
             outcome: &answer.outcome,
             trace: None,
             said: Said::default(),
@@ -303,7 +304,7 @@ impl Connection<'_> {
         let early = self.buffer.split();
         let (timeouts, site) = (self.worker.engine.config.timeouts, outcome.site);
         let idle = site.map_or(timeouts.websocket, |site| self.worker.engine.rules(site).patience.websocket);
-        if first.cut.is_none() {
+        if first.truncation.is_none() {
             // However it ends, both ends have had what they could get.
             let _ = tunnel::run(&mut self.io, &early, stream, tunnel::Limits { idle, stall: timeouts.stall }).await;
         }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::Version;
+use nearside_telemetry::Protocol;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
@@ -51,9 +51,9 @@ impl Watch {
     }
 
     /// A client whose response has not begun.
-    pub(super) fn before_head(version: Version) -> Self {
+    pub(super) fn before_head(protocol: Protocol) -> Self {
         // "A server MUST NOT send a 1xx response to an HTTP/1.0 client" (RFC 9110 §15.2).
-        Self::new(if version == Version::HTTP_11 { AtEnd::Probe } else { AtEnd::Wait })
+        Self::new(if protocol == Protocol::Http11 { AtEnd::Probe } else { AtEnd::Wait })
     }
 
     /// Waits until the client has left for sure. What it sends meanwhile comes into `buffer`. Can be dropped at any point

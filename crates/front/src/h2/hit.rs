@@ -6,15 +6,16 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
-use http::{Method, Request, Version};
+use http::{Method, Request};
 use nearside_engine::request::hit::{self, Hit, Meaning, Plain, meaning};
 use nearside_engine::request::parts::AnswerReader;
 use nearside_engine::request::refusal::Refusal;
 use nearside_engine::request::{Engine, respond};
 use nearside_semantics::fields::Fields;
 use nearside_semantics::key::Scheme;
+use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::{Client, Record, Said, Times};
+use nearside_telemetry::record::{Client, Record, Said, Times, Truncation};
 
 use super::heads::Told;
 use super::stream::{Sent, Stream};
@@ -45,7 +46,7 @@ impl Connection<'_> {
         }
         let mut sent = Sent::nothing();
         match respond.send_response(head::of_hit(engine, &hit, start), length == 0) {
-            Err(_) => sent.cut = Some("client-gone"),
+            Err(_) => sent.truncation = Some(Truncation::ClientGone),
             Ok(stream) if length == 0 => drop(stream),
             Ok(mut stream) => {
                 if takes(&mut stream, length) {
@@ -62,7 +63,7 @@ impl Connection<'_> {
                     return;
                 } else {
                     stream.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
-                    sent.cut = Some("client-gone");
+                    sent.truncation = Some(Truncation::ClientGone);
                 }
             }
         }
@@ -94,7 +95,7 @@ impl Connection<'_> {
         }
         let mut sent = Sent::nothing();
         if respond.send_response(response, true).is_err() {
-            sent.cut = Some("client-gone");
+            sent.truncation = Some(Truncation::ClientGone);
         }
         let end = instant();
         let record = Record {
@@ -102,13 +103,13 @@ impl Connection<'_> {
             scheme: Scheme::Https,
             host: host(request),
             target: target(request),
-            version: Version::HTTP_2,
+            protocol: Protocol::Http2,
             client: self.client,
             status: answer.status,
             bytes: sent.bytes,
             times: Times { start, first_byte: end, end },
             age: None,
-            cut: sent.cut,
+            truncation: sent.truncation,
             outcome: &answer.outcome,
             trace: None,
             said: Said::of(&engine.config.access_log, request.headers()),
@@ -133,7 +134,7 @@ impl Sent {
             let size = range.len() as u64;
             match stream.send_data(chunk.slice(range), self.bytes + size == length) {
                 Ok(()) => self.bytes += size,
-                Err(_) => self.cut = Some("client-gone"),
+                Err(_) => self.truncation = Some(Truncation::ClientGone),
             }
         });
     }
@@ -191,13 +192,13 @@ fn finish(worker: &Worker, client: Client, asked: Asked<'_>, hit: &Hit, sent: &S
         scheme: Scheme::Https,
         host: asked.host,
         target: asked.target,
-        version: Version::HTTP_2,
+        protocol: Protocol::Http2,
         client,
         status: hit.status(),
         bytes: sent.bytes,
         times,
         age: Some(hit.age),
-        cut: sent.cut,
+        truncation: sent.truncation,
         outcome: &hit.outcome(),
         trace: None,
         said: asked.said,

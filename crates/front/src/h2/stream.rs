@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::HOST;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode};
 use nearside_config::SiteId;
 use nearside_engine::pass::{self, Passed};
 use nearside_engine::request::admit::{Admitted, RequestHead, admit};
@@ -20,10 +20,11 @@ use nearside_http1::framing::content_length;
 use nearside_http1::request;
 use nearside_semantics::key::{Scheme, is_authority, write_host};
 use nearside_store::Read;
+use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::outcome::{Outcome, Verdict};
 use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::{Client, Record, Said, Times, client_gone};
+use nearside_telemetry::record::{Client, Record, Said, Times, Truncation, client_gone};
 use nearside_telemetry::trace::Trace;
 use nearside_upstream::LOOK_EVERY;
 use nearside_upstream::interim::{Interim, Interims};
@@ -51,12 +52,12 @@ pub(super) struct Stream {
 pub(super) struct Sent {
     pub(super) bytes: u64,
     pub(super) first_byte: Option<Instant>,
-    pub(super) cut: Option<&'static str>,
+    pub(super) truncation: Option<Truncation>,
 }
 
 impl Sent {
     pub(super) fn nothing() -> Self {
-        Self { bytes: 0, first_byte: None, cut: None }
+        Self { bytes: 0, first_byte: None, truncation: None }
     }
 }
 
@@ -86,7 +87,9 @@ impl Stream {
                 let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
                 (status, age, outcome, self.send(answer, &method, start, &mut respond).await)
             }
-            Err(outcome) => (client_gone(), None, outcome, Sent { cut: Some("client-gone"), ..Sent::nothing() }),
+            Err(outcome) => {
+                (client_gone(), None, outcome, Sent { truncation: Some(Truncation::ClientGone), ..Sent::nothing() })
+            }
         };
         let end = instant();
         let record = Record {
@@ -94,13 +97,13 @@ impl Stream {
             scheme: Scheme::Https,
             host: told.host(),
             target: told.target(),
-            version: Version::HTTP_2,
+            protocol: Protocol::Http2,
             client: self.client,
             status,
             bytes: sent.bytes,
             times: Times { start, first_byte: sent.first_byte.unwrap_or(end), end },
             age,
-            cut: sent.cut,
+            truncation: sent.truncation,
             outcome: &outcome,
             trace: told.trace.as_ref(),
             said: told.said(),
@@ -149,7 +152,7 @@ impl Stream {
 
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
     fn parse(&self, parts: http::request::Parts) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
-        let (interims, receiver) = Interims::channel(Version::HTTP_2);
+        let (interims, receiver) = Interims::channel(Protocol::Http2);
         let mut fields = parts.headers;
         let authority = match parts.uri.authority() {
             Some(authority) => {
@@ -174,7 +177,7 @@ impl Stream {
             scheme: Scheme::Https,
             authority,
             target: Bytes::copy_from_slice(target.as_bytes()),
-            version: Version::HTTP_2,
+            protocol: Protocol::Http2,
             fields,
             client: self.client,
             trace,
@@ -226,7 +229,7 @@ impl Stream {
         let response = head::of_answer(&self.worker.engine, &answer, start);
         let mut sent = Sent::nothing();
         let Ok(mut stream) = respond.send_response(response, bodiless) else {
-            sent.cut = Some("client-gone");
+            sent.truncation = Some(Truncation::ClientGone);
             return sent;
         };
         sent.first_byte = Some(instant());
@@ -237,7 +240,7 @@ impl Stream {
                 let stall = self.worker.engine.config.timeouts.stall;
                 let mut rate = TakeRate::new(&self.worker.engine.store);
                 if push(&mut stream, bytes, true, stall, &mut rate, &mut sent.bytes).await.is_err() {
-                    sent.cut = Some("client-gone");
+                    sent.truncation = Some(Truncation::ClientGone);
                 }
             }
             AnswerBody::Reader { reader, length } => self.stream(reader, length, &mut stream, &mut sent).await,
@@ -262,7 +265,7 @@ impl Stream {
                     biased;
                     read = reader.read(left.unwrap_or(u64::MAX).min(READ_BYTES), &mut chunks) => read,
                     _reset = std::future::poll_fn(|cx| stream.poll_reset(cx)) => {
-                        sent.cut = Some("client-gone");
+                        sent.truncation = Some(Truncation::ClientGone);
                         return;
                     }
                 },
@@ -279,7 +282,7 @@ impl Stream {
                 Read::End | Read::Cut | Read::Pending => {
                     // RFC 9113 §8.1.1: an answer that is not whole must not look whole.
                     stream.send_reset(h2::Reason::INTERNAL_ERROR);
-                    sent.cut = Some("upstream-cut");
+                    sent.truncation = Some(Truncation::UpstreamCut);
                     return;
                 }
             }
@@ -290,7 +293,7 @@ impl Stream {
                 let last = left == Some(0) && place + 1 == count;
                 if push(stream, chunk, last, stall, &mut rate, &mut sent.bytes).await.is_err() {
                     stream.send_reset(h2::Reason::CANCEL);
-                    sent.cut = Some("client-gone");
+                    sent.truncation = Some(Truncation::ClientGone);
                     return;
                 }
             }

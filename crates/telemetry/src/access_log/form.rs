@@ -12,7 +12,7 @@ use nearside_semantics::{Timestamp, date};
 use super::LINE_BYTES;
 use crate::outcome::Verdict;
 use crate::reason::Reason;
-use crate::record::{Record, Said};
+use crate::record::{Record, Said, Truncation};
 
 /// One flat JSON object. A line is part of the price of a hit: what many lines share is made once, and names and
 /// punctuation are written in as few pieces as possible.
@@ -35,7 +35,7 @@ pub(super) fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut V
     escape(path, out);
     // Queries carry tokens: it is told that there was one, not what it said.
     out.extend_from_slice(if query { b"\",\"query\":true,\"proto\":\"" } else { b"\",\"proto\":\"" });
-    out.extend_from_slice(proto(record).as_bytes());
+    out.extend_from_slice(record.protocol.log_name().as_bytes());
     out.extend_from_slice(b"\",\"status\":");
     out.extend_from_slice(record.status.as_str().as_bytes());
     out.extend_from_slice(b",\"bytes\":");
@@ -55,7 +55,11 @@ pub(super) fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut V
         out.extend_from_slice(b",\"ttl\":");
         out.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
     }
-    if outcome.verdict != Verdict::Hit || outcome.reason.is_some() || record.trace.is_some() || record.cut.is_some() {
+    if outcome.verdict != Verdict::Hit
+        || outcome.reason.is_some()
+        || record.trace.is_some()
+        || record.truncation.is_some()
+    {
         json_of_others(record, out);
     }
     json_of_client(record, out);
@@ -69,7 +73,7 @@ fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
     let texts = [
         ("reason", Some(outcome.decision()).filter(|reason| *reason != Reason::Fresh).map(Reason::token)),
         ("upstream", outcome.upstream.as_deref()),
-        ("error", record.cut),
+        ("error", record.truncation.map(Truncation::as_str)),
     ];
     for (name, value) in texts {
         if let Some(value) = value {
@@ -120,7 +124,7 @@ pub(super) fn combined(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
     out.push(b' ');
     quoted(path, out);
     let query = if query { "?\u{2026}" } else { "" };
-    let _ = write!(out, "{query} {}\" {} {} \"", proto(record), record.status.as_u16(), record.bytes);
+    let _ = write!(out, "{query} {}\" {} {} \"", record.protocol.log_name(), record.status.as_u16(), record.bytes);
     quoted(if referer.is_empty() { b"-" } else { split_query(referer).0 }, out);
     out.extend_from_slice(b"\" \"");
     quoted(if agent.is_empty() { b"-" } else { agent }, out);
@@ -155,19 +159,12 @@ pub(super) fn pretty(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
         record.bytes,
         record.times.duration().as_secs_f64() * 1000.0,
         record
-            .cut
+            .truncation
+            .map(Truncation::as_str)
             .or(record.outcome.reason.map(Reason::token))
             .map(|reason| format!(" ({reason})"))
             .unwrap_or_default(),
     );
-}
-
-fn proto(record: &Record<'_>) -> &'static str {
-    match record.version {
-        http::Version::HTTP_10 => "HTTP/1.0",
-        http::Version::HTTP_2 => "HTTP/2",
-        _ => "HTTP/1.1",
-    }
 }
 
 fn split_query(target: &[u8]) -> (&[u8], bool) {
@@ -241,10 +238,11 @@ pub(super) fn prefix(node: &str, site: &str) -> Vec<u8> {
 mod tests {
     use std::sync::Arc;
 
-    use http::{StatusCode, Version};
+    use http::StatusCode;
 
     use super::*;
     use crate::outcome::{Outcome, Verdict};
+    use crate::protocol::Protocol;
     use crate::record::{Client, Times};
     use crate::trace::Trace;
 
@@ -289,7 +287,7 @@ mod tests {
             scheme: Scheme::Https,
             host: b"ex\"ample",
             target: b"/a\\\x01\xff?token=secret",
-            version: Version::HTTP_11,
+            protocol: Protocol::Http11,
             client: Client::new("[::ffff:192.0.2.1]:5".parse().unwrap()),
             status: StatusCode::OK,
             bytes: 5,
@@ -299,7 +297,7 @@ mod tests {
                 end: start + Duration::from_secs(2),
             },
             age: Some(7),
-            cut: None,
+            truncation: None,
             outcome: &outcome,
             trace: Some(&Trace::of(&http::HeaderMap::new(), 1)),
             said: Said { agent: b"a \"browser\"", referer: b"https://elsewhere.example/p?token=secret" },
@@ -326,7 +324,7 @@ mod tests {
         assert!(parsed["trace_id"].as_str().is_some_and(|id| id.len() == 32));
         assert!(!String::from_utf8_lossy(&line).contains("secret"), "queries carry tokens");
         line.clear();
-        let cut = Record { cut: Some("client-gone"), ..record };
+        let cut = Record { truncation: Some(Truncation::ClientGone), ..record };
         json(&prefix("edge", "w"), &cut, stamp.at(Timestamp::from_millis(0)), &mut line);
         fields_are_known(&line);
         let mut line = Vec::new();

@@ -100,7 +100,7 @@ impl Exporter {
             text("nearside.cache", outcome.verdict.as_str()),
             text("nearside.reason", outcome.decision().token()),
         ];
-        attributes.extend(record.cut.map(|cut| text("error.type", cut)));
+        attributes.extend(record.truncation.map(|truncation| text("error.type", truncation.as_str())));
         let parent = trace.parent.as_ref().map(|parent| ascii(parent));
         span(&Told {
             trace,
@@ -111,7 +111,7 @@ impl Exporter {
             begin: end.saturating_sub(record.times.duration()),
             end,
             attributes,
-            is_error: record.status.is_server_error() || record.cut.is_some(),
+            is_error: record.status.is_server_error() || record.truncation.is_some(),
         })
     }
 }
