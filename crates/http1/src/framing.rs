@@ -104,13 +104,11 @@ pub enum BodyDecoder {
     Ended,
 }
 
-/// What the decoder found in the buffer.
+/// Part of a body that arrives.
 #[derive(Debug)]
-pub enum Piece {
+pub enum BodyEvent {
     /// Bytes of the body.
     Data(Bytes),
-    /// Nothing yet: more bytes must be received first.
-    More,
     /// The end, with the trailers.
     End(HeaderMap),
 }
@@ -139,20 +137,20 @@ impl BodyDecoder {
     /// # Errors
     ///
     /// The bytes violate the transfer coding.
-    pub fn piece(&mut self, buffer: &mut BytesMut) -> Result<Piece, Broken> {
+    pub fn piece(&mut self, buffer: &mut BytesMut) -> Result<Option<BodyEvent>, Broken> {
         match self {
-            Self::Ended | Self::Length(0) => Ok(Piece::End(HeaderMap::new())),
-            Self::Length(_) | Self::UntilClose if buffer.is_empty() => Ok(Piece::More),
+            Self::Ended | Self::Length(0) => Ok(Some(BodyEvent::End(HeaderMap::new()))),
+            Self::Length(_) | Self::UntilClose if buffer.is_empty() => Ok(None),
             Self::Length(left) => {
                 let take = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= take as u64;
-                Ok(Piece::Data(buffer.split_to(take).freeze()))
+                Ok(Some(BodyEvent::Data(buffer.split_to(take).freeze())))
             }
-            Self::UntilClose => Ok(Piece::Data(buffer.split().freeze())),
+            Self::UntilClose => Ok(Some(BodyEvent::Data(buffer.split().freeze()))),
             Self::Chunked(decoder) => Ok(match decoder.step(buffer)? {
-                chunked::Step::Data(data) => Piece::Data(data),
-                chunked::Step::More => Piece::More,
-                chunked::Step::End(trailers) => Piece::End(trailers),
+                chunked::Step::Data(data) => Some(BodyEvent::Data(data)),
+                chunked::Step::More => None,
+                chunked::Step::End(trailers) => Some(BodyEvent::End(trailers)),
             }),
         }
     }

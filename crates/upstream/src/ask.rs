@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::EXPECT;
+use nearside_http1::framing::BodyEvent;
 use nearside_http1::response::{ResponseError, ResponseHead};
 use nearside_http1::write;
 use nearside_semantics::age::Exchange;
@@ -326,8 +327,8 @@ impl Hops {
             }
             late.or_response(&hop)
         })? {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(trailers) => {
+            BodyEvent::Data(bytes) => Ok(Some(bytes)),
+            BodyEvent::End(trailers) => {
                 asked.ended(trailers);
                 Ok(None)
             }

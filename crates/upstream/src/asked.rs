@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{CONNECTION, DATE};
 use http::{HeaderMap, HeaderValue, Version};
+use nearside_http1::framing::BodyEvent;
 use nearside_http1::response::{ResponseError, ResponseHead};
 use nearside_semantics::age::Exchange;
 use nearside_semantics::date;
@@ -203,8 +204,8 @@ impl Asked {
         left.map_or(self.silence_max, |left| left.min(self.silence_max))
     }
 
-    /// The next piece of the body; `Err` with the trailers at its end.
-    pub(super) async fn piece(&mut self) -> Result<Result<Bytes, HeaderMap>, ResponseError> {
+    /// Reads the next part of the body.
+    pub(super) async fn piece(&mut self) -> Result<BodyEvent, ResponseError> {
         self.reader.body().await
     }
 

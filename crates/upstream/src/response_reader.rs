@@ -2,9 +2,9 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, Method};
-use nearside_http1::framing::{BodyDecoder, Framing, Piece};
+use nearside_http1::framing::{BodyDecoder, BodyEvent, Framing};
 use nearside_http1::request::head_end;
 use nearside_http1::response::{HEAD_BYTES_MAX, ResponseError, ResponseHead, framing_lines, parse, status_line};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -58,22 +58,22 @@ impl<R: AsyncRead + Unpin> ResponseReader<R> {
         Ok(head)
     }
 
-    /// The next piece of the body; `Err` with the trailers at its end.
-    pub(crate) async fn body(&mut self) -> Result<Result<Bytes, HeaderMap>, ResponseError> {
+    /// Reads the next part of the body.
+    pub(crate) async fn body(&mut self) -> Result<BodyEvent, ResponseError> {
         loop {
             match self.body.piece(&mut self.buffer)? {
-                Piece::Data(bytes) => return Ok(Ok(bytes)),
-                Piece::End(trailers) => {
+                Some(BodyEvent::Data(bytes)) => return Ok(BodyEvent::Data(bytes)),
+                Some(BodyEvent::End(trailers)) => {
                     self.body = BodyDecoder::Ended;
-                    return Ok(Err(trailers));
+                    return Ok(BodyEvent::End(trailers));
                 }
-                Piece::More => {
+                None => {
                     if self.fill().await? == 0 {
                         if !self.body.ends_with_close() {
                             return Err(ResponseError::Closed);
                         }
                         self.body = BodyDecoder::Ended;
-                        return Ok(Err(HeaderMap::new()));
+                        return Ok(BodyEvent::End(HeaderMap::new()));
                     }
                 }
             }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(head.fields.get("x-tab").unwrap(), "a b");
         assert_eq!(head.fields.get("x-plain").unwrap(), "c");
         assert_eq!(head.fields.get("content-length").unwrap(), "5", "it counts as the length");
-        assert_eq!(&reader.body().await.unwrap().unwrap()[..], b"hello");
+        assert!(matches!(reader.body().await.unwrap(), BodyEvent::Data(bytes) if bytes == "hello"));
         // What is stated twice is ambiguous, however it is written.
         let both = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding : chunked\r\n\r\n";
         assert!(matches!(head_of(both).await, Err(ResponseError::Framing { .. })));

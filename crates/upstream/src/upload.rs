@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use nearside_http1::framing::BodyEvent;
 use nearside_http1::write;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncWriteExt, WriteHalf};
@@ -24,21 +25,12 @@ const GATHERED_MAX: u64 = 64 << 10;
 /// the response.
 const GATHER_MAX: Duration = Duration::from_secs(10);
 
-/// A part of a request body.
-#[derive(Debug)]
-pub enum Piece {
-    /// Bytes of the body.
-    Data(Bytes),
-    /// The body is whole.
-    End(HeaderMap),
-}
-
 /// A request body that arrives piece by piece.
 #[derive(Debug)]
 pub struct Upload {
     /// `None`: chunked.
     length: Option<u64>,
-    pieces: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<BodyEvent>,
     /// What was gathered before a place was taken.
     gathered: BytesMut,
     /// What comes behind that, if the body has ended already.
@@ -80,7 +72,7 @@ pub(crate) enum UploadEnd {
 
 impl Upload {
     /// A body of this length, or chunked, and where its pieces go in.
-    pub fn new(length: Option<u64>) -> (mpsc::Sender<Piece>, Self) {
+    pub fn new(length: Option<u64>) -> (mpsc::Sender<BodyEvent>, Self) {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         let upload = Self { length, pieces, gathered: BytesMut::new(), trailers: None, meter: Arc::default() };
         (sender, upload)
@@ -98,8 +90,8 @@ impl Upload {
         let gather = async {
             while self.trailers.is_none() && (self.gathered.len() as u64) < GATHERED_MAX {
                 match self.pieces.recv().await {
-                    Some(Piece::Data(data)) => self.gathered.extend_from_slice(&data),
-                    Some(Piece::End(trailers)) => self.trailers = Some(trailers),
+                    Some(BodyEvent::Data(data)) => self.gathered.extend_from_slice(&data),
+                    Some(BodyEvent::End(trailers)) => self.trailers = Some(trailers),
                     None => return UploadEnd::ClientGone,
                 }
             }
@@ -112,12 +104,12 @@ impl Upload {
     }
 
     /// The next piece; `None` if the client has left.
-    async fn next(&mut self) -> Option<Piece> {
+    async fn next(&mut self) -> Option<BodyEvent> {
         if !self.gathered.is_empty() {
-            return Some(Piece::Data(std::mem::take(&mut self.gathered).freeze()));
+            return Some(BodyEvent::Data(std::mem::take(&mut self.gathered).freeze()));
         }
         if let Some(trailers) = self.trailers.take() {
-            return Some(Piece::End(trailers));
+            return Some(BodyEvent::End(trailers));
         }
         self.meter.awaits_client.store(true, Ordering::Relaxed);
         let piece = self.pieces.recv().await;
@@ -128,7 +120,7 @@ impl Upload {
     /// A body without bytes.
     pub fn empty() -> Self {
         let (sender, upload) = Self::new(Some(0));
-        let _ = sender.try_send(Piece::End(HeaderMap::new()));
+        let _ = sender.try_send(BodyEvent::End(HeaderMap::new()));
         upload
     }
 
@@ -136,7 +128,7 @@ impl Upload {
     pub async fn is_empty(&mut self) -> bool {
         match self.length {
             Some(1..) => false,
-            Some(0) | None => matches!(self.pieces.recv().await, Some(Piece::End(_))),
+            Some(0) | None => matches!(self.pieces.recv().await, Some(BodyEvent::End(_))),
         }
     }
 
@@ -157,8 +149,8 @@ impl Upload {
         let mut wire = Vec::new();
         loop {
             let Some(piece) = self.next().await else { return UploadEnd::ClientGone };
-            let last = matches!(piece, Piece::End(_));
-            let size = if let Piece::Data(data) = &piece { data.len() as u64 } else { 0 };
+            let last = matches!(piece, BodyEvent::End(_));
+            let size = if let BodyEvent::Data(data) = &piece { data.len() as u64 } else { 0 };
             wire.clear();
             self.encode(piece, &mut wire);
             let written = tokio::time::timeout(stall, async {
@@ -175,16 +167,16 @@ impl Upload {
         }
     }
 
-    fn encode(&self, piece: Piece, wire: &mut Vec<u8>) {
+    fn encode(&self, piece: BodyEvent, wire: &mut Vec<u8>) {
         match (piece, self.length) {
-            (Piece::Data(data), Some(_)) => wire.extend_from_slice(&data),
-            (Piece::Data(data), None) => {
+            (BodyEvent::Data(data), Some(_)) => wire.extend_from_slice(&data),
+            (BodyEvent::Data(data), None) => {
                 write::chunk_size(data.len(), wire);
                 wire.extend_from_slice(&data);
                 wire.extend_from_slice(b"\r\n");
             }
-            (Piece::End(_), Some(_)) => {}
-            (Piece::End(mut trailers), None) => {
+            (BodyEvent::End(_), Some(_)) => {}
+            (BodyEvent::End(mut trailers), None) => {
                 strip_of_request(&mut trailers);
                 write::last_chunk(&trailers, wire);
             }

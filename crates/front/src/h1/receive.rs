@@ -4,8 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use nearside_http1::framing::{BodyDecoder, Framing, Piece};
-use nearside_upstream::upload::{self, Upload};
+use nearside_http1::framing::{BodyDecoder, BodyEvent, Framing};
+use nearside_upstream::upload::Upload;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
@@ -17,7 +17,7 @@ use crate::transport::Transport;
 pub(super) struct Body {
     decoder: BodyDecoder,
     /// `None` once all was handed on, or nobody wants it.
-    sender: Option<mpsc::Sender<upload::Piece>>,
+    sender: Option<mpsc::Sender<BodyEvent>>,
     begun: bool,
     ended: bool,
     left: u64,
@@ -102,23 +102,23 @@ impl Body {
         };
         loop {
             match self.decoder.piece(buffer) {
-                Ok(Piece::Data(data)) if data.len() as u64 > self.left => {
+                Ok(Some(BodyEvent::Data(data))) if data.len() as u64 > self.left => {
                     self.too_large = true;
                     break;
                 }
-                Ok(Piece::Data(data)) => {
+                Ok(Some(BodyEvent::Data(data))) => {
                     self.left -= data.len() as u64;
                     self.begun = true;
-                    permit.send(upload::Piece::Data(data));
+                    permit.send(BodyEvent::Data(data));
                     return;
                 }
-                Ok(Piece::End(trailers)) => {
-                    permit.send(upload::Piece::End(trailers));
+                Ok(Some(BodyEvent::End(trailers))) => {
+                    permit.send(BodyEvent::End(trailers));
                     self.ended = true;
                     self.sender = None;
                     return;
                 }
-                Ok(Piece::More) => {
+                Ok(None) => {
                     buffer.reserve(READ_BYTES * 4);
                     match tokio::time::timeout(stall, io.read_buf(buffer)).await {
                         Ok(Ok(1..)) => {}

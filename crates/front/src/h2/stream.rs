@@ -16,7 +16,7 @@ use nearside_engine::request::admit::{Admitted, RequestHead, admit};
 use nearside_engine::request::parts::AnswerReader;
 use nearside_engine::request::refusal::Refusal;
 use nearside_engine::request::{Answer, AnswerBody, Request, forward, respond};
-use nearside_http1::framing::content_length;
+use nearside_http1::framing::{BodyEvent, content_length};
 use nearside_http1::request;
 use nearside_semantics::key::{Scheme, is_authority, write_host};
 use nearside_store::Read;
@@ -28,7 +28,7 @@ use nearside_telemetry::record::{Client, Record, Said, Times, Truncation, client
 use nearside_telemetry::trace::Trace;
 use nearside_upstream::LOOK_EVERY;
 use nearside_upstream::interim::{Interim, Interims};
-use nearside_upstream::upload::{Piece, Upload};
+use nearside_upstream::upload::Upload;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -368,7 +368,7 @@ async fn gathered(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
 }
 
 /// Carries a request body from its stream to the pass lane.
-async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, stall: Duration) {
+async fn pump(mut body: RecvStream, sender: mpsc::Sender<BodyEvent>, limit: u64, stall: Duration) {
     let mut left = limit;
     loop {
         let data = tokio::select! {
@@ -381,14 +381,15 @@ async fn pump(mut body: RecvStream, sender: mpsc::Sender<Piece>, limit: u64, sta
                 let size = data.len();
                 let Some(rest) = left.checked_sub(size as u64) else { return };
                 left = rest;
-                if sender.send(Piece::Data(data)).await.is_err() || body.flow_control().release_capacity(size).is_err()
+                if sender.send(BodyEvent::Data(data)).await.is_err()
+                    || body.flow_control().release_capacity(size).is_err()
                 {
                     return;
                 }
             }
             Ok(None) => {
                 if let Ok(trailers) = body.trailers().await {
-                    let _ = sender.send(Piece::End(trailers.unwrap_or_default())).await;
+                    let _ = sender.send(BodyEvent::End(trailers.unwrap_or_default())).await;
                 }
                 return;
             }
