@@ -3,16 +3,16 @@
 //! GitHub signs the body of an event and nothing else: whoever has seen one could send it again under another delivery id. So the
 //! body is what tells events apart, and the id only what tells a second delivery from a copy.
 
-use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use parking_lot::Mutex;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 
 /// Time for which an event is remembered: GitHub delivers again for three days.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Events that are remembered.
-const EVENTS_MAX: usize = 10_000;
+/// Number of events that are remembered: with about half a kilobyte each, 5 MB.
+const EVENTS_MAX: u64 = 10_000;
 
 /// What tells an event of a hook from all others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,48 +45,32 @@ pub(crate) struct Accepted {
     pub(crate) receipt: String,
 }
 
-/// The events that were accepted lately.
-#[derive(Debug, Default)]
+/// Events that were accepted lately. If there are more than [`EVENTS_MAX`], those go first that were neither accepted nor sent again
+/// for longest.
+#[derive(Debug)]
 pub(crate) struct Replays {
-    remembered: Mutex<Remembered>,
+    /// With the moment at which each was accepted: tests move the clock, which moka's own time to live would not follow.
+    events: Cache<EventKey, (Accepted, Instant)>,
 }
 
-#[derive(Debug, Default)]
-struct Remembered {
-    events: HashMap<EventKey, Accepted, ahash::RandomState>,
-    /// In the order in which they came.
-    ages: VecDeque<(Instant, EventKey)>,
+impl Default for Replays {
+    fn default() -> Self {
+        // Not TinyLFU: it turns new entries away when the cache is full, and an event that is not remembered can be replayed.
+        let builder = Cache::builder().max_capacity(EVENTS_MAX).eviction_policy(EvictionPolicy::lru());
+        Self { events: builder.build() }
+    }
 }
 
 impl Replays {
-    /// The event with this key, if it was accepted before.
+    /// Returns the event with this key, if it was accepted before.
     pub(crate) fn find(&self, key: &EventKey, now: Instant) -> Option<Accepted> {
-        let mut remembered = self.remembered.lock();
-        remembered.forget(now);
-        remembered.events.get(key).cloned()
+        let (accepted, since) = self.events.get(key)?;
+        (now.saturating_duration_since(since) <= REMEMBERED).then_some(accepted)
     }
 
     /// Remembers an event that is accepted.
     pub(crate) fn accept(&self, key: EventKey, accepted: Accepted, now: Instant) {
-        let mut remembered = self.remembered.lock();
-        if remembered.events.insert(key.clone(), accepted).is_none() {
-            remembered.ages.push_back((now, key));
-        }
-        remembered.forget(now);
-    }
-}
-
-impl Remembered {
-    fn forget(&mut self, now: Instant) {
-        while let Some((since, _)) = self.ages.front() {
-            let is_old = now.saturating_duration_since(*since) > REMEMBERED;
-            if !is_old && self.ages.len() <= EVENTS_MAX {
-                return;
-            }
-            if let Some((_, key)) = self.ages.pop_front() {
-                self.events.remove(&key);
-            }
-        }
+        self.events.insert(key, (accepted, now));
     }
 }
 
@@ -95,7 +79,7 @@ mod tests {
     use super::*;
     use crate::known::instant;
 
-    fn accepted(receipt: usize) -> Accepted {
+    fn accepted(receipt: u64) -> Accepted {
         Accepted { delivery: None, receipt: receipt.to_string() }
     }
 
@@ -108,18 +92,34 @@ mod tests {
         assert_eq!(key("cms", "{}").as_text().len(), 64);
     }
 
+    fn key(n: u64) -> EventKey {
+        EventKey::new("cms", &n.to_be_bytes())
+    }
+
     #[test]
-    fn events_are_remembered_for_a_time_and_up_to_a_number() {
+    fn events_are_remembered_for_a_time() {
         let (replays, now) = (Replays::default(), instant());
-        let key = |n: usize| EventKey::new("cms", n.to_string().as_bytes());
         replays.accept(key(0), accepted(0), now);
         assert_eq!(replays.find(&key(0), now + REMEMBERED), Some(accepted(0)));
         assert_eq!(replays.find(&key(0), now + REMEMBERED + Duration::from_secs(1)), None);
-        for n in 0..=EVENTS_MAX {
+        assert_eq!(replays.find(&key(1), now), None);
+    }
+
+    #[test]
+    fn the_last_events_are_remembered_all_of_them_and_no_others() {
+        let (replays, now) = (Replays::default(), instant());
+        let sent_again = 1;
+        for n in 0..2 * EVENTS_MAX {
             replays.accept(key(n), accepted(n), now);
+            // However often others are looked for, a new event is never turned away.
+            assert_eq!(replays.find(&key(n), now), Some(accepted(n)));
+            assert_eq!(replays.find(&key(sent_again), now), (n >= sent_again).then(|| accepted(sent_again)));
         }
-        assert_eq!((replays.find(&key(0), now), replays.find(&key(1), now)), (None, Some(accepted(1))));
-        let remembered = replays.remembered.lock();
-        assert_eq!((remembered.events.len(), remembered.ages.len()), (EVENTS_MAX, EVENTS_MAX));
+        replays.events.run_pending_tasks();
+        assert_eq!(replays.events.entry_count(), EVENTS_MAX);
+        let known = |n: u64| replays.find(&key(n), now).is_some();
+        assert!((EVENTS_MAX + 1..2 * EVENTS_MAX).all(known), "nothing older has taken the place of these");
+        assert!(!known(0) && !known(EVENTS_MAX));
+        assert!(known(sent_again), "what is sent again is remembered for longer");
     }
 }

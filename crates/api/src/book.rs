@@ -1,30 +1,37 @@
-//! Receipts that are remembered: by their name, and by the key that makes an order that is sent twice one order.
+//! Receipts that are remembered: by their id, and by the idempotency key that makes an order that is sent twice one order.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::http::StatusCode;
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
 use nearside_protocol::{Order, Problem, Receipt};
-use parking_lot::Mutex;
 
-/// So many receipts are remembered.
-const RECEIPTS_MAX: usize = 1000;
+/// Number of receipts that are remembered, and of orders with an idempotency key.
+const RECEIPTS_MAX: u64 = 1000;
 
 /// The last receipts of a backend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Book {
-    entered: AtomicU64,
-    lines: Mutex<VecDeque<Line>>,
+    orders: Cache<OrderKey, Arc<KeyedOrder>>,
+    /// By their ids.
+    receipts: Cache<String, Arc<Receipt>>,
 }
 
-#[derive(Debug)]
-struct Line {
-    number: u64,
+/// An idempotency key; each holder of a token has keys of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct OrderKey {
     holder: String,
-    key: Option<String>,
+    key: String,
+}
+
+/// An order that was given with an idempotency key.
+#[derive(Debug)]
+struct KeyedOrder {
     order: Order,
     /// Absent while it is being carried out.
-    receipt: Option<Receipt>,
+    receipt: OnceLock<Arc<Receipt>>,
 }
 
 /// What is known of an order.
@@ -40,56 +47,82 @@ pub(crate) enum Known<'b> {
 #[derive(Debug)]
 pub(crate) struct Entered<'b> {
     book: &'b Book,
-    number: u64,
+    /// Absent without an idempotency key.
+    keyed: Option<(OrderKey, Arc<KeyedOrder>)>,
 }
 
 impl Entered<'_> {
-    /// It has come to a receipt.
+    /// Remembers the receipt that the order has come to.
     pub(crate) fn close(self, receipt: &Receipt) {
-        let mut lines = self.book.lines.lock();
-        if let Some(line) = lines.iter_mut().find(|line| line.number == self.number) {
-            line.receipt = Some(receipt.clone());
+        let receipt = Arc::new(receipt.clone());
+        if let Some((_, keyed)) = &self.keyed {
+            keyed.receipt.get_or_init(|| Arc::clone(&receipt));
         }
+        self.book.receipts.insert(receipt.id.clone(), receipt);
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.book.lines.lock().retain(|line| line.number != self.number || line.receipt.is_some());
+        let Some((key, keyed)) = self.keyed.take() else { return };
+        if keyed.receipt.get().is_some() {
+            return;
+        }
+        // Unless another one has its place by now.
+        self.book.orders.entry(key).and_compute_with(|known| match known {
+            Some(known) if Arc::ptr_eq(known.value(), &keyed) => Op::Remove,
+            _ => Op::Nop,
+        });
     }
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { orders: last(), receipts: last() }
+    }
+}
+
+/// A cache of the last [`RECEIPTS_MAX`] entries. Not TinyLFU: it turns new entries away when the cache is full, and an order that is
+/// not remembered could be carried out twice.
+fn last<K, V>() -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder().max_capacity(RECEIPTS_MAX).eviction_policy(EvictionPolicy::lru()).build()
 }
 
 impl Book {
     /// Enters an order; or finds that it was given before, by the same holder with the same key.
     pub(crate) fn enter(&self, holder: &str, key: Option<&str>, order: &Order) -> Result<Known<'_>, Problem> {
-        let mut lines = self.lines.lock();
-        let is_it = |line: &&Line| key.is_some() && line.key.as_deref() == key && line.holder == holder;
-        match lines.iter().find(is_it) {
-            None => {}
-            Some(line) if line.order != *order => {
-                let detail = "this `Idempotency-Key` was used for another order: take a new one";
-                return Err(Problem::unprocessable("idempotency-key-reused", detail));
+        let Some(key) = key else { return Ok(Known::New(Entered { book: self, keyed: None })) };
+        let key = OrderKey { holder: holder.to_owned(), key: key.to_owned() };
+        let new = Arc::new(KeyedOrder { order: order.clone(), receipt: OnceLock::new() });
+        let mut known = None;
+        // One step per key: of two that come at once, one is new.
+        self.orders.entry_by_ref(&key).and_compute_with(|entry| match entry {
+            None => Op::Put(Arc::clone(&new)),
+            Some(entry) => {
+                known = Some(entry.into_value());
+                Op::Nop
             }
-            Some(Line { receipt: Some(receipt), .. }) => return Ok(Known::Done(receipt.clone())),
-            Some(_) => {
-                let detail = "the order with this `Idempotency-Key` is being carried out";
-                return Err(Problem::new(StatusCode::CONFLICT, "idempotency-key-in-use", detail));
-            }
+        });
+        let Some(known) = known else { return Ok(Known::New(Entered { book: self, keyed: Some((key, new)) })) };
+        if known.order != *order {
+            let detail = "this `Idempotency-Key` was used for another order: take a new one";
+            return Err(Problem::unprocessable("idempotency-key-reused", detail));
         }
-        let number = self.entered.fetch_add(1, Ordering::Relaxed);
-        let (holder, key) = (holder.to_owned(), key.map(str::to_owned));
-        lines.push_back(Line { number, holder, key, order: order.clone(), receipt: None });
-        if lines.len() > RECEIPTS_MAX {
-            lines.pop_front();
-        }
-        Ok(Known::New(Entered { book: self, number }))
+        let Some(receipt) = known.receipt.get() else {
+            let detail = "the order with this `Idempotency-Key` is being carried out";
+            return Err(Problem::new(StatusCode::CONFLICT, "idempotency-key-in-use", detail));
+        };
+        Ok(Known::Done(Receipt::clone(receipt)))
     }
 
-    /// The receipt of this name.
+    /// Returns the receipt with this id.
     #[must_use]
     pub fn receipt(&self, id: &str) -> Option<Receipt> {
-        let lines = self.lines.lock();
-        lines.iter().filter_map(|line| line.receipt.as_ref()).find(|receipt| receipt.id == id).cloned()
+        self.receipts.get(id).map(|receipt| Receipt::clone(&receipt))
     }
 }
 
@@ -118,14 +151,53 @@ mod tests {
     }
 
     #[test]
-    fn what_came_to_nothing_may_be_tried_again_and_old_receipts_are_forgotten() {
+    fn what_came_to_nothing_may_be_tried_again() {
         let book = Book::default();
         drop(book.enter("a", Some("k"), &order("x")));
-        for n in 0..=RECEIPTS_MAX {
-            let Ok(Known::New(entered)) = book.enter("a", None, &order("x")) else { panic!("it is new") };
-            entered.close(&receipt(&n.to_string()));
+        let Ok(Known::New(entered)) = book.enter("a", Some("k"), &order("y")) else { panic!("it is new") };
+        // Forgotten, and entered once more, before the first one ends: that one takes nothing away from the second.
+        book.orders.invalidate(&OrderKey { holder: "a".to_owned(), key: "k".to_owned() });
+        let second = book.enter("a", Some("k"), &order("y")).unwrap();
+        drop(entered);
+        assert_eq!(book.enter("a", Some("k"), &order("y")).unwrap_err().code, "idempotency-key-in-use");
+        drop(second);
+        assert!(matches!(book.enter("a", Some("k"), &order("y")), Ok(Known::New(_))));
+    }
+
+    #[test]
+    fn the_last_receipts_and_keys_are_known_all_of_them_and_older_ones_are_forgotten() {
+        let book = Book::default();
+        for n in 0..2 * RECEIPTS_MAX {
+            let key = n.to_string();
+            let Ok(Known::New(entered)) = book.enter("a", Some(&key), &order("x")) else { panic!("{n} is new") };
+            entered.close(&receipt(&key));
+            // However often an older one is asked for, a new one is never turned away.
+            assert_eq!(book.receipt("0"), Some(receipt("0")));
         }
-        assert_eq!((book.receipt("0"), book.receipt("1").is_some()), (None, true));
-        assert!(matches!(book.enter("a", Some("k"), &order("x")), Ok(Known::New(_))));
+        book.orders.run_pending_tasks();
+        book.receipts.run_pending_tasks();
+        assert_eq!((book.orders.entry_count(), book.receipts.entry_count()), (RECEIPTS_MAX, RECEIPTS_MAX));
+        for n in RECEIPTS_MAX + 1..2 * RECEIPTS_MAX {
+            let key = n.to_string();
+            assert!(book.receipt(&key).is_some(), "{n}");
+            assert!(matches!(book.enter("a", Some(&key), &order("x")), Ok(Known::Done(_))), "{n}");
+        }
+        assert_eq!(book.receipt("1"), None);
+        assert!(matches!(book.enter("a", Some("1"), &order("x")), Ok(Known::New(_))));
+    }
+
+    #[test]
+    fn of_orders_with_one_key_that_come_at_once_one_is_new() {
+        let book = Book::default();
+        for round in 0..200 {
+            let key = round.to_string();
+            let enter = || book.enter("a", Some(&key), &order("x"));
+            let known = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(enter)).collect();
+                all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+            });
+            let new = known.iter().filter(|known| matches!(known, Ok(Known::New(_)))).count();
+            assert_eq!(new, 1, "{known:?}");
+        }
     }
 }

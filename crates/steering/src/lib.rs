@@ -25,7 +25,6 @@ use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;
 use nearside_protocol::{Member, Reach};
 use nearside_semantics::key::split_port;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -75,7 +74,7 @@ pub struct Steering {
     fleet: Arc<dyn Fleet>,
     config: Config,
     world: World,
-    measurements: Mutex<Measurements>,
+    measurements: Measurements,
     proofs: Proofs,
 }
 
@@ -114,7 +113,7 @@ impl Steering {
     ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
         let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
         let proofs = Proofs::new(config.secret.as_ref()).map_err(|_unspecified| SteeringError::NoRandomness)?;
-        let steering = Arc::new(Self { fleet, config, world, measurements: Mutex::default(), proofs });
+        let steering = Arc::new(Self { fleet, config, world, measurements: Measurements::default(), proofs });
         let (mut listens, mut running) = (Listens::default(), Vec::new());
         if let Some(address) = steering.config.listen {
             let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone(), tasks).await?;
@@ -212,7 +211,7 @@ impl Steering {
         times: impl Iterator<Item = (&'e str, f64)>,
     ) -> Result<Option<usize>, ProofError> {
         let offer = self.proofs.check(network_of(client), proof, now())?;
-        if !self.measurements.lock().begin(client, offer.at_ms, self.config.report_every, instant()) {
+        if !self.measurements.reporting(client).lock().begin(offer.at_ms, self.config.report_every, instant()) {
             return Ok(None);
         }
         let offered = times.filter(|(edge, _)| offer.edges.iter().any(|offered| offered == edge));
@@ -231,7 +230,7 @@ impl Steering {
         // Faster than light is nobody.
         let between = self.world.locate(client).map(|located| located.place).zip(place);
         let shortest = between.map_or(0.0, |(from, to)| 2.0 * from.distance_km(to) / LIGHT_KM_PER_MS);
-        ms >= shortest && self.measurements.lock().report(client, edge, ms, instant())
+        ms >= shortest && self.measurements.reporting(client).lock().report(edge, ms, instant())
     }
 
     fn edges(&self, host: &str, can: &impl Fn(&Reach) -> bool) -> Vec<Edge> {
@@ -248,13 +247,14 @@ impl Steering {
     }
 
     fn candidates(&self, edges: &[Edge], client: IpAddr) -> Vec<Candidate> {
-        let (measurements, now) = (self.measurements.lock(), instant());
+        let (network, now) = (self.measurements.find(client), instant());
+        let network = network.as_ref().map(|network| network.lock());
         let candidate = |edge: &Edge| Candidate {
             id: edge.member.id.clone(),
             place: edge.member.place,
             is_alive: edge.is_alive,
             load: edge.load,
-            measured: measurements.of(client, &edge.member.id, now),
+            measured: network.as_ref().and_then(|network| network.measured(&edge.member.id, now)),
         };
         edges.iter().map(candidate).collect()
     }

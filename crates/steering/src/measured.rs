@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indexmap::IndexMap;
 use ipnet::IpNet;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use parking_lot::Mutex;
 
 /// Each report makes those before it weigh so much less: the last four have half of all weight.
 const FADE: f64 = 0.84;
@@ -24,10 +27,8 @@ const MS_MIN: f64 = 0.05;
 const MS_MAX: f64 = 10_000.0;
 /// What weighs less than this is let go.
 const WEIGHT_MIN: f64 = 0.01;
-/// Networks of which something is remembered.
-const NETWORKS_MAX: usize = if cfg!(test) { 500 } else { 50_000 };
-/// So many are looked at to find one that goes.
-const SAMPLE: u64 = 8;
+/// Number of networks of which something is remembered.
+const NETWORKS_MAX: u64 = if cfg!(test) { 500 } else { 50_000 };
 /// Edges of which a network has measured something.
 const EDGES_MAX: usize = 64;
 
@@ -105,80 +106,70 @@ pub(crate) fn network_of(address: IpAddr) -> IpNet {
 }
 
 /// What a network has reported.
-#[derive(Debug, Clone, Default)]
-struct Network {
+#[derive(Debug, Default)]
+pub(crate) struct Network {
     edges: BTreeMap<String, Sketch>,
     /// When its last report was counted, and the moment of that report's proof in milliseconds since 1970.
     counted: Option<(Instant, u64)>,
 }
 
-/// What is known of all networks.
-#[derive(Debug, Default)]
-pub(crate) struct Measurements {
-    networks: IndexMap<IpNet, Network, ahash::RandomState>,
-    /// Evictions so far: each looks elsewhere.
-    evictions: u64,
-}
-
-impl Measurements {
-    /// Begins a report of a client's network whose proof was given at `proof_ms`. Returns whether it counts: one report in each `every`
-    /// does, whoever of the network it comes from, and none with a proof as old as the last one that counted.
-    pub(crate) fn begin(&mut self, client: IpAddr, proof_ms: u64, every: Duration, now: Instant) -> bool {
-        let network = self.network(client);
-        let counts = network
-            .counted
-            .is_none_or(|(at, last_ms)| now.saturating_duration_since(at) >= every && proof_ms > last_ms);
+impl Network {
+    /// Begins a report whose proof was given at `proof_ms`. Returns whether it counts: one report in each `every` does, whoever of the
+    /// network it comes from, and none with a proof as old as the last one that counted.
+    pub(crate) fn begin(&mut self, proof_ms: u64, every: Duration, now: Instant) -> bool {
+        let counts =
+            self.counted.is_none_or(|(at, last_ms)| now.saturating_duration_since(at) >= every && proof_ms > last_ms);
         if counts {
-            network.counted = Some((now, proof_ms));
+            self.counted = Some((now, proof_ms));
         }
         counts
     }
 
-    /// The reports of a client's network, for which room is made.
-    fn network(&mut self, client: IpAddr) -> &mut Network {
-        let network = network_of(client);
-        if !self.networks.contains_key(&network) && self.networks.len() >= NETWORKS_MAX {
-            self.evict();
-        }
-        self.networks.entry(network).or_default()
-    }
-
-    /// A client has measured the way to an edge. Whether it is remembered: not if it can be no round trip, or there is no room.
-    pub(crate) fn report(&mut self, client: IpAddr, edge: &str, ms: f64, now: Instant) -> bool {
+    /// Takes a measurement of the way to an edge. Returns whether it is remembered: not if it can be no round trip, or there is no room.
+    pub(crate) fn report(&mut self, edge: &str, ms: f64, now: Instant) -> bool {
         if !(MS_MIN..=MS_MAX).contains(&ms) {
             return false;
         }
-        let edges = &mut self.network(client).edges;
-        if !edges.contains_key(edge) && edges.len() >= EDGES_MAX {
-            edges.retain(|_, sketch| sketch.measured(now).is_some_and(|measured| measured.is_confident()));
-            if edges.len() >= EDGES_MAX {
+        if !self.edges.contains_key(edge) && self.edges.len() >= EDGES_MAX {
+            self.edges.retain(|_, sketch| sketch.measured(now).is_some_and(|measured| measured.is_confident()));
+            if self.edges.len() >= EDGES_MAX {
                 return false;
             }
         }
-        edges.entry(edge.to_owned()).or_default().add(ms, now);
+        self.edges.entry(edge.to_owned()).or_default().add(ms, now);
         true
     }
 
-    /// Makes room: of a few networks the one that has not reported for longest goes.
-    fn evict(&mut self) {
-        self.evictions += 1;
-        let draw = |turn: u64| usize::try_from(self.networks.hasher().hash_one((turn, self.evictions))).unwrap_or(0);
-        let places = (0..SAMPLE).map(|turn| draw(turn) % self.networks.len().max(1));
-        let reported = |place: &usize| {
-            let network = self.networks.get_index(*place).map(|(_, network)| network);
-            network.and_then(|network| {
-                let changed = network.edges.values().filter_map(|sketch| sketch.changed);
-                changed.chain(network.counted.map(|(at, _)| at)).max()
-            })
-        };
-        if let Some(oldest) = places.min_by_key(reported) {
-            self.networks.swap_remove_index(oldest);
-        }
+    /// Returns what the network has measured of an edge.
+    pub(crate) fn measured(&self, edge: &str, now: Instant) -> Option<Measured> {
+        self.edges.get(edge)?.measured(now)
+    }
+}
+
+/// What is known of all networks. If there are more than [`NETWORKS_MAX`], those go first that have neither reported nor been sent to an
+/// edge for longest.
+#[derive(Debug)]
+pub(crate) struct Measurements {
+    networks: Cache<IpNet, Arc<Mutex<Network>>>,
+}
+
+impl Default for Measurements {
+    fn default() -> Self {
+        // Not TinyLFU: of a network that it turns away, no second report would ever find the first.
+        let builder = Cache::builder().max_capacity(NETWORKS_MAX).eviction_policy(EvictionPolicy::lru());
+        Self { networks: builder.build() }
+    }
+}
+
+impl Measurements {
+    /// Returns the network of a client that reports; a new one where nothing is known of it.
+    pub(crate) fn reporting(&self, client: IpAddr) -> Arc<Mutex<Network>> {
+        self.networks.get_with(network_of(client), Arc::default)
     }
 
-    /// What a client's network has measured of an edge.
-    pub(crate) fn of(&self, client: IpAddr, edge: &str, now: Instant) -> Option<Measured> {
-        self.networks.get(&network_of(client))?.edges.get(edge)?.measured(now)
+    /// Returns the network of a client, if anything is known of it.
+    pub(crate) fn find(&self, client: IpAddr) -> Option<Arc<Mutex<Network>>> {
+        self.networks.get(&network_of(client))
     }
 }
 
@@ -197,36 +188,45 @@ mod tests {
         "192.0.2.7".parse().unwrap()
     }
 
+    fn measured(known: &Measurements, client: IpAddr, edge: &str, now: Instant) -> Option<Measured> {
+        known.find(client)?.lock().measured(edge, now)
+    }
+
+    fn report(known: &Measurements, client: IpAddr, edge: &str, ms: f64, now: Instant) -> bool {
+        known.reporting(client).lock().report(edge, ms, now)
+    }
+
     #[test]
     fn quantiles_are_within_a_twentieth_and_follow_within_five_reports() {
-        let (mut known, now) = (Measurements::default(), begin());
+        let (known, now) = (Measurements::default(), begin());
         for ms in [20.0, 21.0, 19.5, 20.5, 20.0, 20.2, 19.9, 20.1, 60.0, 20.0] {
-            assert!(known.report(client(), "edge", ms, now));
+            assert!(report(&known, client(), "edge", ms, now));
         }
-        let before = known.of(client(), "edge", now).unwrap();
+        let before = measured(&known, client(), "edge", now).unwrap();
         assert!((before.p50_ms - 20.0).abs() <= 1.1 && before.is_confident(), "{before:?}");
         assert!(before.p90_ms > 50.0, "one of the last ten was slow: {before:?}");
         for _ in 0..5 {
-            known.report(client(), "edge", 100.0, now);
+            report(&known, client(), "edge", 100.0, now);
         }
-        let after = known.of(client(), "edge", now).unwrap();
+        let after = measured(&known, client(), "edge", now).unwrap();
         assert!((after.p50_ms - 100.0).abs() <= 5.0, "{after:?}");
         // Others of the same network know it too, and of another they do not.
-        assert!(known.of("192.0.2.200".parse().unwrap(), "edge", now).is_some());
-        assert!(known.of("192.0.3.7".parse().unwrap(), "edge", now).is_none());
+        assert!(measured(&known, "192.0.2.200".parse().unwrap(), "edge", now).is_some());
+        assert!(measured(&known, "192.0.3.7".parse().unwrap(), "edge", now).is_none());
     }
 
     #[test]
     fn it_takes_three_reports_and_is_believed_for_some_time() {
-        let (mut known, now) = (Measurements::default(), begin());
-        let is_believed = |known: &Measurements, now| known.of(client(), "edge", now).is_some_and(|m| m.is_confident());
-        known.report(client(), "edge", 20.0, now);
-        known.report(client(), "edge", 20.0, now);
+        let (known, now) = (Measurements::default(), begin());
+        let is_believed =
+            |known: &Measurements, now| measured(known, client(), "edge", now).is_some_and(|m| m.is_confident());
+        report(&known, client(), "edge", 20.0, now);
+        report(&known, client(), "edge", 20.0, now);
         assert!(!is_believed(&known, now));
-        known.report(client(), "edge", 20.0, now);
+        report(&known, client(), "edge", 20.0, now);
         assert!(is_believed(&known, now));
         for _ in 0..20 {
-            known.report(client(), "edge", 20.0, now);
+            report(&known, client(), "edge", 20.0, now);
         }
         assert!(is_believed(&known, now + HALF_LIFE));
         assert!(!is_believed(&known, now + 2 * HALF_LIFE));
@@ -234,20 +234,22 @@ mod tests {
 
     #[test]
     fn one_report_of_a_network_counts_in_a_while_and_each_proof_once() {
-        let (mut known, now, every) = (Measurements::default(), begin(), Duration::from_secs(60));
+        let (known, now, every) = (Measurements::default(), begin(), Duration::from_secs(60));
         let neighbour: IpAddr = "192.0.2.200".parse().unwrap();
-        assert!(known.begin(client(), 1000, every, now));
-        assert!(!known.begin(client(), 1000, every, now), "the same once more");
-        assert!(!known.begin(neighbour, 2000, every, now + every / 2), "another client of the network");
-        assert!(known.begin("192.0.3.7".parse().unwrap(), 1000, every, now), "another network");
-        assert!(!known.begin(client(), 1000, every, now + every), "the proof that has counted");
-        assert!(!known.begin(client(), 999, every, now + every), "an older one, kept for later");
-        assert!(known.begin(neighbour, 2000, every, now + every));
+        let begins = |client, proof_ms, every, now| known.reporting(client).lock().begin(proof_ms, every, now);
+        assert!(begins(client(), 1000, every, now));
+        assert!(!begins(client(), 1000, every, now), "the same once more");
+        assert!(!begins(neighbour, 2000, every, now + every / 2), "another client of the network");
+        assert!(begins("192.0.3.7".parse().unwrap(), 1000, every, now), "another network");
+        assert!(!begins(client(), 1000, every, now + every), "the proof that has counted");
+        assert!(!begins(client(), 999, every, now + every), "an older one, kept for later");
+        assert!(begins(neighbour, 2000, every, now + every));
         // At this pace it takes four reports until they are believed.
         let mut reports = 0;
-        while !known.of(client(), "edge", now + every * reports).is_some_and(|measured| measured.is_confident()) {
+        while !measured(&known, client(), "edge", now + every * reports).is_some_and(|measured| measured.is_confident())
+        {
             reports += 1;
-            assert!(known.report(client(), "edge", 20.0, now + every * reports));
+            assert!(report(&known, client(), "edge", 20.0, now + every * reports));
             assert!(reports <= 5);
         }
         assert_eq!(reports, 4);
@@ -255,26 +257,31 @@ mod tests {
 
     #[test]
     fn what_is_no_round_trip_and_what_is_too_much_is_not_remembered() {
-        let (mut known, now) = (Measurements::default(), begin());
+        let (known, now) = (Measurements::default(), begin());
         for ms in [0.0, -1.0, f64::NAN, f64::INFINITY, 10_001.0] {
-            assert!(!known.report(client(), "edge", ms, now), "{ms}");
+            assert!(!report(&known, client(), "edge", ms, now), "{ms}");
         }
         for number in 0..EDGES_MAX + 10 {
-            known.report(client(), &format!("edge-{number}"), 1.0, now);
+            report(&known, client(), &format!("edge-{number}"), 1.0, now);
         }
-        assert!(known.networks[&network_of(client())].edges.len() <= EDGES_MAX);
-        let network = |number: u32| IpAddr::from((0x0a00_0000 + (number << 8)).to_be_bytes());
-        for number in 0..600 {
-            known.report(network(number), "edge", 1.0, now);
+        assert!(known.reporting(client()).lock().edges.len() <= EDGES_MAX);
+    }
+
+    #[test]
+    fn networks_that_have_not_reported_for_longest_make_room() {
+        let (known, now) = (Measurements::default(), begin());
+        let network = |number: u64| IpAddr::V4((0x0a00_0000 + u32::try_from(number << 8).unwrap()).into());
+        for number in 0..2 * NETWORKS_MAX {
+            assert!(report(&known, network(number), "edge", 1.0, now));
+            // However often others are asked for, whoever reports is remembered.
+            assert!(measured(&known, network(number), "edge", now).is_some());
+            assert!(measured(&known, network(0), "edge", now).is_some());
         }
-        assert!(known.networks.len() <= NETWORKS_MAX);
-        // Whoever reports is remembered, though it is full; who has not for long is not.
-        assert!(known.of(network(599), "edge", now).is_some());
-        let later = now + Duration::from_secs(1);
-        for number in 600..2000 {
-            assert!(known.report(network(number), "edge", 1.0, later));
-        }
-        let old = (0..600).filter(|number| known.of(network(*number), "edge", later).is_some()).count();
-        assert!(old < 30, "{old} of those that were there before");
+        known.networks.run_pending_tasks();
+        assert_eq!(known.networks.entry_count(), NETWORKS_MAX);
+        let is_known = |number: u64| measured(&known, network(number), "edge", now).is_some();
+        assert!((NETWORKS_MAX + 1..2 * NETWORKS_MAX).all(is_known));
+        assert!(!(1..=NETWORKS_MAX).any(is_known));
+        assert!(is_known(0), "its clients are still sent to edges");
     }
 }
