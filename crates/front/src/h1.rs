@@ -19,8 +19,8 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, StatusCode, Version};
-use nearside_engine::pass::{self, Passed};
+use http::{HeaderValue, StatusCode, Version};
+use nearside_engine::pass::Passed;
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
 use nearside_telemetry::Protocol;
@@ -29,14 +29,15 @@ use tokio::sync::futures::Notified;
 use tokio::sync::mpsc;
 
 use super::Worker;
-use super::shares::{HeldHead, Holds, Member, Progress};
+use super::shares::{HeldHead, Member};
 use super::sheds::Sheds;
 use super::transport::Transport;
 use super::watchdog::Watchdog;
+use crate::exchange::{Carrier, Exchange, RequestBody};
 pub use nearside_engine::request::admit::{Admitted, RequestHead, admit};
 use nearside_engine::request::finish::Persistence;
 use nearside_engine::request::refusal::Refusal;
-use nearside_engine::request::{Request, forward, plan, respond};
+use nearside_engine::request::{Request, respond};
 use nearside_http1::framing::{Framing, FramingError};
 use nearside_http1::request::{self, FIELDS_MAX};
 use nearside_http1::write;
@@ -172,6 +173,29 @@ impl<'w> Connection<'w> {
     }
 }
 
+/// The connection of a client whose request is in progress.
+struct RequestCarrier<'c, 'w> {
+    connection: &'c mut Connection<'w>,
+    body: &'c mut Body,
+    watch: Watch,
+}
+
+impl Carrier for RequestCarrier<'_, '_> {
+    async fn send_interim(&mut self, interim: &Interim) -> io::Result<()> {
+        self.connection.interim(interim).await
+    }
+
+    async fn run<F: Future + Unpin>(&mut self, work: F) -> Option<F::Output> {
+        let Connection { io, buffer, worker, .. } = &mut *self.connection;
+        let stall = worker.engine.config.timeouts.stall;
+        self.body.pump_until(work, io, buffer, stall, &mut self.watch).await
+    }
+
+    fn has_body_begun(&self) -> bool {
+        self.body.has_begun() || !self.connection.buffer.is_empty()
+    }
+}
+
 /// Version of HTTP/1 in a start line.
 const fn version_of(protocol: Protocol) -> Version {
     match protocol {
@@ -188,7 +212,7 @@ impl Connection<'_> {
         let _in_flight = worker.metrics.enter();
         let start = instant();
         let head = self.buffer.split_to(end).freeze();
-        let (mut request, mut interims) = match self.parse(&head) {
+        let (mut request, interims) = match self.parse(&head) {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal, b"", b"").await,
         };
@@ -201,63 +225,37 @@ impl Connection<'_> {
             }
         };
         strip_nominated(&mut request.fields);
-        let engine = Arc::clone(&self.worker.engine);
-        let (admitted, _progress) = match self.admit(&request, framing) {
-            Ok(admitted) => admitted,
-            Err(refusal) if matches!(framing, Framing::None | Framing::Length(0)) => {
-                let answer = respond::refusal(refusal);
+        let limit = worker.engine.config.limits.body_bytes;
+        let exchange = match Exchange::begin(worker, self.member, &mut request, framing.into(), UPLOAD_BYTES) {
+            Ok(exchange) => exchange,
+            Err(refusal) if RequestBody::from(framing) == RequestBody::Empty => {
                 let persistence = self.persistence(&request);
-                return self.send(answer, &request, start, persistence, None).await;
+                return self.send(respond::refusal(refusal), &request, start, persistence, &mut Body::empty()).await;
             }
             Err(refusal) => return self.refuse_request(refusal, &request).await,
         };
-        let site = admitted.site();
-        request.normalise(&engine, site);
-        let plain = request.method == Method::GET || request.method == Method::HEAD;
-        let bodiless = matches!(framing, Framing::None | Framing::Length(0));
-        if plain && bodiless && plan::upgrade_of(&request.fields, request.protocol).is_none() {
-            let mut work = Box::pin(forward::answer(&engine, admitted, &request));
-            let mut watch = Watch::before_head(request.protocol);
-            let answer = loop {
-                tokio::select! {
-                    biased;
-                    Some(interim) = interims.recv() => {
-                        if self.interim(&interim).await.is_err() {
-                            drop(work);
-                            return self.lost(&request, site, start);
-                        }
-                    }
-                    answer = &mut work => break answer,
-                    () = watch.gone(&mut self.io, &mut self.buffer) => {
-                        drop(work);
-                        return self.lost(&request, site, start);
-                    }
-                }
-            };
-            drop(work);
-            if self.interims_left(&mut interims).await.is_err() {
-                return self.lost(&request, site, start);
+        // A GET with a length of 0 has no body to carry; of a POST the next hop is told the length.
+        let is_empty = framing == Framing::Length(0) && request.method.is_safe();
+        let (mut body, upload) = if is_empty { (Body::empty(), None) } else { Body::new(framing, limit) };
+        let mut carrier =
+            RequestCarrier { watch: Watch::before_head(request.protocol), body: &mut body, connection: self };
+        let passed = Box::pin(exchange.respond(&request, upload, interims, &mut carrier)).await;
+        match passed {
+            None => self.lost(&request, &exchange.client_gone(), start),
+            Some(Passed::Upgraded { head, stream, outcome, place: _place }) => {
+                self.tunnel(&request, &head, stream, outcome, start).await
             }
-            let persistence = self.persistence(&request);
-            return self.send(answer, &request, start, persistence, None).await;
+            Some(Passed::Answer(_)) if body.is_too_large() => self.refuse_request(exchange.too_large(), &request).await,
+            Some(Passed::Answer(answer)) => {
+                let persistence = if body.ended() { self.persistence(&request) } else { Persistence::Closes };
+                match self.send(answer, &request, start, persistence, &mut body).await {
+                    Next::Request if body.ended() => Next::Request,
+                    Next::Abort => Next::Abort,
+                    Next::Close if body.ended() => Next::Close,
+                    _ => Next::CloseUnread,
+                }
+            }
         }
-        self.pass(admitted, &request, framing, start, interims).await
-    }
-
-    /// The site of a request that may come in and for which there is room.
-    fn admit(&self, request: &Request, framing: Framing) -> Result<(Admitted, Progress), Refusal> {
-        let engine = &self.worker.engine;
-        let admitted = admit(engine, &RequestHead::received(request))?;
-        if engine.tier.wants_secret() {
-            self.member.exempt();
-        }
-        let body = match framing {
-            Framing::None => 0,
-            Framing::Length(length) => length.min(UPLOAD_BYTES),
-            Framing::Chunked | Framing::UntilClose => UPLOAD_BYTES,
-        };
-        let progress = self.member.begin(self.worker.metrics.in_flight(), Holds::new(&request.fields, body))?;
-        Ok((admitted, progress))
     }
 
     fn parse(&self, head: &Bytes) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
@@ -295,88 +293,6 @@ impl Connection<'_> {
         }
         head.extend_from_slice(b"\r\n");
         self.io.write_all(&mut [IoSlice::new(&head)], self.worker.engine.config.timeouts.stall).await
-    }
-
-    /// Those that came together with the final answer, beside which a 100 says nothing more.
-    async fn interims_left(&mut self, interims: &mut mpsc::Receiver<Arc<Interim>>) -> io::Result<()> {
-        while let Ok(interim) = interims.try_recv() {
-            if interim.status != StatusCode::CONTINUE {
-                self.interim(&interim).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A request that goes through the pass lane, with its body if it has one.
-    async fn pass(
-        &mut self,
-        admitted: Admitted,
-        request: &Request,
-        framing: Framing,
-        start: Instant,
-        mut interims: mpsc::Receiver<Arc<Interim>>,
-    ) -> Next {
-        let (site, limit) = (admitted.site(), self.worker.engine.config.limits.body_bytes);
-        if matches!(framing, Framing::Length(length) if length > limit) {
-            let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
-            return self.refuse_request(refusal, request).await;
-        }
-        let engine = Arc::clone(&self.worker.engine);
-        let (mut body, upload) = Body::new(framing, limit);
-        let passed = {
-            let mut pass = Box::pin(pass::pass(&engine, admitted, request, upload));
-            let mut watch = Watch::before_head(request.protocol);
-            let stall = engine.config.timeouts.stall;
-            loop {
-                let step = Box::pin(async {
-                    tokio::select! {
-                        biased;
-                        Some(interim) = interims.recv() => Err(interim),
-                        passed = &mut pass => Ok(passed),
-                    }
-                });
-                match body.pump_until(step, &mut self.io, &mut self.buffer, stall, &mut watch).await {
-                    None => {
-                        drop(pass);
-                        return self.lost(request, site, start);
-                    }
-                    Some(Ok(passed)) => break passed,
-                    // The body is on its way already (RFC 9110 §10.1.1).
-                    Some(Err(interim)) if interim.status == StatusCode::CONTINUE && self.has_begun(&body) => {}
-                    Some(Err(interim)) => {
-                        if self.interim(&interim).await.is_err() {
-                            return self.lost(request, site, start);
-                        }
-                    }
-                }
-            }
-        };
-        if self.interims_left(&mut interims).await.is_err() {
-            return self.lost(request, site, start);
-        }
-        match passed {
-            Passed::Upgraded { head, stream, outcome, place: _place } => {
-                self.tunnel(request, &head, stream, outcome, start).await
-            }
-            Passed::Answer(_) if body.too_large() => {
-                let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
-                self.refuse_request(refusal, request).await
-            }
-            Passed::Answer(answer) => {
-                let persistence = if body.ended() { self.persistence(request) } else { Persistence::Closes };
-                match self.send(answer, request, start, persistence, Some(&mut body)).await {
-                    Next::Request if body.ended() => Next::Request,
-                    Next::Abort => Next::Abort,
-                    Next::Close if body.ended() => Next::Close,
-                    _ => Next::CloseUnread,
-                }
-            }
-        }
-    }
-
-    /// Whether some of a request's body has arrived.
-    fn has_begun(&self, body: &Body) -> bool {
-        body.has_begun() || !self.buffer.is_empty()
     }
 
     /// Whether the connection stays open after this request.

@@ -7,7 +7,9 @@
 //! connection.
 
 pub mod accept;
+mod body_pump;
 mod cork;
+mod exchange;
 pub mod h1;
 pub mod h2;
 pub mod places;

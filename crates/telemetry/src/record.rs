@@ -46,6 +46,89 @@ pub struct Record<'r> {
     pub said: Said<'r>,
 }
 
+/// The request that a record is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Requested<'r> {
+    /// Method.
+    pub method: &'r str,
+    /// Scheme of the connection.
+    pub scheme: Scheme,
+    /// Authority.
+    pub host: &'r [u8],
+    /// Request target.
+    pub target: &'r [u8],
+    /// Protocol that the client speaks.
+    pub protocol: Protocol,
+    /// Other end of the connection.
+    pub client: Client,
+    /// Trace, unless it was answered from the store at once.
+    pub trace: Option<&'r Trace>,
+    /// User agent and referrer, where the log has them.
+    pub said: Said<'r>,
+}
+
+/// The response that a record is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Responded<'r> {
+    /// Status code.
+    pub status: StatusCode,
+    /// Value of `Age`, in seconds.
+    pub age: Option<u64>,
+    /// Outcome of the request.
+    pub outcome: &'r Outcome,
+}
+
+/// How much of a response was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// When the first byte of the response was sent; `None`: when the last one was.
+    pub first_byte: Option<Instant>,
+    /// Why the response did not reach its client whole.
+    pub truncation: Option<Truncation>,
+}
+
+impl Sent {
+    /// Nothing, as the client has left.
+    #[must_use]
+    pub const fn client_gone() -> Self {
+        Self { bytes: 0, first_byte: None, truncation: Some(Truncation::ClientGone) }
+    }
+
+    /// The times of a response to a request that was complete at `start`, which was sent up to `end`.
+    #[must_use]
+    pub fn times(&self, start: Instant, end: Instant) -> Times {
+        Times { start, first_byte: self.first_byte.unwrap_or(end), end }
+    }
+}
+
+impl<'r> Record<'r> {
+    /// The record of a request.
+    #[must_use]
+    pub fn new(requested: Requested<'r>, responded: Responded<'r>, sent: &Sent, times: Times) -> Self {
+        let Requested { method, scheme, host, target, protocol, client, trace, said } = requested;
+        let Responded { status, age, outcome } = responded;
+        let Sent { bytes, truncation, .. } = *sent;
+        Self {
+            method,
+            scheme,
+            host,
+            target,
+            protocol,
+            client,
+            status,
+            bytes,
+            times,
+            age,
+            truncation,
+            outcome,
+            trace,
+            said,
+        }
+    }
+}
+
 /// Cause of a response that did not reach its client whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truncation {

@@ -20,7 +20,7 @@ use nearside_semantics::Timestamp;
 use nearside_store::{BodyReader, PINNED_BYTES_MIN};
 use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::{Client, Record, Said, Times, Truncation};
+use nearside_telemetry::record::{Client, Record, Requested, Responded, Said, Sent, Times, Truncation};
 
 use super::hit::Hit;
 use super::{Connection, Next};
@@ -206,25 +206,27 @@ impl Whose<'_> {
     /// Ends a request, given how many bytes of its batch were written.
     fn finish(&self, hit: &Hit, input: &[u8], written: u64) {
         let missing = hit.end_in_batch.saturating_sub(written);
-        let record = Record {
+        let requested = Requested {
             method: hit.method,
             scheme: self.scheme,
             host: input.get(hit.host.clone()).unwrap_or_default(),
             target: input.get(hit.target.clone()).unwrap_or_default(),
             protocol: Protocol::Http11,
             client: self.client,
-            status: hit.what.status(),
-            bytes: hit.what.bytes().saturating_sub(missing),
-            times: self.times,
-            age: Some(hit.what.age),
-            truncation: (missing > 0).then_some(Truncation::ClientGone),
-            outcome: &hit.what.outcome(),
             trace: None,
             said: Said {
                 agent: input.get(hit.agent.clone()).unwrap_or_default(),
                 referer: input.get(hit.referer.clone()).unwrap_or_default(),
             },
         };
+        let outcome = &hit.what.outcome();
+        let responded = Responded { status: hit.what.status(), age: Some(hit.what.age), outcome };
+        let sent = Sent {
+            bytes: hit.what.bytes().saturating_sub(missing),
+            first_byte: None,
+            truncation: (missing > 0).then_some(Truncation::ClientGone),
+        };
+        let record = Record::new(requested, responded, &sent, self.times);
         self.worker.finish(&record, self.now);
     }
 }

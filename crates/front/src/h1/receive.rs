@@ -1,4 +1,4 @@
-//! Receiving request bodies, piece by piece.
+//! Receiving request bodies.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,60 +7,85 @@ use bytes::BytesMut;
 use nearside_http1::framing::{BodyDecoder, BodyEvent, Framing};
 use nearside_upstream::upload::Upload;
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
 
 use super::READ_BYTES;
 use super::watch::Watch;
+use crate::body_pump::{BodyPump, BodySource};
+use crate::exchange::RequestBody;
 use crate::transport::Transport;
+
+impl From<Framing> for RequestBody {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Self::Empty,
+            Framing::Length(length) => Self::of_length(Some(length)),
+            Framing::Chunked | Framing::UntilClose => Self::Unknown,
+        }
+    }
+}
 
 /// The body of a request on its way from the connection to the next hop.
 pub(super) struct Body {
     decoder: BodyDecoder,
-    /// `None` once all was handed on, or nobody wants it.
-    sender: Option<mpsc::Sender<BodyEvent>>,
-    begun: bool,
-    ended: bool,
-    left: u64,
-    too_large: bool,
+    pump: BodyPump,
+}
+
+/// A body in the bytes of a connection.
+struct ConnectionBody<'c> {
+    decoder: &'c mut BodyDecoder,
+    io: &'c mut Transport,
+    buffer: &'c mut BytesMut,
+}
+
+impl BodySource for ConnectionBody<'_> {
+    async fn next(&mut self, stall: Duration) -> Option<BodyEvent> {
+        loop {
+            if let Some(event) = self.decoder.piece(self.buffer).ok()? {
+                return Some(event);
+            }
+            self.buffer.reserve(READ_BYTES * 4);
+            match tokio::time::timeout(stall, self.io.read_buf(self.buffer)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return None,
+            }
+        }
+    }
 }
 
 impl Body {
-    /// The body that a head announces, and where its pieces come out. Of at most `limit` bytes.
+    /// A request without a body.
+    pub(super) fn empty() -> Self {
+        Self { decoder: BodyDecoder::Ended, pump: BodyPump::empty() }
+    }
+
+    /// The body that a head announces, of at most `limit` bytes, with the end where it comes out.
     pub(super) fn new(framing: Framing, limit: u64) -> (Self, Option<Upload>) {
-        let body = |sender, ended| Self {
-            decoder: BodyDecoder::new(framing),
-            sender,
-            begun: false,
-            ended,
-            left: limit,
-            too_large: false,
-        };
         let length = match framing {
-            Framing::None | Framing::UntilClose => return (body(None, true), None),
+            Framing::None | Framing::UntilClose => return (Self::empty(), None),
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let (sender, upload) = Upload::new(length);
-        (body(Some(sender), false), Some(upload))
+        let (pump, upload) = BodyPump::new(length, limit);
+        (Self { decoder: BodyDecoder::new(framing), pump }, Some(upload))
     }
 
     /// Whether the client has sent all of it, so that the next request can follow.
     pub(super) fn ended(&self) -> bool {
-        self.ended
+        self.pump.has_ended()
     }
 
     /// Whether some of it has arrived.
     pub(super) fn has_begun(&self) -> bool {
-        self.begun || self.ended
+        self.pump.has_begun()
     }
 
-    pub(super) fn too_large(&self) -> bool {
-        self.too_large
+    pub(super) fn is_too_large(&self) -> bool {
+        self.pump.is_too_large()
     }
 
-    /// Whether there is something to pump.
+    /// Whether there is something to carry.
     pub(super) fn is_open(&self) -> bool {
-        self.sender.is_some()
+        self.pump.is_open()
     }
 
     /// Carries the body along until `work` is done; `None` if the client has left before.
@@ -78,10 +103,11 @@ impl Body {
         let mut work = work;
         loop {
             if self.is_open() {
+                let mut source = ConnectionBody { decoder: &mut self.decoder, io: &mut *io, buffer: &mut *buffer };
                 tokio::select! {
                     biased;
                     done = &mut work => return Some(done),
-                    () = self.pump(io, buffer, stall) => {}
+                    () = self.pump.step(&mut source, stall) => {}
                 }
             } else {
                 tokio::select! {
@@ -91,44 +117,5 @@ impl Body {
                 }
             }
         }
-    }
-
-    /// Hands one piece on. Can be dropped at any point without losing a byte.
-    pub(super) async fn pump(&mut self, io: &mut Transport, buffer: &mut BytesMut, stall: Duration) {
-        let Some(sender) = &self.sender else { return };
-        let Ok(permit) = sender.reserve().await else {
-            self.sender = None;
-            return;
-        };
-        loop {
-            match self.decoder.piece(buffer) {
-                Ok(Some(BodyEvent::Data(data))) if data.len() as u64 > self.left => {
-                    self.too_large = true;
-                    break;
-                }
-                Ok(Some(BodyEvent::Data(data))) => {
-                    self.left -= data.len() as u64;
-                    self.begun = true;
-                    permit.send(BodyEvent::Data(data));
-                    return;
-                }
-                Ok(Some(BodyEvent::End(trailers))) => {
-                    permit.send(BodyEvent::End(trailers));
-                    self.ended = true;
-                    self.sender = None;
-                    return;
-                }
-                Ok(None) => {
-                    buffer.reserve(READ_BYTES * 4);
-                    match tokio::time::timeout(stall, io.read_buf(buffer)).await {
-                        Ok(Ok(1..)) => {}
-                        Ok(Ok(0) | Err(_)) | Err(_) => break,
-                    }
-                }
-                Err(_broken) => break,
-            }
-        }
-        drop(permit);
-        self.sender = None;
     }
 }

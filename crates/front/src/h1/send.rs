@@ -7,7 +7,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
-use nearside_config::SiteId;
 use nearside_engine::pass::tunnel;
 use nearside_engine::request::finish::{Ending, Persistence};
 use nearside_engine::request::parts::AnswerReader;
@@ -18,9 +17,8 @@ use nearside_http1::write;
 use nearside_store::Read;
 use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
-use nearside_telemetry::outcome::{Outcome, Verdict};
-use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::{Record, Said, Times, Truncation, client_gone};
+use nearside_telemetry::outcome::Outcome;
+use nearside_telemetry::record::{Record, Requested, Responded, Said, Sent, Times, Truncation, client_gone};
 use nearside_upstream::{UpgradeStream, is_event_stream};
 
 use super::receive::Body;
@@ -42,12 +40,6 @@ enum Delimiter {
     Close,
 }
 
-/// How sending a body ended.
-struct Sent {
-    bytes: u64,
-    truncation: Option<Truncation>,
-}
-
 impl Connection<'_> {
     /// Sends an answer and ends its request. `body` is the request's, if some of it may still have to be handed on.
     pub(super) async fn send(
@@ -56,7 +48,7 @@ impl Connection<'_> {
         request: &Request,
         start: Instant,
         persistence: Persistence,
-        body: Option<&mut Body>,
+        body: &mut Body,
     ) -> Next {
         let status = answer.status;
         let fields = answer.head.fields();
@@ -78,18 +70,16 @@ impl Connection<'_> {
         self.worker.engine.end_head(&ending, &mut self.head);
         let prefix = own.unwrap_or_default();
         let (age, outcome) = (answer.age, answer.outcome);
-        let mut first_byte = None;
         let sent = match answer.body {
             AnswerBody::Reader { reader, length } if request.method != Method::HEAD => {
-                let stream = Stream { reader, left: length, delimiter, at_end, first_byte: &mut first_byte };
+                let stream = Stream { reader, left: length, delimiter, at_end };
                 self.stream(&prefix, stream, body).await
             }
             AnswerBody::Bytes(bytes) if request.method != Method::HEAD => self.at_once(&prefix, &bytes).await,
             _ => self.at_once(&prefix, b"").await,
         };
         let end = instant();
-        let times = Times { start, first_byte: first_byte.unwrap_or(end), end };
-        self.finish(request, status, &sent, times, age, &outcome);
+        self.finish(request, Responded { status, age, outcome: &outcome }, &sent, sent.times(start, end));
         match (sent.truncation, persistence) {
             (Some(_), _) => Next::Abort,
             (None, Persistence::Closes) => Next::Close,
@@ -97,41 +87,26 @@ impl Connection<'_> {
         }
     }
 
-    fn finish(
-        &mut self,
-        request: &Request,
-        status: StatusCode,
-        sent: &Sent,
-        times: Times,
-        age: Option<u64>,
-        outcome: &Outcome,
-    ) {
-        let record = Record {
+    fn finish(&mut self, request: &Request, responded: Responded<'_>, sent: &Sent, times: Times) {
+        let requested = Requested {
             method: request.method.as_str(),
             scheme: request.scheme,
             host: request.authority.as_bytes(),
             target: &request.target,
             protocol: request.protocol,
             client: request.client,
-            status,
-            bytes: sent.bytes,
-            times,
-            age,
-            truncation: sent.truncation,
-            outcome,
             trace: Some(&request.trace),
             said: Said::of(&self.worker.engine.config.access_log, &request.fields),
         };
-        self.worker.finish(&record, self.worker.engine.clock.now());
+        self.worker.finish(&Record::new(requested, responded, sent, times), self.worker.engine.clock.now());
         self.idle_since = times.end;
     }
 
     /// Ends a request whose client was lost before its answer: nothing more can be sent.
-    pub(super) fn lost(&mut self, request: &Request, site: SiteId, start: Instant) -> Next {
-        let end = instant();
-        let sent = Sent { bytes: 0, truncation: Some(Truncation::ClientGone) };
-        let outcome = Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, Some(site)) };
-        self.finish(request, client_gone(), &sent, Times { start, first_byte: end, end }, None, &outcome);
+    pub(super) fn lost(&mut self, request: &Request, outcome: &Outcome, start: Instant) -> Next {
+        let sent = Sent::client_gone();
+        let responded = Responded { status: client_gone(), age: None, outcome };
+        self.finish(request, responded, &sent, sent.times(start, instant()));
         Next::Abort
     }
 
@@ -153,15 +128,19 @@ impl Connection<'_> {
         let mut slices = [IoSlice::new(prefix), IoSlice::new(&self.head), IoSlice::new(body)];
         let stall = self.worker.engine.config.timeouts.stall;
         let written = self.io.write_all(&mut slices, stall).await;
-        Sent { bytes: body.len() as u64, truncation: written.is_err().then_some(Truncation::ClientGone) }
+        Sent {
+            bytes: body.len() as u64,
+            first_byte: None,
+            truncation: written.is_err().then_some(Truncation::ClientGone),
+        }
     }
 
     /// Sends the head with whatever of the body is there, then the rest as it comes.
-    async fn stream(&mut self, prefix: &[u8], mut stream: Stream<'_>, mut body: Option<&mut Body>) -> Sent {
+    async fn stream(&mut self, prefix: &[u8], mut stream: Stream, body: &mut Body) -> Sent {
         let engine = Arc::clone(&self.worker.engine);
         let stall = engine.config.timeouts.stall;
         let mut rate = TakeRate::new(&engine.store);
-        let mut sent = Sent { bytes: 0, truncation: None };
+        let mut sent = Sent::default();
         let mut head = Some(prefix);
         let mut watch = Watch::new(stream.at_end);
         let mut chunks = std::mem::take(&mut self.chunks);
@@ -173,17 +152,8 @@ impl Connection<'_> {
                     // The client gets the head while the body is still on its way.
                     read = Read::Chunks;
                 } else {
-                    let next = match body.as_deref_mut().filter(|body| body.is_open()) {
-                        Some(body) => {
-                            let wait = Box::pin(stream.read(&mut chunks));
-                            body.pump_until(wait, &mut self.io, &mut self.buffer, stall, &mut watch).await
-                        }
-                        None => tokio::select! {
-                            biased;
-                            read = stream.read(&mut chunks) => Some(read),
-                            () = watch.gone(&mut self.io, &mut self.buffer) => None,
-                        },
-                    };
+                    let wait = std::pin::pin!(stream.read(&mut chunks));
+                    let next = body.pump_until(wait, &mut self.io, &mut self.buffer, stall, &mut watch).await;
                     let Some(next) = next else {
                         sent.truncation = Some(Truncation::ClientGone);
                         break;
@@ -208,7 +178,7 @@ impl Connection<'_> {
                 sent.truncation = Some(Truncation::ClientGone);
                 break;
             }
-            stream.first_byte.get_or_insert_with(instant);
+            sent.first_byte.get_or_insert_with(instant);
             sent.bytes += bytes;
             if last {
                 break;
@@ -261,22 +231,18 @@ impl Connection<'_> {
         let AnswerBody::Bytes(text) = &answer.body else { return Next::Close };
         let sent = self.at_once(&prefix, text).await;
         let end = instant();
-        let record = Record {
+        let requested = Requested {
             method: "-",
             scheme: self.scheme,
             host,
             target,
             protocol: Protocol::Http11,
             client: self.client,
-            status: answer.status,
-            bytes: sent.bytes,
-            times: Times { start, first_byte: end, end },
-            age: None,
-            truncation: sent.truncation,
-            outcome: &answer.outcome,
             trace: None,
             said: Said::default(),
         };
+        let responded = Responded { status: answer.status, age: None, outcome: &answer.outcome };
+        let record = Record::new(requested, responded, &sent, sent.times(start, end));
         self.worker.finish(&record, self.worker.engine.clock.now());
         Next::CloseUnread
     }
@@ -309,7 +275,8 @@ impl Connection<'_> {
             let _ = tunnel::run(&mut self.io, &early, stream, tunnel::Limits { idle, stall: timeouts.stall }).await;
         }
         let times = Times { start, first_byte, end: instant() };
-        self.finish(request, StatusCode::SWITCHING_PROTOCOLS, &first, times, None, &outcome);
+        let responded = Responded { status: StatusCode::SWITCHING_PROTOCOLS, age: None, outcome: &outcome };
+        self.finish(request, responded, &first, times);
         Next::Close
     }
 }
@@ -322,16 +289,15 @@ enum Frame {
 }
 
 /// A body on its way to a client.
-struct Stream<'s> {
+struct Stream {
     reader: AnswerReader,
     /// Bytes still to be sent, where the number is known.
     left: Option<u64>,
     delimiter: Delimiter,
     at_end: AtEnd,
-    first_byte: &'s mut Option<Instant>,
 }
 
-impl Stream<'_> {
+impl Stream {
     fn limit(&self) -> u64 {
         self.left.unwrap_or(u64::MAX).min(WRITE_BYTES)
     }

@@ -15,10 +15,10 @@ use nearside_semantics::fields::Fields;
 use nearside_semantics::key::Scheme;
 use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
-use nearside_telemetry::record::{Client, Record, Said, Times, Truncation};
+use nearside_telemetry::record::{Client, Record, Requested, Responded, Said, Sent, Times, Truncation};
 
 use super::heads::Told;
-use super::stream::{Sent, Stream};
+use super::stream::Stream;
 use super::{Connection, head};
 use crate::Worker;
 use crate::shares::{Holds, Progress};
@@ -44,13 +44,13 @@ impl Connection<'_> {
                 Err(refusal) => return self.refuse(refusal, request, respond, start),
             }
         }
-        let mut sent = Sent::nothing();
+        let mut sent = Sent::default();
         match respond.send_response(head::of_hit(engine, &hit, start), length == 0) {
             Err(_) => sent.truncation = Some(Truncation::ClientGone),
             Ok(stream) if length == 0 => drop(stream),
             Ok(mut stream) => {
                 if takes(&mut stream, length) {
-                    sent.send(&hit, &mut stream);
+                    sent = send(&hit, &mut stream);
                 } else if let Some(progress) = progress.or_else(|| self.begin().ok()) {
                     let told = Told::new(
                         host(request),
@@ -68,7 +68,7 @@ impl Connection<'_> {
             }
         }
         let end = instant();
-        let times = Times { start, first_byte: end, end };
+        let times = sent.times(start, end);
         let said = Said::of(&engine.config.access_log, request.headers());
         let asked = Asked { method: request.method().as_str(), host: host(request), target: target(request), said };
         finish(self.worker, self.client, asked, &hit, &sent, times);
@@ -93,27 +93,15 @@ impl Connection<'_> {
         for name in [CONTENT_LENGTH, CONTENT_TYPE] {
             response.headers_mut().remove(name);
         }
-        let mut sent = Sent::nothing();
+        let mut sent = Sent::default();
         if respond.send_response(response, true).is_err() {
             sent.truncation = Some(Truncation::ClientGone);
         }
         let end = instant();
-        let record = Record {
-            method: request.method().as_str(),
-            scheme: Scheme::Https,
-            host: host(request),
-            target: target(request),
-            protocol: Protocol::Http2,
-            client: self.client,
-            status: answer.status,
-            bytes: sent.bytes,
-            times: Times { start, first_byte: end, end },
-            age: None,
-            truncation: sent.truncation,
-            outcome: &answer.outcome,
-            trace: None,
-            said: Said::of(&engine.config.access_log, request.headers()),
-        };
+        let said = Said::of(&engine.config.access_log, request.headers());
+        let asked = Asked { method: request.method().as_str(), host: host(request), target: target(request), said };
+        let responded = Responded { status: answer.status, age: None, outcome: &answer.outcome };
+        let record = Record::new(asked.requested(self.client), responded, &sent, sent.times(start, end));
         self.worker.finish(&record, engine.clock.now());
     }
 }
@@ -126,18 +114,17 @@ fn target(request: &Request<RecvStream>) -> &[u8] {
     request.uri().path_and_query().map_or(b"", |target| target.as_str().as_bytes())
 }
 
-impl Sent {
-    /// Sends the whole of a hit, for which there is room.
-    fn send(&mut self, hit: &Hit, stream: &mut SendStream<Bytes>) {
-        let length = hit.bytes();
-        hit.pieces(|_, chunk, range| {
-            let size = range.len() as u64;
-            match stream.send_data(chunk.slice(range), self.bytes + size == length) {
-                Ok(()) => self.bytes += size,
-                Err(_) => self.truncation = Some(Truncation::ClientGone),
-            }
-        });
-    }
+/// Sends the whole of a hit, for which there is room.
+fn send(hit: &Hit, stream: &mut SendStream<Bytes>) -> Sent {
+    let (length, mut sent) = (hit.bytes(), Sent::default());
+    hit.pieces(|_, chunk, range| {
+        let size = range.len() as u64;
+        match stream.send_data(chunk.slice(range), sent.bytes + size == length) {
+            Ok(()) => sent.bytes += size,
+            Err(_) => sent.truncation = Some(Truncation::ClientGone),
+        }
+    });
+    sent
 }
 
 /// Whether the client's windows take so many bytes now.
@@ -186,23 +173,17 @@ struct Asked<'r> {
     said: Said<'r>,
 }
 
+impl<'r> Asked<'r> {
+    fn requested(self, client: Client) -> Requested<'r> {
+        let Self { method, host, target, said } = self;
+        Requested { method, scheme: Scheme::Https, host, target, protocol: Protocol::Http2, client, trace: None, said }
+    }
+}
+
 fn finish(worker: &Worker, client: Client, asked: Asked<'_>, hit: &Hit, sent: &Sent, times: Times) {
-    let record = Record {
-        method: asked.method,
-        scheme: Scheme::Https,
-        host: asked.host,
-        target: asked.target,
-        protocol: Protocol::Http2,
-        client,
-        status: hit.status(),
-        bytes: sent.bytes,
-        times,
-        age: Some(hit.age),
-        truncation: sent.truncation,
-        outcome: &hit.outcome(),
-        trace: None,
-        said: asked.said,
-    };
+    let outcome = &hit.outcome();
+    let responded = Responded { status: hit.status(), age: Some(hit.age), outcome };
+    let record = Record::new(asked.requested(client), responded, sent, times);
     worker.finish(&record, worker.engine.clock.now());
 }
 
@@ -218,7 +199,7 @@ struct Carried {
 impl Carried {
     async fn carry(mut self, task: Stream) {
         let _in_flight = task.worker.metrics.enter();
-        let mut sent = Sent { first_byte: Some(instant()), ..Sent::nothing() };
+        let mut sent = Sent { first_byte: Some(instant()), ..Sent::default() };
         match self.hit.entry.body.reader(self.hit.span().start) {
             Some(reader) => {
                 let left = Some(self.hit.bytes());
@@ -228,7 +209,7 @@ impl Carried {
             None => self.stream.send_reset(h2::Reason::INTERNAL_ERROR),
         }
         let end = instant();
-        let times = Times { start: self.start, first_byte: sent.first_byte.unwrap_or(end), end };
+        let times = sent.times(self.start, end);
         let told = &self.told;
         // A HEAD has no body to hand on.
         let asked = Asked { method: "GET", host: told.host(), target: told.target(), said: told.said() };

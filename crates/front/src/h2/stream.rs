@@ -9,22 +9,20 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::HOST;
-use http::{HeaderValue, Method, StatusCode};
-use nearside_config::SiteId;
-use nearside_engine::pass::{self, Passed};
-use nearside_engine::request::admit::{Admitted, RequestHead, admit};
+use http::{HeaderValue, Method};
+use nearside_engine::pass::Passed;
 use nearside_engine::request::parts::AnswerReader;
 use nearside_engine::request::refusal::Refusal;
-use nearside_engine::request::{Answer, AnswerBody, Request, forward, respond};
+use nearside_engine::request::{Answer, AnswerBody, Request, respond};
 use nearside_http1::framing::{BodyEvent, content_length};
 use nearside_http1::request;
 use nearside_semantics::key::{Scheme, is_authority, write_host};
 use nearside_store::Read;
 use nearside_telemetry::Protocol;
 use nearside_telemetry::clock::instant;
-use nearside_telemetry::outcome::{Outcome, Verdict};
+use nearside_telemetry::outcome::Outcome;
 use nearside_telemetry::reason::Reason;
-use nearside_telemetry::record::{Client, Record, Said, Times, Truncation, client_gone};
+use nearside_telemetry::record::{Client, Record, Requested, Responded, Said, Sent, Truncation, client_gone};
 use nearside_telemetry::trace::Trace;
 use nearside_upstream::LOOK_EVERY;
 use nearside_upstream::interim::{Interim, Interims};
@@ -35,7 +33,9 @@ use tokio::time::timeout;
 use super::heads::{Open, Told};
 use super::{READ_BYTES, STREAM_WINDOW, head};
 use crate::Worker;
-use crate::shares::{Holds, Member, Progress};
+use crate::body_pump::{BodyPump, BodySource};
+use crate::exchange::{Carrier, Exchange, RequestBody};
+use crate::shares::Member;
 use crate::take_rate::TakeRate;
 
 /// Frames of a request body that are smaller are gathered, as far as they have come.
@@ -48,16 +48,33 @@ pub(super) struct Stream {
     pub(super) open: Open,
 }
 
-/// How sending ended.
-pub(super) struct Sent {
-    pub(super) bytes: u64,
-    pub(super) first_byte: Option<Instant>,
-    pub(super) truncation: Option<Truncation>,
+/// A client whose request is in progress.
+struct StreamCarrier<'s> {
+    respond: &'s mut SendResponse<Bytes>,
 }
 
-impl Sent {
-    pub(super) fn nothing() -> Self {
-        Self { bytes: 0, first_byte: None, truncation: None }
+impl Carrier for StreamCarrier<'_> {
+    /// If it cannot be sent, neither can the final response, which will tell.
+    async fn send_interim(&mut self, interim: &Interim) -> io::Result<()> {
+        let mut response = http::Response::new(());
+        *response.status_mut() = interim.status;
+        *response.headers_mut() = interim.fields.clone();
+        let _ = self.respond.send_informational(response);
+        Ok(())
+    }
+
+    /// The request body is carried by a task of its own.
+    async fn run<F: Future + Unpin>(&mut self, mut work: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            done = &mut work => Some(done),
+            // What nobody waits for is cancelled with this.
+            _reset = std::future::poll_fn(|cx| self.respond.poll_reset(cx)) => None,
+        }
+    }
+
+    fn has_body_begun(&self) -> bool {
+        false
     }
 }
 
@@ -68,10 +85,10 @@ impl Stream {
         let _in_flight = worker.metrics.enter();
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
-        let mut progress = None;
+        let mut exchange = None;
         let (answer, told) = match self.parse(parts) {
             Ok((request, interims)) => {
-                let work = self.work(request, body, interims, &mut respond, &mut progress);
+                let work = self.work(&worker, request, body, interims, &mut respond, &mut exchange);
                 // On the heap: what is sent afterwards may take long, and needs none of it.
                 Box::pin(work).await
             }
@@ -79,75 +96,65 @@ impl Stream {
         };
         // A body may take long, and needs no fields.
         self.open.release_head();
-        if let Some(progress) = &mut progress {
-            progress.release_head();
+        if let Some(exchange) = &mut exchange {
+            exchange.release_head();
         }
         let (status, age, outcome, sent) = match answer {
             Ok(answer) => {
                 let (status, age, outcome) = (answer.status, answer.age, answer.outcome.clone());
                 (status, age, outcome, self.send(answer, &method, start, &mut respond).await)
             }
-            Err(outcome) => {
-                (client_gone(), None, outcome, Sent { truncation: Some(Truncation::ClientGone), ..Sent::nothing() })
-            }
+            Err(outcome) => (client_gone(), None, outcome, Sent::client_gone()),
         };
-        let end = instant();
-        let record = Record {
+        let requested = Requested {
             method: method.as_str(),
             scheme: Scheme::Https,
             host: told.host(),
             target: told.target(),
             protocol: Protocol::Http2,
             client: self.client,
-            status,
-            bytes: sent.bytes,
-            times: Times { start, first_byte: sent.first_byte.unwrap_or(end), end },
-            age,
-            truncation: sent.truncation,
-            outcome: &outcome,
             trace: told.trace.as_ref(),
             said: told.said(),
         };
+        let responded = Responded { status, age, outcome: &outcome };
+        let record = Record::new(requested, responded, &sent, sent.times(start, instant()));
         worker.finish(&record, worker.engine.clock.now());
     }
 
     /// The answer to a request, or the outcome where its client has left before; and what is to be told of it.
-    async fn work(
+    async fn work<'w>(
         &self,
+        worker: &'w Worker,
         mut request: Request,
         body: RecvStream,
-        mut interims: mpsc::Receiver<Arc<Interim>>,
+        interims: mpsc::Receiver<Arc<Interim>>,
         respond: &mut SendResponse<Bytes>,
-        progress: &mut Option<Progress>,
+        begun: &mut Option<Exchange<'w>>,
     ) -> (Result<Answer, Outcome>, Told) {
-        let answer = {
-            let mut work = std::pin::pin!(self.answer(&mut request, body, progress));
-            loop {
-                tokio::select! {
-                    biased;
-                    Some(interim) = interims.recv() => inform(respond, &interim),
-                    answer = &mut work => break Some(answer),
-                    // What nobody waits for is cancelled with this.
-                    _reset = std::future::poll_fn(|cx| respond.poll_reset(cx)) => break None,
+        let length = content_length(&request.fields).ok().flatten();
+        let announced = match length {
+            _ if body.is_end_stream() => RequestBody::Empty,
+            Some(length @ 1..) => RequestBody::Length(length),
+            // Only its end will show that there is none.
+            Some(0) | None => RequestBody::Unknown,
+        };
+        let answer = match Exchange::begin(worker, &self.member, &mut request, announced, STREAM_WINDOW.into()) {
+            Ok(exchange) => {
+                let exchange = begun.insert(exchange);
+                let upload = (announced != RequestBody::Empty).then(|| carry(body, length, worker));
+                let carrier = &mut StreamCarrier { respond };
+                match exchange.respond(&request, upload, interims, carrier).await {
+                    Some(Passed::Answer(answer)) => Ok(answer),
+                    // No upgrade was asked for: HTTP/2 has none (RFC 9113 §8.6).
+                    Some(Passed::Upgraded { .. }) => Ok(respond::refusal(Refusal::bad(Reason::Upgrade))),
+                    None => Err(exchange.client_gone()),
                 }
             }
+            Err(refusal) => Ok(respond::refusal(refusal)),
         };
-        // Beside the final answer a 100 says nothing more.
-        while let Ok(interim) = interims.try_recv() {
-            if interim.status != StatusCode::CONTINUE {
-                inform(respond, &interim);
-            }
-        }
-        let answer = answer.ok_or_else(|| self.left(&request));
-        let said = Said::of(&self.worker.engine.config.access_log, &request.fields);
+        let said = Said::of(&worker.engine.config.access_log, &request.fields);
         let told = Told::new(request.authority.as_bytes(), &request.target, said, Some(request.trace));
         (answer, told)
-    }
-
-    /// The outcome of a request whose client has left before its response.
-    fn left(&self, request: &Request) -> Outcome {
-        let site = admit(&self.worker.engine, &RequestHead::received(request)).ok().map(Admitted::site);
-        Outcome { reason: Some(Reason::ClientGone), ..Outcome::new(Verdict::Error, site) }
     }
 
     /// The request in the form that both fronts share (RFC 9113 §8.3.1).
@@ -186,48 +193,10 @@ impl Stream {
         Ok((request, receiver))
     }
 
-    async fn answer(&self, request: &mut Request, body: RecvStream, progress: &mut Option<Progress>) -> Answer {
-        let engine = &self.worker.engine;
-        let admitted = match admit(engine, &RequestHead::received(request)) {
-            Ok(admitted) => admitted,
-            Err(refusal) => return respond::refusal(refusal),
-        };
-        if engine.tier.wants_secret() {
-            self.member.exempt();
-        }
-        let site = admitted.site();
-        let length = content_length(&request.fields).ok().flatten();
-        let window = u64::from(STREAM_WINDOW);
-        let held = if body.is_end_stream() { 0 } else { length.map_or(window, |length| length.min(window)) };
-        match self.member.begin(self.worker.metrics.in_flight(), Holds::new(&request.fields, held)) {
-            Ok(begun) => *progress = Some(begun),
-            Err(refusal) => return respond::refusal(refusal.at(site)),
-        }
-        request.normalise(engine, site);
-        let plain = request.method == Method::GET || request.method == Method::HEAD;
-        if plain && body.is_end_stream() {
-            return forward::answer(engine, admitted, request).await;
-        }
-        let limit = engine.config.limits.body_bytes;
-        if length.is_some_and(|length| length > limit) {
-            return too_large(site);
-        }
-        let upload = (!body.is_end_stream()).then(|| {
-            let (sender, upload) = Upload::new(length);
-            tokio::spawn(pump(body, sender, limit, engine.config.timeouts.stall));
-            upload
-        });
-        match pass::pass(engine, admitted, request, upload).await {
-            Passed::Answer(answer) => answer,
-            // No upgrade was asked for: HTTP/2 has none (RFC 9113 §8.6).
-            Passed::Upgraded { .. } => respond::refusal(Refusal::bad(Reason::Upgrade).at(site)),
-        }
-    }
-
     async fn send(&self, answer: Answer, method: &Method, start: Instant, respond: &mut SendResponse<Bytes>) -> Sent {
         let bodiless = *method == Method::HEAD || matches!(answer.body, AnswerBody::None);
         let response = head::of_answer(&self.worker.engine, &answer, start);
-        let mut sent = Sent::nothing();
+        let mut sent = Sent::default();
         let Ok(mut stream) = respond.send_response(response, bodiless) else {
             sent.truncation = Some(Truncation::ClientGone);
             return sent;
@@ -304,19 +273,6 @@ impl Stream {
     }
 }
 
-/// Passes an interim answer on. If it cannot be sent, neither can the final one, which will tell.
-fn inform(respond: &mut SendResponse<Bytes>, interim: &Interim) {
-    let mut response = http::Response::new(());
-    *response.status_mut() = interim.status;
-    *response.headers_mut() = interim.fields.clone();
-    let _ = respond.send_informational(response);
-}
-
-fn too_large(site: SiteId) -> Answer {
-    let refusal = Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
-    respond::refusal(refusal.at(site))
-}
-
 /// Sends bytes as the client's windows allow, waiting at most `stall` each time; an error as well if the client has to make room
 /// for others.
 async fn push(
@@ -367,35 +323,36 @@ async fn gathered(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
     Some(Ok(gathered.freeze()))
 }
 
-/// Carries a request body from its stream to the pass lane.
-async fn pump(mut body: RecvStream, sender: mpsc::Sender<BodyEvent>, limit: u64, stall: Duration) {
-    let mut left = limit;
-    loop {
-        let data = tokio::select! {
-            data = timeout(stall, gathered(&mut body)) => data,
-            // The answer came without it: the stream is reset, so that the client need not send it.
-            () = sender.closed() => return,
-        };
-        match data {
-            Ok(Some(Ok(data))) => {
-                let size = data.len();
-                let Some(rest) = left.checked_sub(size as u64) else { return };
-                left = rest;
-                if sender.send(BodyEvent::Data(data)).await.is_err()
-                    || body.flow_control().release_capacity(size).is_err()
-                {
-                    return;
-                }
+/// The body of a request on a stream.
+struct StreamBody(RecvStream);
+
+impl BodySource for StreamBody {
+    async fn next(&mut self, stall: Duration) -> Option<BodyEvent> {
+        let Self(body) = self;
+        match timeout(stall, gathered(body)).await.ok()? {
+            Some(data) => {
+                let data = data.ok()?;
+                // It is handed on at once: the client may send as much again.
+                body.flow_control().release_capacity(data.len()).ok()?;
+                Some(BodyEvent::Data(data))
             }
-            Ok(None) => {
-                if let Ok(trailers) = body.trailers().await {
-                    let _ = sender.send(BodyEvent::End(trailers.unwrap_or_default())).await;
-                }
-                return;
-            }
-            Ok(Some(Err(_))) | Err(_) => return,
+            None => Some(BodyEvent::End(body.trailers().await.ok()?.unwrap_or_default())),
         }
     }
+}
+
+/// Carries a request body from its stream to the engine, in a task of its own.
+fn carry(body: RecvStream, length: Option<u64>, worker: &Worker) -> Upload {
+    let config = &worker.engine.config;
+    let (mut pump, upload) = BodyPump::new(length, config.limits.body_bytes);
+    let stall = config.timeouts.stall;
+    tokio::spawn(async move {
+        let mut source = StreamBody(body);
+        while pump.is_open() {
+            pump.step(&mut source, stall).await;
+        }
+    });
+    upload
 }
 
 /// Compares `:authority` with `Host` after normalisation, as RFC 9113 §8.3.1 requires: case, the scheme's default port and
