@@ -17,6 +17,12 @@ pub struct Block {
 }
 
 impl Block {
+    /// The first block of a URL that nothing else is known of.
+    #[cfg(test)]
+    pub(crate) fn first() -> Self {
+        Self { number: 1, index: 0 }
+    }
+
     /// The key of the block of a URL, of which this is the exact key.
     pub(crate) fn key(&self, exact: &[u8]) -> Box<[u8]> {
         let mut key = Vec::with_capacity(exact.len() + 18);
