@@ -44,7 +44,7 @@ pub(super) fn freshened(
     engine.strip_for_clients(plan.site, &mut fields);
     engine.rules(plan.site).remove_cookies(&mut fields);
     let entry = Entry {
-        head: Arc::new(head(engine, old.head.status, fields, old.body.len())),
+        head: Arc::new(head(&engine.via, old.head.status, fields, old.body.len())),
         declared: judged.freshness,
         response_time: exchange.response_time,
         retain_until: judged.retain_until,

@@ -274,7 +274,7 @@ fn finish(
             }
             let reader = if leads { fetched.take_first() } else { follow(fetched) };
             match reader {
-                _ if !leads && !fetched.answers(request, key) => Turn::Again(Some(Arc::clone(fetched))),
+                _ if !leads && !fetched.answers(&request.fields, key) => Turn::Again(Some(Arc::clone(fetched))),
                 None if fetched.is_shared_head() => done(respond::fetched_whole(fetched, None, request, outcome, now)),
                 None => Turn::Alone,
                 reader => {
