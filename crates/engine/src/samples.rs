@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nearside_config::{Site, SiteId, SiteTimeouts, Timeouts};
 use nearside_semantics::Timestamp;
 use nearside_semantics::age::Exchange;
+use nearside_semantics::key::Scheme;
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::vary::Vary;
 use nearside_store::{Body, Entry, Head, Membership};
+use nearside_telemetry::record::Client;
+use nearside_telemetry::trace::Trace;
 use nearside_upstream::client_network::ClientNetwork;
+use nearside_upstream::interim::Interims;
 use nearside_upstream::{Forward, Patience, Urgency};
 
 use crate::fill::Plan;
+use crate::request::Request;
 use crate::request::key::CacheKey;
 use crate::site::Rules;
 
@@ -115,4 +120,23 @@ pub(crate) fn entry(head: Head, declared: Freshness) -> Arc<Entry> {
         groups: Membership::default(),
         body: Body::complete(Bytes::from_static(b"hello"), None),
     })
+}
+
+/// A request of a client for `http://a.org/p` with these fields.
+pub(crate) fn request(method: Method, lines: &[(&'static str, &str)]) -> Request {
+    let fields = fields(lines);
+    let trace = Trace::of(&fields, 1);
+    Request {
+        method,
+        scheme: Scheme::Http,
+        authority: HeaderValue::from_static("a.org"),
+        target: Bytes::from_static(b"/p"),
+        version: Version::HTTP_11,
+        fields,
+        client: Client::new(([192, 0, 2, 1], 0).into()),
+        trace,
+        interims: Interims::none(),
+        block: None,
+        signed_as_sent: Vec::new(),
+    }
 }
