@@ -27,6 +27,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use carry::stream;
+#[cfg(test)]
+pub(crate) use fetched::tests::fetched as fetched_sample;
 pub(crate) use fetched::{Fetched, Unstored, refuses_head};
 pub(crate) use judge::{Judged, judge};
 pub(crate) use table::{Fills, Joined};

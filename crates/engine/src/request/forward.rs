@@ -174,10 +174,11 @@ async fn together(
         engine.fills.retire(&fill);
         return Turn::Again(None);
     }
-    if late.is_some() && !still_fresh(engine, begun) {
+    let now = engine.clock.now();
+    if late.is_some() && !still_fresh(begun, now) {
         return Turn::Alone;
     }
-    if wants_its_own(engine, begun, request, leads) {
+    if wants_its_own(begun, request, leads, now) {
         return Turn::Alone;
     }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
@@ -189,8 +190,7 @@ async fn together(
 /// Whether what a fill has brought is not what the client asked for, so that its own request has to go forward: a response
 /// that its preconditions do not hold for; a whole that is not stored, where it wants a part or asks whether that has
 /// changed; a refusal of what the fill has altered.
-fn wants_its_own(engine: &Engine, begun: &Begun, request: &Request, leads: bool) -> bool {
-    let now = engine.clock.now();
+fn wants_its_own(begun: &Begun, request: &Request, leads: bool, now: Timestamp) -> bool {
     match begun {
         Begun::Revalidated { entry, .. } => !holds(&entry.head, request, now),
         Begun::Response(fetched) => {
@@ -348,9 +348,9 @@ fn stale_answer(
 }
 
 /// Whether one who comes after the head may still share the answer without asking.
-fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
+fn still_fresh(begun: &Begun, now: Timestamp) -> bool {
     match begun {
-        Begun::Response(fetched) => fetched.freshness.reuse(engine.clock.now(), None) == Reuse::Fresh,
+        Begun::Response(fetched) => fetched.freshness.reuse(now, None) == Reuse::Fresh,
         Begun::Revalidated { .. } | Begun::Failed(_) | Begun::GaveWay(_) => true,
     }
 }
@@ -464,3 +464,6 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
         })
     })
 }
+
+#[cfg(test)]
+mod tests;
