@@ -124,3 +124,26 @@ pub fn upgrade_of(fields: &HeaderMap, version: Version) -> Option<HeaderValue> {
     let wants = version == Version::HTTP_11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
     fields.get(UPGRADE).filter(|protocol| wants && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::fields;
+
+    #[test]
+    fn of_all_changes_of_protocols_only_websocket_on_http_1_1_is_passed_on() {
+        let upgrade = ("connection", "Upgrade");
+        for (version, lines, expected) in [
+            (Version::HTTP_11, &[upgrade, ("upgrade", "WebSocket")][..], true),
+            (Version::HTTP_11, &[("connection", "keep-alive, upgrade"), ("upgrade", "websocket")], true),
+            (Version::HTTP_11, &[upgrade, ("upgrade", "h2c")], false),
+            (Version::HTTP_11, &[upgrade, ("upgrade", "websocket, h2c")], false),
+            (Version::HTTP_11, &[("upgrade", "websocket")], false),
+            (Version::HTTP_11, &[upgrade], false),
+            (Version::HTTP_10, &[upgrade, ("upgrade", "websocket")], false),
+            (Version::HTTP_2, &[upgrade, ("upgrade", "websocket")], false),
+        ] {
+            assert_eq!(upgrade_of(&fields(lines), version).is_some(), expected, "{version:?} {lines:?}");
+        }
+    }
+}
