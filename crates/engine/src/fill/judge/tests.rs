@@ -165,17 +165,20 @@ fn what_answers_one_client_only_says_nothing_of_later_responses() {
     let partial = Unstored::Law(NotStorable::Partial);
     let no_store = Unstored::Law(NotStorable::NoStore);
     let range = [("range", "bytes=0-4")];
-    for (method, request, unstored, expected) in [
-        (Method::GET, &[][..], no_store, Finding::Uncacheable(NotStorable::NoStore.into())),
-        (Method::POST, &[], no_store, Finding::Nothing),
-        (Method::GET, &range, no_store, Finding::Uncacheable(NotStorable::NoStore.into())),
-        (Method::GET, &range, partial, Finding::Nothing),
-        (Method::GET, &[], Unstored::TooLarge, Finding::Uncacheable(Reason::TooLarge)),
-        (Method::GET, &[], Unstored::NoRoom, Finding::Nothing),
-        (Method::GET, &[], Unstored::KeepsStale, Finding::Nothing),
-        (Method::HEAD, &[], Unstored::HeadOnly, Finding::Nothing),
-        (Method::GET, &[], Unstored::Passed, Finding::Nothing),
+    for (method, request, number, unstored, expected) in [
+        (Method::GET, &[][..], 200, no_store, Finding::Uncacheable(NotStorable::NoStore.into())),
+        (Method::POST, &[], 200, no_store, Finding::Nothing),
+        (Method::GET, &range, 200, no_store, Finding::Uncacheable(NotStorable::NoStore.into())),
+        // It is the client's own range that is refused; without one it is the request.
+        (Method::GET, &range, 416, partial, Finding::Nothing),
+        (Method::GET, &[], 416, partial, Finding::Refused),
+        (Method::GET, &[], 200, Unstored::TooLarge, Finding::Uncacheable(Reason::TooLarge)),
+        (Method::GET, &[], 200, Unstored::NoRoom, Finding::Nothing),
+        (Method::GET, &[], 503, Unstored::KeepsStale, Finding::Nothing),
+        (Method::HEAD, &[], 200, Unstored::HeadOnly, Finding::Nothing),
+        (Method::GET, &[], 200, Unstored::Passed, Finding::Nothing),
     ] {
-        assert_eq!(plan(method, request).finding(status(200), unstored), expected, "{request:?} {unstored:?}");
+        let found = plan(method, request).finding(status(number), unstored);
+        assert_eq!(found, expected, "{request:?} {number} {unstored:?}");
     }
 }
