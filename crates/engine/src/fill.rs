@@ -9,6 +9,7 @@
 mod carry;
 mod fetched;
 mod judge;
+mod lesson;
 mod publish;
 mod supply;
 mod table;
@@ -26,6 +27,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub(crate) use carry::stream;
+#[cfg(test)]
+pub(crate) use fetched::tests::fetched as fetched_sample;
 pub(crate) use fetched::{Fetched, Unstored, refuses_head};
 pub(crate) use judge::{Judged, judge};
 pub(crate) use table::{Fills, Joined};
@@ -33,6 +36,7 @@ pub(crate) use table::{Fills, Joined};
 use carry::{Passing, keep, pass};
 use fetched::{Parts, head, length_of};
 use judge::{Finding, room};
+use lesson::{Course, Lesson, Remembered, gives_way, is_vain};
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::request::Engine;
@@ -288,13 +292,8 @@ async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passi
         Err(error) => {
             rest(engine, plan);
             drop(entered);
-            let gave_way = match error {
-                HopError::Busy { .. } => plan.is_refresh(),
-                // The other requests for it may come from other networks.
-                HopError::Unwanted | HopError::OverShare { .. } => true,
-                _ => false,
-            };
-            fill.begin(if gave_way { Begun::GaveWay(error) } else { Begun::Failed(error) });
+            let gives_way = gives_way(&error, plan.is_refresh());
+            fill.begin(if gives_way { Begun::GaveWay(error) } else { Begun::Failed(error) });
             None
         }
     }
@@ -327,28 +326,15 @@ async fn ask(
 /// Remembers what a response that was not stored says of later ones, and removes what it has shown to be of no use.
 fn note(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, status: StatusCode, finding: Finding) {
     let (key, now) = (&plan.key.bytes, engine.clock.now());
-    // A HEAD tells of what is stored in its own way.
-    let is_whole = plan.forward.method == Method::GET;
-    match finding {
-        Finding::Uncacheable(why) if is_whole => engine.store.remember_uncacheable(key, why.token(), now),
-        Finding::Refused => engine.store.remember_refused(key, now),
-        Finding::Uncacheable(_) | Finding::Nothing => {}
+    let Lesson { remembered, forgets_stored } = Lesson::new(finding, status, &plan.forward.method);
+    match remembered {
+        Some(Remembered::Uncacheable(why)) => engine.store.remember_uncacheable(key, why.token(), now),
+        Some(Remembered::Refused) => engine.store.remember_refused(key, now),
+        None => {}
     }
-    // "Not found" is no error of a request: a page that was deleted must not be served during its stale windows.
-    let is_gone = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    let replaces = matches!(finding, Finding::Uncacheable(_)) || finding == Finding::Refused && is_gone;
-    // A whole answer means that what is stored is of no use any more (RFC 9111 §4.3.3).
-    if let Some(old) = plan.stored.as_ref().filter(|_| is_whole && replaces) {
+    if let Some(old) = plan.stored.as_ref().filter(|_| forgets_stored) {
         forget(engine, fill, plan, old);
     }
-}
-
-/// Whether a refresh by such a response should not be repeated at once. One client's error keeps nobody from refreshing what
-/// is stored; errors of several do.
-fn is_vain(engine: &Engine, plan: &Plan, status: StatusCode, judged: &Judged, is_refusal: bool) -> bool {
-    let now = engine.clock.now();
-    let is_first = is_refusal && status.is_client_error() && engine.store.refused(&plan.key.bytes, now) == 0;
-    (status.is_server_error() || judged.freshness.reuse(now, None) != Reuse::Fresh) && !is_first
 }
 
 /// A refresh that has brought nothing fresh is not tried again at once by whoever comes next.
@@ -434,7 +420,7 @@ async fn response(
     if judged.storable.is_ok() {
         engine.rules(plan.site).remove_cookies(&mut fields);
     }
-    let head = Arc::new(head(engine, status, fields, shown));
+    let head = Arc::new(head(&engine.via, status, fields, shown));
     let fields = &head.fields;
     let room = room(engine, plan, &judged, &head, length);
     let (charge, stored) = match room {
@@ -453,7 +439,9 @@ async fn response(
     let by_head = plan.forward.method == Method::HEAD;
     let finding = judged.whole.unwrap_or(stored).err().map_or(Finding::Nothing, |why| plan.finding(status, why));
     let is_refusal = finding == Finding::Refused;
-    if is_vain(engine, plan, status, &judged, is_refusal) {
+    let now = engine.clock.now();
+    let refusals = || engine.store.refused(&plan.key.bytes, now);
+    if is_vain(status, judged.freshness.reuse(now, None), finding, refusals) {
         rest(engine, plan);
     }
     let (freshness, is_personal) = (judged.freshness, judged.is_personal);
@@ -461,27 +449,30 @@ async fn response(
         Parts { head, length: shown, freshness, body, stored, groups, by_head, only_for, is_refusal, is_personal };
     let fetched = Arc::new(Fetched::of(engine, plan.site, &asked, parts, &plan.request));
     let fill = Arc::clone(&entered.fill);
-    if stored.is_err() {
-        note(engine, &fill, plan, status, finding);
-        drop(entered);
-        if plan.background {
-            // Nobody leads: who has joined meanwhile goes forward alone, and the body is not wanted.
-            drop(fetched.take_first());
-            fill.begin(Begun::Response(fetched));
-            return None;
+    match Course::new(stored.is_ok(), plan.background) {
+        Course::Keep => {
+            if plan.background {
+                // Its place at the start would hold up a body that turns out to be too large.
+                drop(fetched.take_first());
+            }
+            fill.begin(Begun::Response(Arc::clone(&fetched)));
+            if keep(engine, &fill, asked, writer, plan, &fetched).await {
+                let entry = Arc::new(fetched.entry(&engine.via, judged.retain_until));
+                store(engine, &fill, plan, &entry);
+            }
+            None
         }
-        let head = Arc::clone(&fetched.head);
-        fill.begin(Begun::Response(fetched));
-        return Some(Passing { asked, head, writer });
+        course @ (Course::Pass | Course::Drop) => {
+            note(engine, &fill, plan, status, finding);
+            drop(entered);
+            if course == Course::Drop {
+                drop(fetched.take_first());
+                fill.begin(Begun::Response(fetched));
+                return None;
+            }
+            let head = Arc::clone(&fetched.head);
+            fill.begin(Begun::Response(fetched));
+            Some(Passing { asked, head, writer })
+        }
     }
-    if plan.background {
-        // Its place at the start would hold up a body that turns out to be too large.
-        drop(fetched.take_first());
-    }
-    fill.begin(Begun::Response(Arc::clone(&fetched)));
-    if keep(engine, &fill, asked, writer, plan, &fetched).await {
-        let entry = Arc::new(fetched.entry(engine, judged.retain_until));
-        store(engine, &fill, plan, &entry);
-    }
-    None
 }

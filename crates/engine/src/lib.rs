@@ -9,5 +9,7 @@ pub mod objects;
 pub mod pass;
 pub mod purge;
 pub mod request;
+#[cfg(test)]
+mod samples;
 pub mod site;
 pub mod tier;

@@ -8,6 +8,7 @@
 //! none, and no fill that was sent before brings it back.
 
 pub(crate) mod counts;
+mod group;
 pub mod method;
 pub(crate) mod position;
 mod spelling;
@@ -72,6 +73,14 @@ impl How {
             _ => Self::Hard,
         }
     }
+
+    /// The effect on entries of a purge at `now`.
+    fn purge(self, now: Timestamp) -> Purge {
+        match self {
+            Self::Soft => Purge::Soft { now },
+            Self::Hard | Self::Erase => Purge::Hard,
+        }
+    }
 }
 
 /// What a purge has met.
@@ -86,30 +95,26 @@ pub struct Met {
 impl Engine {
     /// The group of all entries of a site.
     pub(crate) fn site_group(&self, site: SiteId) -> Vec<u8> {
-        self.group(b'S', site, b"")
+        group::of_site(self.site_name(site))
     }
 
     /// The group of all entries of a site and a host, of which this is an exact key.
     pub(crate) fn host_group(&self, site: SiteId, exact: &[u8]) -> Vec<u8> {
-        self.group(b'H', site, host(exact))
+        group::of_host(self.site_name(site), host(exact))
     }
 
     /// The group of all entries of a site with a tag.
     pub(crate) fn tag_group(&self, site: SiteId, tag: &[u8]) -> Vec<u8> {
-        self.group(b'T', site, tag)
+        group::of_tag(self.site_name(site), tag)
     }
 
     /// The tag that a group stands for, if it is one of a tag.
     pub(crate) fn tag_of(group: &[u8]) -> Option<String> {
-        let (kind, name) = group.split_first()?;
-        let at = name.iter().position(|byte| *byte == b'\n').filter(|_| *kind == b'T')?;
-        Some(String::from_utf8_lossy(name.get(at + 1..)?).into_owned())
+        group::tag(group)
     }
 
-    /// Names of different kinds differ in their first byte; those of RFC 9875 begin with a scheme, in lower case.
-    fn group(&self, kind: u8, site: SiteId, name: &[u8]) -> Vec<u8> {
-        let site = self.config.site(site).map_or("", |site| site.name.as_str());
-        [&[kind], site.as_bytes(), b"\n", name].concat()
+    fn site_name(&self, site: SiteId) -> &str {
+        self.config.site(site).map_or("", |site| site.name.as_str())
     }
 
     /// Takes out what a response says to caches only, before it goes to a client.
@@ -121,15 +126,12 @@ impl Engine {
 
     /// Purges, or only counts; what it met, and the number of the purge. Blocks as long as a walk takes.
     pub fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> (Met, u64) {
-        // Two URLs may have one key (a canonical host, a recipe): it is counted once.
-        let mut seen = HashSet::with_capacity(targets.len());
-        let targets: Vec<_> = targets.iter().filter(|target| seen.insert(*target)).collect();
+        let targets = distinct(targets);
         if dry_run {
             return (Met { matched: self.count(&targets), fenced_fills: 0 }, self.purges.count_dry_run());
         }
         let met = self.apply(&targets, how);
-        let is_walked = |target: &&Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
-        if how == How::Hard && met.matched > 0 && targets.iter().any(is_walked) {
+        if leaves_memory(how, met, &targets) {
             self.reclaim();
         }
         (met, self.purges.count(met))
@@ -158,7 +160,7 @@ impl Engine {
     /// Purges.
     fn apply(&self, targets: &[&Target], how: How) -> Met {
         let now = self.clock.now();
-        let purge = if how == How::Soft { Purge::Soft { now } } else { Purge::Hard };
+        let purge = how.purge(now);
         let mut met = Met::default();
         for target in targets {
             let one = self.apply_one(target, purge, now);
@@ -170,10 +172,9 @@ impl Engine {
                 if let Target::Url(exact) = target {
                     // Blocks, and what stands under rules: nothing finds them any more, but they are there.
                     let normal = normal_key(exact);
-                    let names: Vec<&[u8]> = [Some(&**exact), normal.as_deref()].into_iter().flatten().collect();
-                    let is_of =
-                        |key: &[u8], name: &[u8]| key.strip_prefix(name).is_some_and(|rest| rest.starts_with(b"\n"));
-                    let belongs = |key: &[u8]| names.iter().any(|name| is_of(key, name));
+                    let belongs = |key: &[u8]| {
+                        is_derived(key, exact) || normal.as_deref().is_some_and(|normal| is_derived(key, normal))
+                    };
                     self.store.purge_keys(belongs, Epoch::END, Purge::Hard, now);
                 }
             }
@@ -231,6 +232,23 @@ impl Engine {
     }
 }
 
+/// The targets, each once: two URLs may have one key (a canonical host, a recipe), which is counted once.
+fn distinct(targets: &[Target]) -> Vec<&Target> {
+    let mut seen = HashSet::with_capacity(targets.len());
+    targets.iter().filter(|target| seen.insert(*target)).collect()
+}
+
+/// Whether a purge has left memory to be reclaimed: entries of a purged group lie there until somebody comes upon them.
+fn leaves_memory(how: How, met: Met, targets: &[&Target]) -> bool {
+    let is_group = |target: &&Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
+    how == How::Hard && met.matched > 0 && targets.iter().any(is_group)
+}
+
+/// Whether a key is that of a block of a URL, or of the URL under a rule about queries. No target holds a line feed.
+fn is_derived(key: &[u8], exact: &[u8]) -> bool {
+    key.strip_prefix(exact).is_some_and(|rest| rest.starts_with(b"\n"))
+}
+
 /// Whether a walk that gives memory back is under way, and whether another is to follow.
 #[derive(Debug, Default)]
 pub(crate) struct Reclaiming(AtomicU8);
@@ -261,4 +279,103 @@ impl Reclaiming {
 /// The host of an exact key.
 fn host(exact: &[u8]) -> &[u8] {
     exact.split(|byte| *byte == b'\n').nth(1).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(key: &str) -> Target {
+        Target::Url(key.as_bytes().into())
+    }
+
+    fn tag(site: usize, tag: &str) -> Target {
+        Target::Tag { site: SiteId::new(site), tag: tag.as_bytes().into() }
+    }
+
+    #[test]
+    fn an_order_is_hard_unless_it_says_otherwise() {
+        for (soft, erase, expected) in [(false, false, How::Hard), (true, false, How::Soft), (false, true, How::Erase)]
+        {
+            assert_eq!(How::of(&Order { soft, erase, ..Order::default() }), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_soft_purge_leaves_entries_that_may_be_validated() {
+        let now = Timestamp::from_secs(7);
+        for (how, is_soft) in [(How::Soft, true), (How::Hard, false), (How::Erase, false)] {
+            let since = match how.purge(now) {
+                Purge::Soft { now } => Some(now),
+                Purge::Hard => None,
+            };
+            assert_eq!(since, is_soft.then_some(now), "{how:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_named_twice_is_purged_once_and_in_its_place() {
+        let prefix = Target::Prefix((*b"a").into());
+        let targets = [url("b"), url("a"), prefix.clone(), url("b"), tag(0, "a"), tag(1, "a"), tag(0, "a")];
+        // A prefix, a URL and a tag of the same text are three things, and a tag of another site a fourth.
+        assert_eq!(distinct(&targets), [&url("b"), &url("a"), &prefix, &tag(0, "a"), &tag(1, "a")]);
+    }
+
+    #[test]
+    fn memory_is_reclaimed_after_a_hard_purge_of_a_group_that_met_something() {
+        let (site, host) = (SiteId::new(0), (*b"http\na.org\n/").into());
+        let met = |matched| Met { matched, fenced_fills: 1 };
+        for (how, matched, target, expected) in [
+            (How::Hard, 1, tag(0, "a"), true),
+            (How::Hard, 1, Target::Site(site), true),
+            (How::Hard, 1, Target::Host { site, key: host }, true),
+            (How::Hard, 0, tag(0, "a"), false),
+            // Walked or looked up, these are taken out at once.
+            (How::Hard, 1, url("a"), false),
+            (How::Hard, 1, Target::Prefix((*b"a").into()), false),
+            (How::Soft, 1, tag(0, "a"), false),
+            // It has reclaimed already.
+            (How::Erase, 1, tag(0, "a"), false),
+        ] {
+            assert_eq!(leaves_memory(how, met(matched), &[&url("u"), &target]), expected, "{how:?} {target:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_blocks_and_of_rules_are_derived_from_that_of_their_url_only() {
+        let exact = b"http\na.org\n/p";
+        for (key, expected) in [
+            ("http\na.org\n/p\n#1", true),
+            ("http\na.org\n/p\n", true),
+            ("http\na.org\n/p", false),
+            ("http\na.org\n/p?q\n#1", false),
+            ("http\na.org\n/pq\n#1", false),
+            ("https\na.org\n/p\n#1", false),
+        ] {
+            assert_eq!(is_derived(key.as_bytes(), exact), expected, "{key:?}");
+        }
+        let block = crate::request::slices::Block::first();
+        assert!(is_derived(&block.key(exact), exact));
+    }
+
+    #[test]
+    fn the_host_of_a_key_is_its_second_line() {
+        for (exact, expected) in
+            [("http\na.org:81\n/a", "a.org:81"), ("http\na.org\n/a\nb", "a.org"), ("http", ""), ("", "")]
+        {
+            assert_eq!(host(exact.as_bytes()), expected.as_bytes(), "{exact:?}");
+        }
+    }
+
+    #[test]
+    fn one_walk_reclaims_for_all_purges_that_come_while_it_runs() {
+        let reclaiming = Reclaiming::default();
+        assert!(reclaiming.begins());
+        assert!(!reclaiming.begins() && !reclaiming.begins(), "one is under way");
+        assert!(reclaiming.goes_on(), "once more, for what came meanwhile");
+        assert!(!reclaiming.goes_on(), "and not again");
+        assert!(reclaiming.begins(), "the next purge begins anew");
+        reclaiming.fails();
+        assert!(reclaiming.begins(), "a walk that could not be begun holds nobody up");
+    }
 }

@@ -47,11 +47,47 @@ pub(crate) fn connections(config: &Config, limit: Option<u64>) -> usize {
 
 fn allowed(config: &Config, limit: u64) -> usize {
     let threads = config.threads as u64;
-    let sockets = (config.listen.len() + config.listen_tls.len()) as u64 * threads;
-    let left = limit.saturating_sub(OWN + OWN_PER_THREAD * threads + sockets);
-    // At worst each client needs a connection to a next hop.
+    let sockets = (config.listen.len() + config.listen_tls.len()) as u64;
     let origins = config.sites.iter().map(|site| site.origins.len() as u64).sum::<u64>();
-    let upstreams = (2 * config.origins.concurrency as u64).saturating_mul(origins).max(UPSTREAMS_MAX);
+    allowed_beside(limit, threads, sockets, (2 * config.origins.concurrency as u64).saturating_mul(origins))
+}
+
+/// Client connections that `limit` allows beside what `threads` threads need, each with `sockets` listening sockets, and
+/// the `wanted` connections to next hops.
+fn allowed_beside(limit: u64, threads: u64, sockets: u64, wanted: u64) -> usize {
+    let left = limit.saturating_sub(OWN + OWN_PER_THREAD * threads + sockets * threads);
+    // At worst each client needs a connection to a next hop.
+    let upstreams = wanted.max(UPSTREAMS_MAX);
     let clients = left - upstreams.min(left / 2);
     usize::try_from(clients).unwrap_or(usize::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_half_of_the_descriptors_or_what_next_hops_leave() {
+        let own = OWN + 2 * OWN_PER_THREAD + 2;
+        for (limit, wanted, expected) in [
+            // One is let in whatever the limit.
+            (0, 0, 1),
+            (own, 0, 1),
+            (own + 1000, 0, 500),
+            (own + 2 * UPSTREAMS_MAX, 0, 4096),
+            (own + 100_000, 0, 100_000 - 4096),
+            // Many origins may need more, but never more than half.
+            (own + 100_000, 10_000, 90_000),
+            (own + 100_000, 80_000, 50_000),
+        ] {
+            assert_eq!(allowed_beside(limit, 2, 1, wanted), expected, "{limit} {wanted}");
+        }
+    }
+
+    #[test]
+    fn each_thread_needs_descriptors_of_its_own() {
+        let allowed = |threads, sockets| allowed_beside(100_000, threads, sockets, 0);
+        assert_eq!(allowed(1, 2) - allowed(2, 2), 10);
+        assert_eq!(allowed(4, 1) - allowed(4, 2), 4);
+    }
 }

@@ -1,49 +1,34 @@
 //! One request to a next hop, up to the head of its answer; and to the next one, if it has none.
 
+mod failed;
+mod head;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::EXPECT;
+use http::header::{EXPECT, UPGRADE};
 use nearside_http1::framing::BodyEvent;
 use nearside_http1::response::{ResponseError, ResponseHead};
-use nearside_http1::write;
 use nearside_semantics::age::Exchange;
 use nearside_telemetry::clock::{Clock, instant};
 use tokio::io::AsyncWriteExt;
 
 use super::asked::{Asked, Incoming, Known};
 use super::connect::Connection;
-use super::gate::{Place, Revocation, Urgency};
+use super::gate::{Place, Revocation};
 use super::pace::{LOOK_EVERY, Pace};
 use super::response_reader::ResponseReader;
 use super::{Forward, Hop, HopError, Hops};
-use crate::fields::{PURGES, REFRESH, SECRET};
 use crate::interim::{CONTINUE_MAX, Interim};
 use crate::upload::{Sending, Upload, UploadEnd};
+use failed::{Failed, Late, PlaceEnd, may_ask_next};
+use head::{ForShield, HeadKind, write_head};
 
 /// Takes the interim answers that come before the final one.
 pub type Tell<'t> = &'t (dyn Fn(Arc<Interim>) + Send + Sync);
-
-/// How a try ended that brought no answer.
-pub(super) struct Failed {
-    pub(super) error: HopError,
-    /// Nothing of an answer had come.
-    silent: bool,
-    /// The request, or some of it, had been sent.
-    sent: bool,
-    /// On a connection that had served before, so that its end says nothing about the hop.
-    reused: bool,
-}
-
-impl Failed {
-    /// Before anything was sent.
-    fn unsent(error: HopError) -> Self {
-        Self { error, silent: true, sent: false, reused: false }
-    }
-}
 
 impl Hops {
     /// Asks the candidates in turn until one answers. Only requests without a body come here.
@@ -62,16 +47,16 @@ impl Hops {
         let mut last: Option<Failed> = None;
         let mut sent = None;
         for hop in to {
-            // What was never sent costs nobody anything.
-            if sent.take().is_some_and(|to: &Arc<Hop>| !self.budget.may_retry(!to.health.is_in())) {
+            let unanswered = sent.take().map(|to: &Arc<Hop>| to.health.is_in());
+            if !may_ask_next(unanswered, &self.budget) {
                 break;
             }
             match self.ask_one(hop, forward, clock, tell).await {
                 Ok(asked) => return Ok(asked),
-                Err(failed) if failed.silent => {
+                Err(failed) if failed.lets_others_try() => {
                     failed.error.log(forward);
-                    sent = failed.sent.then_some(hop);
-                    last = Some(worse(last, failed));
+                    sent = failed.was_sent().then_some(hop);
+                    last = Some(Failed::worse(last, failed));
                 }
                 Err(failed) => {
                     failed.error.log(forward);
@@ -79,7 +64,7 @@ impl Hops {
                 }
             }
         }
-        Err(last.map_or_else(no_hop, |failed| failed.error))
+        Err(Failed::told(last))
     }
 
     /// One hop; a connection from the pool that turns out to be dead is replaced by a new one, once.
@@ -100,18 +85,12 @@ impl Hops {
             let connection = connection.map_err(|error| note(hop, url, Failed::unsent(error)))?;
             hop.health.requests.fetch_add(1, Ordering::Relaxed);
             match self.send(hop, connection, forward, since, clock, tell).await {
-                Err(Failed { silent: true, reused: true, .. }) if pooled => {
+                Err(failed) if failed.replaces_connection(pooled) => {
                     pooled = false;
                     place = self.enter(hop, forward, clock).await.map_err(Failed::unsent)?;
                 }
-                Err(failed) if failed.silent => return Err(note(hop, url, failed)),
-                Err(failed) => {
-                    // Of a shield it says that the origin is slow.
-                    if matches!(failed.error, HopError::Timeout { .. }) && !hop.is_shield() {
-                        hop.failed(&failed.error, url);
-                    }
-                    return Err(failed);
-                }
+                Err(failed) if failed.is_charged(hop.is_shield()) => return Err(note(hop, url, failed)),
+                Err(failed) => return Err(failed),
                 Ok(asked) => {
                     hop.succeeded(Some(url));
                     return Ok(asked.counted());
@@ -131,12 +110,6 @@ impl Hops {
     ) -> Result<Box<Asked>, Failed> {
         let Connection { mut stream, reused, address, mut place } = connection;
         let request_time = clock.now();
-        let fail = |source: ResponseError, begun: bool| Failed {
-            error: HopError::Response { hop: Arc::clone(&hop.name), source },
-            silent: !begun,
-            sent: true,
-            reused,
-        };
         let mut head = Vec::with_capacity(1024);
         self.write_head(hop, forward, &mut head);
         head.extend_from_slice(b"\r\n");
@@ -146,8 +119,8 @@ impl Hops {
         };
         let patience = hop.patience(forward);
         place.iter_mut().for_each(Place::sent);
-        let written = self.within(hop, patience.between_bytes, write).await.map_err(|late| late.leave(&mut place));
-        written.map_err(|e| fail_or(e, |io| fail(io, false)))?;
+        let written = self.within(hop, patience.between_bytes, write).await.map_err(|late| leave(late, &mut place));
+        written.map_err(|late| Failed::in_wait(&hop.name, late, false, reused))?;
         let mut reader = ResponseReader::new(Incoming::Whole(stream));
         let answer = final_head(&mut reader, forward, tell);
         let revocation = place.as_ref().and_then(Place::revocation);
@@ -156,9 +129,9 @@ impl Hops {
             head = self.while_in(hop, patience.first_byte, answer) => head,
             () = revoked(revocation.as_deref()) => Err(Late::Revoked(Arc::clone(&hop.name))),
         };
-        let head = head.map_err(|late| late.leave(&mut place));
+        let head = head.map_err(|late| leave(late, &mut place));
         place.iter_mut().for_each(Place::settled);
-        let head = head.map_err(|e| fail_or(e, |source| fail(source, reader.begun)))?;
+        let head = head.map_err(|late| Failed::in_wait(&hop.name, late, reader.begun, reused))?;
         let exchange = Exchange { request_time, response_time: clock.now(), response_date: clock.wall() };
         let connection = Known { address, place, since, patience };
         Ok(Asked::new(Arc::clone(hop), head, exchange, reader, None, connection))
@@ -224,7 +197,7 @@ impl Hops {
             () = revoked(revocation.as_deref()) => Err(Late::Revoked(Arc::clone(&hop.name))),
         };
         let head = head.map_err(|late| {
-            let error = late.leave(&mut place).or_response(&hop);
+            let error = leave(late, &mut place).or_response(&hop.name);
             error.log(forward);
             error
         })?;
@@ -254,29 +227,14 @@ impl Hops {
                 },
                 Err(error) => Failed::unsent(error),
             };
-            last = Some(worse(last, failed));
+            last = Some(Failed::worse(last, failed));
         }
-        Err(last.map_or_else(no_hop, |failed| failed.error))
+        Err(Failed::told(last))
     }
 
     fn write_head(&self, hop: &Hop, forward: &Forward, out: &mut Vec<u8>) {
-        let host = if hop.is_shield() {
-            &forward.authority
-        } else {
-            forward.origin_host.as_ref().unwrap_or(&forward.authority)
-        };
-        write::request(&forward.method, &forward.target, host.as_bytes(), &forward.fields, out);
-        if hop.is_shield() {
-            if let Some(secret) = &self.secret {
-                write::field(SECRET.as_str(), secret.as_bytes(), out);
-            }
-            if forward.urgency == Urgency::Refresh {
-                write::field(REFRESH.as_str(), b"1", out);
-            }
-            if let Some(known) = (self.known_purges)() {
-                write::field(PURGES.as_str(), known.as_bytes(), out);
-            }
-        }
+        let shield = hop.is_shield().then(|| ForShield { secret: self.secret.as_ref(), purges: (self.known_purges)() });
+        write_head(forward, shield.as_ref(), out);
     }
 
     async fn within<T, E: Into<ResponseError>>(
@@ -325,7 +283,7 @@ impl Hops {
             if matches!(late, Late::Elapsed(_)) {
                 asked.give_up();
             }
-            late.or_response(&hop)
+            late.or_response(&hop.name)
         })? {
             BodyEvent::Data(bytes) => Ok(Some(bytes)),
             BodyEvent::End(trailers) => {
@@ -377,56 +335,18 @@ async fn sent_while_wanted(sending: &mut Sending, place: &mut Option<Place>) -> 
     }
 }
 
-/// Of two failures the one that says more: a hop that was not asked at all says little.
-fn worse(last: Option<Failed>, failed: Failed) -> Failed {
-    match last {
-        Some(last) if matches!(failed.error, HopError::Down { .. } | HopError::Busy { .. }) => last,
-        _ => failed,
-    }
-}
-
-/// A wait that ended without its result.
-enum Late {
-    Elapsed(Arc<str>),
-    Failed(ResponseError),
-    /// The place at this hop goes to a request of another network.
-    Revoked(Arc<str>),
-}
-
-impl Late {
-    /// Leaves the place of a request that ended so.
-    fn leave(self, place: &mut Option<Place>) -> Self {
-        let Some(mut place) = place.take() else { return self };
-        // A request that is cancelled keeps its place for a moment, as every one that was sent.
-        if !matches!(self, Self::Revoked(_)) {
+/// Leaves the place of a request that ended so.
+fn leave(late: Late, place: &mut Option<Place>) -> Late {
+    let Some(mut place) = place.take() else { return late };
+    match late.place_end() {
+        PlaceEnd::Cancelled => {}
+        PlaceEnd::Settled => place.settled(),
+        PlaceEnd::GivenUp => {
             place.settled();
-            if let Self::Elapsed(_) = self {
-                place.give_up();
-            }
-        }
-        self
-    }
-
-    fn or_response(self, hop: &Hop) -> HopError {
-        match self {
-            Self::Elapsed(hop) => HopError::Timeout { hop },
-            Self::Revoked(hop) => HopError::OverShare { hop },
-            Self::Failed(source) => HopError::Response { hop: Arc::clone(&hop.name), source },
+            place.give_up();
         }
     }
-}
-
-fn fail_or(late: Late, failed: impl FnOnce(ResponseError) -> Failed) -> Failed {
-    match late {
-        // Silence is no licence to ask elsewhere: the time of the client is used up.
-        Late::Elapsed(hop) => Failed { error: HopError::Timeout { hop }, silent: false, sent: true, reused: false },
-        Late::Revoked(hop) => Failed { error: HopError::OverShare { hop }, silent: false, sent: true, reused: false },
-        Late::Failed(source) => failed(source),
-    }
-}
-
-fn no_hop() -> HopError {
-    HopError::Down { hop: "every next hop".into() }
+    late
 }
 
 /// The first head that is not interim; those before it are told. A 101 counts as final where an upgrade was asked for, else as no HTTP.
@@ -458,15 +378,14 @@ async fn final_head(
         // A client that was told to go on needs no second word.
         let tells = !told;
         told |= head.status == StatusCode::CONTINUE;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let asked = forward.fields.contains_key(http::header::UPGRADE);
-            return if asked { Ok(head) } else { Err(ResponseError::Unasked) };
-        }
-        if !head.status.is_informational() {
-            return Ok(head);
-        }
-        if let Some(interim) = Interim::of(head, tells) {
-            tell(interim);
+        match HeadKind::new(head.status, forward.fields.contains_key(UPGRADE)) {
+            HeadKind::Final => return Ok(head),
+            HeadKind::Unasked => return Err(ResponseError::Unasked),
+            HeadKind::Interim => {
+                if let Some(interim) = Interim::of(head, tells) {
+                    tell(interim);
+                }
+            }
         }
     }
 }

@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue, Version};
 use nearside_http1::framing::BodyEvent;
 use nearside_http1::response::{ResponseError, ResponseHead};
 use nearside_semantics::age::Exchange;
-use nearside_semantics::date;
 use nearside_semantics::fields::{lists, strip_hop_by_hop};
+use nearside_semantics::{Timestamp, date};
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::server_timing::{self, Wait};
 use parking_lot::Mutex;
@@ -130,7 +130,7 @@ impl Asked {
         sending: Option<Sending>,
         connection: Known,
     ) -> Box<Self> {
-        let persistent = head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close");
+        let persistent = is_persistent(&head);
         // It goes from future to future, each of which would have to be as large.
         let Known { address, place, since, patience } = connection;
         let now = instant();
@@ -163,15 +163,10 @@ impl Asked {
     /// The fields that travel on, which are taken out.
     pub fn take_end_to_end(&mut self) -> HeaderMap {
         let mut fields = std::mem::take(&mut self.head.fields);
-        strip_hop_by_hop(&mut fields);
-        if self.hop.is_shield() {
-            self.told = server_timing::take(&mut fields);
-        }
-        if !fields.contains_key(DATE)
-            && let Ok(now) = HeaderValue::from_str(&date::format(self.exchange.response_date))
-        {
-            // RFC 9110 §6.6.1
-            fields.insert(DATE, now);
+        let is_of_shield = self.hop.is_shield();
+        let told = make_end_to_end(&mut fields, is_of_shield, self.exchange.response_date);
+        if is_of_shield {
+            self.told = told;
         }
         fields
     }
@@ -201,7 +196,7 @@ impl Asked {
     /// How long its next piece may take; nothing once all of it should have come.
     pub(super) fn patience(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(instant()));
-        left.map_or(self.silence_max, |left| left.min(self.silence_max))
+        next_piece_limit(self.silence_max, left)
     }
 
     /// Reads the next part of the body.
@@ -245,6 +240,102 @@ impl Asked {
             (Incoming::Whole(stream), _) => Some((stream, rest)),
             (Incoming::Half(half), Some(mut sending)) => Some((half.unsplit(sending.take().await?), rest)),
             (Incoming::Half(_), None) => None,
+        }
+    }
+}
+
+/// Whether the connection of a response stays open behind it (RFC 9112 §9.3).
+fn is_persistent(head: &ResponseHead) -> bool {
+    head.version == Version::HTTP_11 && !lists(&head.fields, &CONNECTION, b"close")
+}
+
+/// Removes the fields that are for this node only, and adds the date of a response that has none. Returns what a shield says of
+/// the time it took.
+fn make_end_to_end(fields: &mut HeaderMap, is_of_shield: bool, response_date: Timestamp) -> Option<HeaderValue> {
+    strip_hop_by_hop(fields);
+    let told = if is_of_shield { server_timing::take(fields) } else { None };
+    if !fields.contains_key(DATE)
+        && let Ok(now) = HeaderValue::from_str(&date::format(response_date))
+    {
+        // RFC 9110 §6.6.1
+        fields.insert(DATE, now);
+    }
+    told
+}
+
+/// Limit of the wait for the next piece of a body, of which `left` is the time until all of it must have come.
+fn next_piece_limit(silence_max: Duration, left: Option<Duration>) -> Duration {
+    left.map_or(silence_max, |left| left.min(silence_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, StatusCode};
+
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_connection_is_used_again_unless_either_version_or_field_says_otherwise() {
+        for (version, lines, expected) in [
+            (Version::HTTP_11, &[][..], true),
+            (Version::HTTP_11, &[("connection", "keep-alive")], true),
+            (Version::HTTP_11, &[("connection", "close")], false),
+            (Version::HTTP_11, &[("connection", "x-a, Close")], false),
+            (Version::HTTP_10, &[], false),
+            // What an HTTP/1.0 server means by it is not relied upon.
+            (Version::HTTP_10, &[("connection", "keep-alive")], false),
+        ] {
+            let head = ResponseHead { status: StatusCode::OK, version, fields: fields(lines) };
+            assert_eq!(is_persistent(&head), expected, "{version:?} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_without_a_date_gets_that_of_its_arrival() {
+        let date_of = |lines: &[(&'static str, &'static str)]| {
+            let mut fields = fields(lines);
+            make_end_to_end(&mut fields, false, Timestamp::from_secs(784_111_777));
+            fields.get(DATE).cloned().unwrap()
+        };
+        assert_eq!(date_of(&[]), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date_of(&[("date", "Sun, 06 Nov 1994 08:49:30 GMT")]), "Sun, 06 Nov 1994 08:49:30 GMT");
+    }
+
+    #[test]
+    fn fields_that_are_for_this_node_do_not_travel_on() {
+        let mut fields = fields(&[
+            ("connection", "x-own"),
+            ("x-own", "1"),
+            ("transfer-encoding", "chunked"),
+            ("x-other", "1"),
+            ("date", "Sun, 06 Nov 1994 08:49:30 GMT"),
+        ]);
+        make_end_to_end(&mut fields, false, Timestamp::from_secs(0));
+        assert_eq!(fields.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-other", "date"]);
+    }
+
+    #[test]
+    fn only_a_shield_is_believed_about_the_time_that_it_took() {
+        let line = "cdn-cache;desc=HIT, shield;desc=\"fra\";dur=3";
+        for (is_of_shield, told, left) in
+            [(true, Some("shield;desc=\"fra\";dur=3"), &["db;dur=5"][..]), (false, None, &["db;dur=5", line])]
+        {
+            let mut fields = fields(&[("server-timing", "db;dur=5"), ("server-timing", line)]);
+            let found = make_end_to_end(&mut fields, is_of_shield, Timestamp::from_secs(0));
+            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), told);
+            assert_eq!(fields.get_all("server-timing").iter().collect::<Vec<_>>(), left, "{is_of_shield}");
+        }
+    }
+
+    #[test]
+    fn the_wait_for_a_piece_ends_with_the_silence_limit_or_the_whole_body() {
+        let seconds = Duration::from_secs;
+        for (left, expected) in [(None, 30), (Some(60), 30), (Some(30), 30), (Some(7), 7), (Some(0), 0)] {
+            assert_eq!(next_piece_limit(seconds(30), left.map(seconds)), seconds(expected), "{left:?}");
         }
     }
 }

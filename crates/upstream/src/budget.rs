@@ -61,4 +61,14 @@ mod tests {
         assert!(budget.may_retry(true) && !budget.may_retry(false));
         assert_eq!(budget.refused.load(Ordering::Relaxed), 902);
     }
+
+    #[test]
+    fn no_more_retries_are_saved_up_than_there_are_from_the_start() {
+        let budget = Budget::default();
+        for _ in 0..10_000 {
+            budget.pay_in();
+        }
+        let retries = (0..1000).take_while(|_| budget.may_retry(false)).count();
+        assert_eq!(retries as u64, SAVED_MAX / RETRY);
+    }
 }

@@ -34,6 +34,7 @@ pub mod upload;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -442,7 +443,11 @@ impl Hops {
     /// Whom to ask for a key of a site, in this order: the shields that are up, the key's own first, where it has not just
     /// come back; then, if that is wanted, the site's origins, those that are up first.
     pub fn candidates(&self, site: SiteId, key: &[u8]) -> Vec<Arc<Hop>> {
-        let now = nearside_telemetry::clock::instant();
+        self.candidates_at(site, key, nearside_telemetry::clock::instant())
+    }
+
+    /// The candidates at `now`.
+    fn candidates_at(&self, site: SiteId, key: &[u8], now: Instant) -> Vec<Arc<Hop>> {
         let mut shields: Vec<_> = self.shields.iter().filter(|hop| hop.health.is_up(now)).collect();
         shields.sort_by_cached_key(|hop| {
             let comes_back = !hop.health.takes(rendezvous::draw(&hop.name, key), now);
@@ -455,8 +460,11 @@ impl Hops {
 
     /// Whether none that could be asked for a site is in use.
     pub fn are_down(&self, site: SiteId) -> bool {
-        let now = nearside_telemetry::clock::instant();
-        !self.candidates(site, b"").iter().any(|hop| hop.health.is_up(now))
+        self.are_down_at(site, nearside_telemetry::clock::instant())
+    }
+
+    fn are_down_at(&self, site: SiteId, now: Instant) -> bool {
+        !self.candidates_at(site, b"", now).iter().any(|hop| hop.health.is_up(now))
     }
 
     /// Closes idle connections that are of no use any more.
@@ -470,3 +478,6 @@ impl Hops {
         self.shields.iter().chain(self.origins.iter().flatten()).filter(move |hop| seen.insert(Arc::as_ptr(hop)))
     }
 }
+
+#[cfg(test)]
+mod tests;

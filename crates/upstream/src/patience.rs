@@ -92,4 +92,18 @@ mod tests {
         assert_eq!(patience.of_body(&with_type("text/html")), (node.between_bytes, Some(node.total)));
         assert!(patience.with_grace().first_byte > long);
     }
+
+    #[test]
+    fn a_shield_gets_more_time_for_every_wait_but_the_whole_and_websockets() {
+        let origin = Patience::new(&Timeouts::default(), &SiteTimeouts::default());
+        let shield = origin.with_grace();
+        let more = |of: fn(&Patience) -> Duration| of(&shield) - of(&origin);
+        assert_eq!(more(|patience| patience.first_byte), SHIELD_GRACE);
+        assert_eq!(more(|patience| patience.between_bytes), SHIELD_GRACE);
+        assert_eq!(more(|patience| patience.event_stream), SHIELD_GRACE);
+        assert_eq!(more(|patience| patience.total), Duration::ZERO);
+        assert_eq!(more(|patience| patience.websocket), Duration::ZERO);
+        let endless = Patience { first_byte: Duration::MAX, ..origin };
+        assert_eq!(endless.with_grace().first_byte, Duration::MAX);
+    }
 }

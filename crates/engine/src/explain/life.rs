@@ -145,3 +145,65 @@ pub(super) fn stored(case: &Case, entry: &Entry, selected: bool) -> Stored {
         fields: told(fields),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{ARRIVAL, fields, later, life, rules, status};
+
+    fn stated(max: Option<u64>, lines: &[(&'static str, &str)]) -> Stated {
+        let rules = rules(|site| site.max_ttl = max.map(Duration::from_secs));
+        Stated::of(&rules, &HeaderMap::new(), status(200), &fields(lines), ARRIVAL)
+    }
+
+    #[test]
+    fn of_a_variant_only_harmless_preferences_are_told() {
+        for (key, expected) in [
+            (&b"accept-language:de\n"[..], "accept-language:de"),
+            (b"sec-ch-ua-mobile:?1\n", "sec-ch-ua-mobile:?1"),
+            (b"authorization:Bearer secret\n", "authorization: \u{2026}"),
+            (b"x-user:secret\naccept:text/html\n", "x-user: \u{2026}; accept:text/html"),
+            (b"=session;secret\n", "cookie session: \u{2026}"),
+            // That a field was missing is no secret.
+            (b"x-user\n", "x-user"),
+            (b"", ""),
+        ] {
+            assert_eq!(variant(key), expected, "{}", text(key));
+        }
+    }
+
+    #[test]
+    fn the_limit_of_the_site_is_told_only_where_it_is_what_counts() {
+        let minute = [("cache-control", "max-age=60")];
+        for (max, expected) in [(None, None), (Some(100), None), (Some(60), None), (Some(10), Some(10))] {
+            assert_eq!(stated(max, &minute).cap().map(|cap| cap.as_secs()), expected, "{max:?}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_lifetime_is_the_field_that_counts() {
+        for (lines, expected) in [
+            (&[("cache-control", "max-age=60, s-maxage=30")][..], "s-maxage"),
+            (&[("cache-control", "max-age=60")], "max-age"),
+            (&[("cache-control", "max-age=60"), ("cdn-cache-control", "max-age=5")], "max-age of a targeted field"),
+            (&[("expires", "Tue, 20 Jan 1970 00:00:00 GMT")], "Expires"),
+            (&[("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT")], "heuristic"),
+            (&[], "none"),
+        ] {
+            assert_eq!(source(&stated(None, lines)), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_windows_that_are_left_are_counted_from_the_end_of_freshness_or_from_now() {
+        let told = |seconds| {
+            let lines = [("cache-control", "max-age=60"), ("age", "7")];
+            arithmetic(&stated(None, &lines), &fields(&lines), ARRIVAL, life(60, 30), later(seconds))
+        };
+        let fresh = told(10);
+        assert_eq!((fresh.lifetime, fresh.resident, fresh.age, fresh.ttl), (60, 10, 10, 50));
+        assert_eq!((fresh.age_stated, fresh.stale_while_revalidate, fresh.stale_if_error), (Some(7), 0, 30));
+        let stale = told(70);
+        assert_eq!((stale.ttl, stale.stale_while_revalidate, stale.stale_if_error), (-10, 0, 20));
+    }
+}

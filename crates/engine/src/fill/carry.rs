@@ -264,10 +264,12 @@ fn compact(bytes: Bytes) -> Bytes {
 }
 
 fn fits(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
-    if writer.written() + more > engine.store.limits().object_bytes_max {
-        return false;
-    }
-    charge(engine, writer, more)
+    !outgrows(writer.written(), more, engine.store.limits().object_bytes_max) && charge(engine, writer, more)
+}
+
+/// Whether a body of `written` bytes is too large to be stored with `more` of them.
+fn outgrows(written: u64, more: u64, object_bytes_max: u64) -> bool {
+    written + more > object_bytes_max
 }
 
 fn charge(engine: &Engine, writer: &mut BodyWriter, more: u64) -> bool {
@@ -288,3 +290,6 @@ fn cut(error: &HopError, upstream: &str, target: &[u8]) {
     let (reason, path) = (error.reason().token(), logged_path(target));
     tracing::warn!(upstream, reason, path, %error, "response cut short");
 }
+
+#[cfg(test)]
+mod tests;

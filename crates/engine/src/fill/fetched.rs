@@ -19,8 +19,8 @@ use nearside_telemetry::server_timing::Wait;
 use nearside_upstream::Asked;
 use parking_lot::Mutex;
 
+use crate::request::Engine;
 use crate::request::key::CacheKey;
-use crate::request::{Engine, Request};
 
 /// What was worked out of an answer before its value is put together.
 pub(super) struct Parts {
@@ -112,7 +112,7 @@ impl Fetched {
         let length = length_of(&fields);
         let groups = Membership::default();
         engine.strip_for_clients(site, &mut fields);
-        let head = Arc::new(head(engine, asked.head.status, fields, length));
+        let head = Arc::new(head(&engine.via, asked.head.status, fields, length));
         let parts = Parts {
             head,
             length,
@@ -161,10 +161,9 @@ impl Fetched {
         self.first.lock().take()
     }
 
-    /// Whether it is for a request.
-    pub(crate) fn answers(&self, request: &Request, key: &CacheKey) -> bool {
-        self.vary.matches(&request.fields, &self.variant)
-            && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
+    /// Whether it is for a request with these fields.
+    pub(crate) fn answers(&self, request: &HeaderMap, key: &CacheKey) -> bool {
+        self.vary.matches(request, &self.variant) && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
     }
 
     /// Whether it is the head alone, of something that others may have.
@@ -210,27 +209,27 @@ pub(super) fn length_of(fields: &HeaderMap) -> Option<u64> {
     content_length(fields).ok().flatten()
 }
 
-/// A head ready to be sent, its length stated if it is known.
-pub(super) fn head(engine: &Engine, status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> Head {
+/// A head ready to be sent, its length stated if it is known. `via` is this node in the `Via` field.
+pub(super) fn head(via: &str, status: StatusCode, mut fields: HeaderMap, length: Option<u64>) -> Head {
     // RFC 9110 §8.6: not in a 1xx or 204.
     let length = length.filter(|_| status != StatusCode::NO_CONTENT && !status.is_informational());
     match length {
         Some(length) => fields.insert(CONTENT_LENGTH, HeaderValue::from(length)),
         None => fields.remove(CONTENT_LENGTH),
     };
-    let wire = write::prepared(status, &mut fields, length, &engine.via);
+    let wire = write::prepared(status, &mut fields, length, via);
     Head { status, fields, wire }
 }
 
 impl Fetched {
     /// The entry that it becomes once its body is whole.
-    pub(super) fn entry(&self, engine: &Engine, retain_until: Timestamp) -> Entry {
+    pub(super) fn entry(&self, via: &str, retain_until: Timestamp) -> Entry {
         let length = self.body.len();
         // A response to which a length belongs gets it now, also when it came in chunks.
         let head = if bodiless(self.head.status) || self.length == length {
             Arc::clone(&self.head)
         } else {
-            Arc::new(head(engine, self.head.status, self.head.fields.clone(), length))
+            Arc::new(head(via, self.head.status, self.head.fields.clone(), length))
         };
         Entry {
             head,
@@ -249,3 +248,6 @@ impl Fetched {
 pub(crate) fn refuses_head(status: StatusCode) -> bool {
     [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED].contains(&status)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -20,6 +20,7 @@ use nearside_upstream::fields::REWRITTEN;
 use super::{Plan, Unstored};
 use crate::request::Engine;
 use crate::request::forward::is_failure;
+use crate::site::Rules;
 
 impl Plan {
     /// Whether it is for a later client: of this node, or of the cache that asks.
@@ -112,7 +113,18 @@ pub(crate) fn judge(
     fields: &HeaderMap,
     exchange: Exchange,
 ) -> Judged {
-    let rules = engine.rules(plan.site);
+    judge_by(engine.rules(plan.site), engine.store.limits().object_bytes_max, plan, status, fields, exchange)
+}
+
+/// The same by the rules of a site, of a node that stores bodies of up to `object_bytes_max`.
+fn judge_by(
+    rules: &Rules,
+    object_bytes_max: u64,
+    plan: &Plan,
+    status: StatusCode,
+    fields: &HeaderMap,
+    exchange: Exchange,
+) -> Judged {
     let control = rules.control(fields);
     let life = lifetime(status, fields, &control, exchange.response_date, rules.lifetime(&plan.request));
     let vary = rules.vary(fields);
@@ -137,7 +149,7 @@ pub(crate) fn judge(
     let whole = is_part.then(|| {
         let length = content_range(fields).map_or(0, |(_, whole)| whole);
         let law = whole_is_storable(&candidate(StatusCode::OK), &control, life, rules.store);
-        law.map_err(Unstored::Law).and_then(|()| fits(engine, length))
+        law.map_err(Unstored::Law).and_then(|()| fits(length, object_bytes_max))
     });
     let storable = if is_block == Some(false) || plan.is_selective() && status != StatusCode::OK {
         // 206, 304, 412 and 416 answer a condition or a range of one client.
@@ -152,8 +164,8 @@ pub(crate) fn judge(
 }
 
 /// Checks that a body of this length may be stored at all.
-fn fits(engine: &Engine, length: u64) -> Result<(), Unstored> {
-    if length > engine.store.limits().object_bytes_max { Err(Unstored::TooLarge) } else { Ok(()) }
+fn fits(length: u64, object_bytes_max: u64) -> Result<(), Unstored> {
+    if length > object_bytes_max { Err(Unstored::TooLarge) } else { Ok(()) }
 }
 
 /// Whether a stored response may be served in place of an error: it must not be replaced by that error, however long
@@ -164,9 +176,14 @@ fn keeps_stale(engine: &Engine, plan: &Plan) -> bool {
         let slot = engine.store.lookup(key, now);
         let freshness =
             slot.as_ref().and_then(|slot| slot.select(&plan.request)).and_then(|entry| entry.freshness(now));
-        freshness.is_some_and(|life| !matches!(life.reuse(now, None), Reuse::Validate { on_error: false, .. }))
+        freshness.is_some_and(|life| stands_in_for_error(life, now))
     };
     is_usable(&plan.key.bytes) || plan.key.rule.is_some() && is_usable(&plan.key.exact)
+}
+
+/// Whether a stored response with this life may be served at `now` in place of an error.
+fn stands_in_for_error(life: Freshness, now: Timestamp) -> bool {
+    !matches!(life.reuse(now, None), Reuse::Validate { on_error: false, .. })
 }
 
 /// Room for a response that may be stored; or why it is not stored.
@@ -177,49 +194,31 @@ pub(super) fn room(
     head: &Head,
     length: Option<u64>,
 ) -> Result<Charge, Unstored> {
-    judged.storable.map_err(Unstored::Law)?;
-    if plan.forward.method == Method::HEAD {
-        return Err(Unstored::HeadOnly);
-    }
-    if is_failure(head.status) && keeps_stale(engine, plan) {
-        return Err(Unstored::KeepsStale);
-    }
-    fits(engine, length.unwrap_or(0))?;
-    let charge = engine.store.reserve(&plan.key.bytes, head, length.unwrap_or(0), engine.clock.now());
+    let (length, max) = (length.unwrap_or(0), engine.store.limits().object_bytes_max);
+    may_take_room(judged.storable, &plan.forward.method, head.status, || keeps_stale(engine, plan), length, max)?;
+    let charge = engine.store.reserve(&plan.key.bytes, head, length, engine.clock.now());
     charge.ok_or(Unstored::NoRoom)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_itself_forbids_storing_and_silent_successes_hold_for_later_responses() {
-        use NotStorable::{
-            Authorization, NoFreshness, NoStore, Partial, Private, RequestError, RequestNoStore, SetCookie,
-        };
-        let uncacheable = |reason: NotStorable| Finding::Uncacheable(reason.into());
-        for (status, reason, expected) in [
-            (200, NoStore, uncacheable(NoStore)),
-            (200, Private, uncacheable(Private)),
-            (200, NoFreshness, uncacheable(NoFreshness)),
-            (302, SetCookie, uncacheable(SetCookie)),
-            (404, NoStore, uncacheable(NoStore)),
-            (200, Authorization, Finding::Nothing),
-            (200, RequestNoStore, Finding::Nothing),
-            (206, Partial, Finding::Nothing),
-            (404, NoFreshness, Finding::Refused),
-            (422, NoFreshness, Finding::Refused),
-            (400, RequestError, Finding::Refused),
-            (431, NoStore, Finding::Refused),
-            (401, NoStore, Finding::Refused),
-            (403, Private, Finding::Refused),
-            (403, Authorization, Finding::Refused),
-            (500, NoStore, Finding::Refused),
-            (502, SetCookie, Finding::Refused),
-            (400, Partial, Finding::Refused),
-        ] {
-            assert_eq!(found(StatusCode::from_u16(status).unwrap(), reason), expected, "{status} {reason:?}");
-        }
+/// Checks that a response may be stored if there is room for it. `keeps_stale` tells whether something stored may be served
+/// in its place, if it is an error.
+fn may_take_room(
+    storable: Result<(), NotStorable>,
+    method: &Method,
+    status: StatusCode,
+    keeps_stale: impl FnOnce() -> bool,
+    length: u64,
+    object_bytes_max: u64,
+) -> Result<(), Unstored> {
+    storable.map_err(Unstored::Law)?;
+    if method == Method::HEAD {
+        return Err(Unstored::HeadOnly);
     }
+    if is_failure(status) && keeps_stale() {
+        return Err(Unstored::KeepsStale);
+    }
+    fits(length, object_bytes_max)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 use nearside_semantics::spelling;
 use nearside_store::Purge;
 
-use super::Met;
+use super::{Met, group};
 use crate::fill::Fill;
 use crate::request::Engine;
 
@@ -24,11 +24,6 @@ fn split(exact: &[u8]) -> (&[u8], &[u8]) {
 pub(super) fn normal_key(exact: &[u8]) -> Option<Vec<u8>> {
     let (origin, target) = split(exact);
     spelling::normal(target).map(|target| [origin, &target].concat())
-}
-
-/// Group of the entries whose URLs have this normal form, but are spelled otherwise. No other kind of group begins so.
-fn group_of(normal: &[u8]) -> Vec<u8> {
-    [b"N", normal].concat()
 }
 
 /// URLs that begin alike in normal form.
@@ -62,7 +57,7 @@ impl<'k> Beginning<'k> {
 impl Engine {
     /// The group by which purges of other spellings of a URL find an entry; none of a URL in normal form.
     pub(crate) fn spelling_group(&self, exact: &[u8]) -> Option<Vec<u8>> {
-        normal_key(exact).map(|normal| group_of(&normal))
+        normal_key(exact).map(|normal| group::of_spellings(&normal))
     }
 
     /// Purges a URL in all its spellings.
@@ -74,33 +69,33 @@ impl Engine {
         let fenced_fills =
             if self.fills.any(is_spelled_otherwise) { self.fills.fence_where(is_spelled_otherwise) } else { 0 };
         // Those are counted while they are there; what a fill brings that was entered since was asked for since.
-        let group = group_of(form);
+        let group = group::of_spellings(form);
         let members = self.store.group_members(&group);
         if members > 0 {
             self.store.purge_group(&group, purge);
         }
-        let mut met = self.purge_url(exact, None, purge);
-        match normal {
-            // What stands under the key as it is named belongs to the group, too.
-            Some(normal) => {
-                let other = self.purge_url(&normal, None, purge);
-                met.matched = met.matched.max(members) + other.matched;
-                met.fenced_fills += other.fenced_fills;
-            }
-            None => met.matched += members,
-        }
-        met.fenced_fills += fenced_fills;
-        met
+        let named = self.purge_url(exact, None, purge);
+        let in_normal_form = normal.map(|normal| self.purge_url(&normal, None, purge));
+        let matched = variants_met(named.matched, members, in_normal_form.map(|met| met.matched));
+        let fenced_fills = fenced_fills + named.fenced_fills + in_normal_form.map_or(0, |met| met.fenced_fills);
+        Met { matched, fenced_fills }
     }
 
     /// How many stored variants the purge of a URL would meet.
     pub(super) fn count_spellings(&self, exact: &[u8]) -> usize {
         let (normal, own) = (normal_key(exact), self.stored_variants(exact));
-        let members = self.store.group_members(&group_of(normal.as_deref().unwrap_or(exact)));
-        match normal {
-            Some(normal) => own.max(members) + self.stored_variants(&normal),
-            None => own + members,
-        }
+        let members = self.store.group_members(&group::of_spellings(normal.as_deref().unwrap_or(exact)));
+        variants_met(own, members, normal.map(|normal| self.stored_variants(&normal)))
+    }
+}
+
+/// Number of variants that the purge of a URL meets: `named` under its key, `members` of the group of other spellings, and
+/// `normal` under the key of its normal form, if that is another one. What stands under a key that is not in normal form
+/// belongs to the group, too.
+fn variants_met(named: usize, members: usize, normal: Option<usize>) -> usize {
+    match normal {
+        Some(normal) => named.max(members) + normal,
+        None => named + members,
     }
 }
 
@@ -114,6 +109,30 @@ mod tests {
         assert_eq!(normal_key(b"http\na.org\n/%7ea").unwrap(), b"http\na.org\n/~a");
         assert_eq!(normal_key(b"http\na.org\n/b\n\0/../%7e"), None, "a block");
         assert_eq!(normal_key(b"http\na%7e.org\n/a"), None, "a host is no path");
+    }
+
+    #[test]
+    fn a_variant_that_is_found_by_its_key_and_its_group_is_counted_once() {
+        for (named, members, normal, expected) in [
+            (2, 0, None, 2),
+            (2, 3, None, 5),
+            // Named in another spelling: what it finds there is among the members.
+            (2, 2, Some(0), 2),
+            (2, 3, Some(4), 7),
+            // Blocks stand under the key without being members.
+            (1, 0, Some(0), 1),
+            (0, 0, Some(0), 0),
+        ] {
+            assert_eq!(variants_met(named, members, normal), expected, "{named} {members} {normal:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_not_in_normal_form_joins_the_group_that_is_named_by_it() {
+        let group = |exact: &[u8]| normal_key(exact).map(|normal| group::of_spellings(&normal));
+        assert_eq!(group(b"http\na.org\n/%7ea"), group(b"http\na.org\n/b/../~a"));
+        assert!(group(b"http\na.org\n/%7ea").is_some());
+        assert_eq!(group(b"http\na.org\n/~a"), None, "most entries need none");
     }
 
     #[test]

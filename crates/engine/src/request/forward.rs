@@ -2,6 +2,8 @@
 //!
 //! One request leads a fill, others that want the same follow it. RFC 9111 §4 ("collapse"), RFC 9211 §2.6.
 
+mod action;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use super::way::{Way, fill_key, goes_as_head, holds, lanes, way};
 use super::{Answer, Engine, Request, respond, slices};
 use crate::fill::{self, Begun, Fetched, Joined, Plan, Waiting};
 use crate::request::refusal::Refusal;
+use action::{AfterFailure, AfterResponse, AfterValidation, Arrived, Role, Validated, may_serve_stale};
 
 /// How often a follower may learn that it wants another variant, before it goes forward by itself.
 const ROUNDS_MAX: usize = 3;
@@ -174,23 +177,23 @@ async fn together(
         engine.fills.retire(&fill);
         return Turn::Again(None);
     }
-    if late.is_some() && !still_fresh(engine, begun) {
+    let now = engine.clock.now();
+    if late.is_some() && !still_fresh(begun, now) {
         return Turn::Alone;
     }
-    if wants_its_own(engine, begun, request, leads) {
+    if wants_its_own(begun, request, leads, now) {
         return Turn::Alone;
     }
     let mut outcome = Outcome::new(if leads { Verdict::Miss } else { Verdict::Collapsed }, Some(site));
     outcome.forward = Some(ask.because);
     outcome.reason = ask.detail;
-    finish(engine, begun, key, request, ask, outcome, leads)
+    finish(engine, begun, key, request, ask, outcome, if leads { Role::Leader } else { Role::Follower })
 }
 
 /// Whether what a fill has brought is not what the client asked for, so that its own request has to go forward: a response
 /// that its preconditions do not hold for; a whole that is not stored, where it wants a part or asks whether that has
 /// changed; a refusal of what the fill has altered.
-fn wants_its_own(engine: &Engine, begun: &Begun, request: &Request, leads: bool) -> bool {
-    let now = engine.clock.now();
+fn wants_its_own(begun: &Begun, request: &Request, leads: bool, now: Timestamp) -> bool {
     match begun {
         Begun::Revalidated { entry, .. } => !holds(&entry.head, request, now),
         Begun::Response(fetched) => {
@@ -208,8 +211,12 @@ fn late_answer(engine: &Engine, site: SiteId, request: &Request, ask: &Ask) -> T
     let mut outcome = Outcome::new(Verdict::Stale, Some(site));
     outcome.forward = Some(ask.because);
     outcome.reason = ask.detail;
-    match stale(engine, ask, request, &outcome, Reason::StaleDeadline, engine.clock.now()) {
-        Some(answer) => Turn::Answer(Box::new(answer)),
+    let now = engine.clock.now();
+    match stale(engine, ask, request, &outcome, now) {
+        Some(entry) => {
+            let answer = stale_answer(engine, entry, request, outcome, Reason::StaleDeadline, now);
+            Turn::Answer(Box::new(answer))
+        }
         // Purged meanwhile: then it must be waited for.
         None => Turn::Again(None),
     }
@@ -223,25 +230,35 @@ fn finish(
     request: &Request,
     ask: &Ask,
     mut outcome: Outcome,
-    leads: bool,
+    role: Role,
 ) -> Turn {
     let now = engine.clock.now();
+    let leads = role == Role::Leader;
     let done = |answer| Turn::Answer(Box::new(answer));
     match begun {
-        Begun::GaveWay(_) if !leads => Turn::Again(None),
         Begun::Failed(error) | Begun::GaveWay(error) => {
+            let gave_way = matches!(begun, Begun::GaveWay(_));
             outcome.upstream = error.hop();
-            done(match stale(engine, ask, request, &outcome, error.reason(), now) {
-                Some(answer) => answer,
-                None => respond::failure(error, outcome),
-            })
+            match AfterFailure::decide(gave_way, role, || stale(engine, ask, request, &outcome, now)) {
+                AfterFailure::LookAgain => Turn::Again(None),
+                AfterFailure::ServeStale(entry) => {
+                    done(stale_answer(engine, entry, request, outcome, error.reason(), now))
+                }
+                AfterFailure::Fail => done(respond::failure(error, outcome)),
+            }
         }
-        Begun::Revalidated { shared: false, .. } if !leads => Turn::Alone,
-        Begun::Revalidated { is_personal: true, .. } if !leads => Turn::Apart,
-        Begun::Revalidated { entry, hop, wait, only_for, .. } => {
-            let elsewhere = only_for.as_ref().is_some_and(|exact| *exact != key.exact);
-            if !leads && elsewhere || !entry.answers(&request.fields) {
-                return Turn::Again(None);
+        Begun::Revalidated { entry, hop, wait, shared, is_personal, only_for } => {
+            let response = Validated {
+                is_shared: *shared,
+                is_personal: *is_personal,
+                is_elsewhere: only_for.as_ref().is_some_and(|exact| *exact != key.exact),
+                answers: entry.answers(&request.fields),
+            };
+            match AfterValidation::decide(response, role) {
+                AfterValidation::GoAlone => return Turn::Alone,
+                AfterValidation::GoApart => return Turn::Apart,
+                AfterValidation::LookAgain => return Turn::Again(None),
+                AfterValidation::Serve => {}
             }
             outcome.upstream = Some(Arc::clone(hop));
             outcome.forward_status = Some(304);
@@ -255,38 +272,45 @@ fn finish(
             outcome.upstream = Some(Arc::clone(&fetched.hop));
             outcome.wait = leads.then(|| Arc::clone(&fetched.wait));
             outcome.forward_status = Some(fetched.head.status.as_u16());
-            if is_failure(fetched.head.status)
-                && let Some(answer) = stale(engine, ask, request, &outcome, Reason::UpstreamError, now)
-            {
-                if leads {
-                    drop(fetched.take_first());
+            let reader = || if leads { fetched.take_first() } else { follow(fetched) };
+            let stale = || stale(engine, ask, request, &outcome, now);
+            match AfterResponse::decide(Arrived::new(fetched, request, key), role, stale, reader) {
+                AfterResponse::ServeStale(entry) => {
+                    if leads {
+                        drop(fetched.take_first());
+                    }
+                    done(stale_answer(engine, entry, request, outcome, Reason::UpstreamError, now))
                 }
-                return done(answer);
-            }
-            if fetched.refuses_head() {
-                return Turn::ByGet;
-            }
-            if fetched.is_refusal && !leads {
-                return Turn::Refused;
-            }
-            if fetched.is_personal && !leads {
-                return Turn::Apart;
-            }
-            if fetched.body.is_cut() && (leads || fetched.stored.is_ok()) {
-                return Turn::Broken;
-            }
-            let reader = if leads { fetched.take_first() } else { follow(fetched) };
-            match reader {
-                _ if !leads && !fetched.answers(request, key) => Turn::Again(Some(Arc::clone(fetched))),
-                None if fetched.is_shared_head() => done(respond::fetched_whole(fetched, None, request, outcome, now)),
-                None => Turn::Alone,
-                reader => {
+                AfterResponse::Stream(reader) => {
                     if leads {
                         outcome.verdict = fetched.verdict(ask.stored.is_some());
                     }
-                    done(respond::fetched(engine, fetched, reader, request, outcome, now))
+                    done(respond::fetched(engine, fetched, Some(reader), request, outcome, now))
                 }
+                AfterResponse::ServeHead => done(respond::fetched_whole(fetched, None, request, outcome, now)),
+                AfterResponse::LookAgain => Turn::Again(Some(Arc::clone(fetched))),
+                AfterResponse::AskByGet => Turn::ByGet,
+                AfterResponse::GoAlone => Turn::Alone,
+                AfterResponse::GoApart => Turn::Apart,
+                AfterResponse::WaitForAnother => Turn::Refused,
+                AfterResponse::AskAgain => Turn::Broken,
             }
+        }
+    }
+}
+
+impl Arrived {
+    /// The facts about a response for a request.
+    fn new(fetched: &Fetched, request: &Request, key: &CacheKey) -> Self {
+        Self {
+            is_failure: is_failure(fetched.head.status),
+            refuses_head: fetched.refuses_head(),
+            is_refusal: fetched.is_refusal,
+            is_personal: fetched.is_personal,
+            is_cut: fetched.body.is_cut(),
+            is_stored: fetched.stored.is_ok(),
+            is_shared_head: fetched.is_shared_head(),
+            answers: fetched.answers(&request.fields, key),
         }
     }
 }
@@ -302,30 +326,34 @@ pub(crate) fn is_failure(status: StatusCode) -> bool {
 }
 
 /// What is stored, if it may be served although the next hop failed.
-fn stale(
-    engine: &Engine,
-    ask: &Ask,
-    request: &Request,
-    outcome: &Outcome,
-    reason: Reason,
-    now: Timestamp,
-) -> Option<Answer> {
+fn stale<'a>(engine: &Engine, ask: &'a Ask, request: &Request, outcome: &Outcome, now: Timestamp) -> Option<&'a Entry> {
     let entry = ask.stored.as_ref().filter(|_| ask.on_error)?;
     // The wait may have been long.
-    let freshness = entry.freshness(now).filter(|_| holds(&entry.head, request, now))?;
-    if let Some(site) = outcome.site
-        && let Reuse::Validate { on_error: false, .. } = reuse(engine, site, freshness, request, now)
-    {
-        return None;
-    }
-    let outcome = Outcome { verdict: Verdict::Stale, reason: Some(reason), ..outcome.clone() };
-    Some(respond::stored(engine, entry, request, outcome, now))
+    let life = entry.freshness(now).filter(|_| holds(&entry.head, request, now));
+    let may_serve = may_serve_stale(life, |life| match outcome.site {
+        Some(site) => reuse(engine, site, life, request, now),
+        None => Reuse::Fresh,
+    });
+    may_serve.then_some(entry)
+}
+
+/// The answer with something stale that may be served for this reason.
+fn stale_answer(
+    engine: &Engine,
+    entry: &Entry,
+    request: &Request,
+    outcome: Outcome,
+    reason: Reason,
+    now: Timestamp,
+) -> Answer {
+    let outcome = Outcome { verdict: Verdict::Stale, reason: Some(reason), ..outcome };
+    respond::stored(engine, entry, request, outcome, now)
 }
 
 /// Whether one who comes after the head may still share the answer without asking.
-fn still_fresh(engine: &Engine, begun: &Begun) -> bool {
+fn still_fresh(begun: &Begun, now: Timestamp) -> bool {
     match begun {
-        Begun::Response(fetched) => fetched.freshness.reuse(engine.clock.now(), None) == Reuse::Fresh,
+        Begun::Response(fetched) => fetched.freshness.reuse(now, None) == Reuse::Fresh,
         Begun::Revalidated { .. } | Begun::Failed(_) | Begun::GaveWay(_) => true,
     }
 }
@@ -368,7 +396,7 @@ async fn by_itself(
         outcome.verdict = fetched.verdict(false);
         return respond::fetched_whole(fetched, fetched.take_first(), request, outcome, engine.clock.now());
     }
-    match finish(engine, begun, &key, request, ask, outcome, true) {
+    match finish(engine, begun, &key, request, ask, outcome, Role::Leader) {
         Turn::Answer(answer) => *answer,
         Turn::Broken => broken_off(site),
         Turn::Again(_) | Turn::Alone | Turn::Apart | Turn::Refused | Turn::ByGet => {
@@ -440,3 +468,6 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use nearside_store::SearchRule;
 
 use super::slices::Block;
 use super::{Engine, Request};
+use crate::site::Rules;
 
 /// A cache key and how it came about.
 #[derive(Debug, Clone)]
@@ -55,6 +56,18 @@ fn varied(exact: &[u8], rule: &SearchRule) -> Vec<u8> {
     key
 }
 
+/// Writes the exact key of a URL by the rules of its site into `key`, which is cleared before.
+pub(crate) fn write_exact(rules: &Rules, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
+    let authority = rules.canonical_host.as_ref().map_or(authority, |host| host.as_bytes());
+    if rules.query.is_identity() {
+        key::write(scheme, authority, target, key);
+    } else {
+        let mut seen = Vec::with_capacity(target.len());
+        rules.query.write(target, &mut seen);
+        key::write(scheme, authority, &seen, key);
+    }
+}
+
 /// Writes what fills are told apart by into `fill`, which is cleared before: the key that is looked up, whether only a
 /// head is asked for, and the variant.
 pub(crate) fn write_fill_key(key: &[u8], head_only: bool, vary: &Vary, fields: &impl Fields, fill: &mut Vec<u8>) {
@@ -94,15 +107,7 @@ impl Engine {
     }
 
     fn write_exact(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8], key: &mut Vec<u8>) {
-        let rules = self.rules(site);
-        let authority = rules.canonical_host.as_ref().map_or(authority, |host| host.as_bytes());
-        if rules.query.is_identity() {
-            key::write(scheme, authority, target, key);
-        } else {
-            let mut seen = Vec::with_capacity(target.len());
-            rules.query.write(target, &mut seen);
-            key::write(scheme, authority, &seen, key);
-        }
+        write_exact(self.rules(site), scheme, authority, target, key);
     }
 
     /// The exact key of a URL that a site answers for.
@@ -161,6 +166,57 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
+    use crate::samples::{ARRIVAL, fields, key, rules};
+
+    fn exact(rules: &Rules, scheme: Scheme, authority: &str, target: &str) -> String {
+        let mut key = b"left over".to_vec();
+        write_exact(rules, scheme, authority.as_bytes(), target.as_bytes(), &mut key);
+        String::from_utf8(key).unwrap()
+    }
+
+    #[test]
+    fn a_key_has_the_canonical_host_and_the_query_of_the_recipe() {
+        let plain = rules(|_| {});
+        assert_eq!(exact(&plain, Scheme::Http, "WWW.a.org:80", "/p?b=2&a=1"), "http\nwww.a.org\n/p?b=2&a=1");
+        let canonical = rules(|site| site.canonical_host = Some("a.org".to_owned()));
+        for host in ["a.org", "www.a.org", "a.org:8080"] {
+            assert_eq!(exact(&canonical, Scheme::Https, host, "/p"), "https\na.org\n/p", "{host}");
+        }
+        let sorted = rules(|site| site.key.query_sort = true);
+        assert_eq!(exact(&sorted, Scheme::Http, "a.org", "/p?b=2&a=1"), "http\na.org\n/p?a=1&b=2");
+    }
+
+    #[test]
+    fn a_response_agrees_with_the_key_that_was_looked_up_under_its_own_rule_only() {
+        let variance = |value: &str| SearchVariance::of(&fields(&[("no-vary-search", value)])).unwrap();
+        let (by_order, by_param) = (variance("key-order"), variance("params=(\"utm\")"));
+        let rule = |variance: &SearchVariance| {
+            Some(Arc::new(SearchRule { variance: variance.clone(), number: 1, since: ARRIVAL }))
+        };
+        let block = Some(Block::first());
+        for (rule, block, said, expected) in [
+            (None, None, None, true),
+            (None, None, Some(&by_order), false),
+            (rule(&by_order), None, Some(&by_order), true),
+            (rule(&by_order), None, Some(&by_param), false),
+            (rule(&by_order), None, None, false),
+            // Rules say nothing about blocks.
+            (None, block, Some(&by_order), true),
+        ] {
+            let key = CacheKey { rule, block, ..key(b"http\na.org\n/p") };
+            assert_eq!(key.agrees(said), expected, "{key:?} {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_learned_again_leads_to_another_key() {
+        let variance = SearchVariance::of(&fields(&[("no-vary-search", "key-order")])).unwrap();
+        let rule = |number| SearchRule { variance: variance.clone(), number, since: ARRIVAL };
+        let exact = b"http\na.org\n/p?b=2&a=1";
+        assert_eq!(varied(exact, &rule(1)), varied(b"http\na.org\n/p?a=1&b=2", &rule(1)));
+        assert_ne!(varied(exact, &rule(1)), varied(exact, &rule(2)), "purges in between did not know it");
+        assert!(varied(exact, &rule(1)).starts_with(b"http\na.org\n/p?") && varied(exact, &rule(1)) != exact);
+    }
 
     #[test]
     fn lanes_have_fill_keys_of_their_own() {

@@ -123,3 +123,62 @@ impl AnswerReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nearside_store::Body;
+
+    use super::*;
+
+    const ALL: u64 = u64::MAX;
+
+    fn body(text: &'static str) -> BodyReader {
+        Body::complete(Bytes::from_static(text.as_bytes()), None).reader(0).unwrap()
+    }
+
+    /// What is read, up to `limit` bytes of a body at a time, and how it ended.
+    fn read_all(parts: &mut Parts, limit: u64) -> (String, Read) {
+        let mut list = Vec::new();
+        loop {
+            match parts.poll(limit, &mut list) {
+                Read::Chunks => {}
+                end => return (String::from_utf8(list.concat()).unwrap(), end),
+            }
+        }
+    }
+
+    #[test]
+    fn texts_and_parts_come_in_their_order_and_no_part_is_longer_than_was_asked_for() {
+        for limit in [1, 3, ALL] {
+            let mut parts = Parts::default();
+            parts.push_text("--a\r\n".to_owned());
+            parts.push_span(body("hello world"), 5);
+            parts.push_text("\r\n--b\r\n".to_owned());
+            parts.push_span(body("more"), 4);
+            parts.push_text("--end".to_owned());
+            assert_eq!(parts.length(), 5 + 5 + 7 + 4 + 5);
+            assert_eq!(
+                read_all(&mut parts, limit),
+                ("--a\r\nhello\r\n--b\r\nmore--end".to_owned(), Read::End),
+                "{limit}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_body_that_ends_before_its_part_does_is_cut() {
+        let mut parts = Parts::default();
+        parts.push_span(body("hell"), 5);
+        parts.push_text("--end".to_owned());
+        assert_eq!(read_all(&mut parts, ALL), ("hell".to_owned(), Read::Cut));
+    }
+
+    #[test]
+    fn only_a_body_can_be_read_from_another_byte_on() {
+        let parts = || AnswerReader::Parts(Parts::default());
+        assert!(parts().skip_to(0).is_some() && parts().skip_to(1).is_none());
+        let mut list = Vec::new();
+        let mut body = AnswerReader::Body(body("hello")).skip_to(3).unwrap();
+        assert_eq!((body.poll(ALL, &mut list), list.concat()), (Read::Chunks, b"lo".to_vec()));
+    }
+}

@@ -125,3 +125,26 @@ pub fn upgrade_of(fields: &HeaderMap, protocol: Protocol) -> Option<HeaderValue>
     let wants = protocol == Protocol::Http11 && nearside_semantics::fields::lists(fields, &CONNECTION, b"upgrade");
     fields.get(UPGRADE).filter(|protocol| wants && protocol.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::fields;
+
+    #[test]
+    fn of_all_changes_of_protocols_only_websocket_on_http_1_1_is_passed_on() {
+        let upgrade = ("connection", "Upgrade");
+        for (version, lines, expected) in [
+            (Protocol::Http11, &[upgrade, ("upgrade", "WebSocket")][..], true),
+            (Protocol::Http11, &[("connection", "keep-alive, upgrade"), ("upgrade", "websocket")], true),
+            (Protocol::Http11, &[upgrade, ("upgrade", "h2c")], false),
+            (Protocol::Http11, &[upgrade, ("upgrade", "websocket, h2c")], false),
+            (Protocol::Http11, &[("upgrade", "websocket")], false),
+            (Protocol::Http11, &[upgrade], false),
+            (Protocol::Http10, &[upgrade, ("upgrade", "websocket")], false),
+            (Protocol::Http2, &[upgrade, ("upgrade", "websocket")], false),
+        ] {
+            assert_eq!(upgrade_of(&fields(lines), version).is_some(), expected, "{version:?} {lines:?}");
+        }
+    }
+}

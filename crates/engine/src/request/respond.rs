@@ -353,3 +353,6 @@ fn synth(status: StatusCode, reason: Reason, mut outcome: Outcome) -> Answer {
     fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     Answer { status, head: AnswerHead::Own(fields), body: AnswerBody::Bytes(Bytes::from(text)), age: None, outcome }
 }
+
+#[cfg(test)]
+mod tests;

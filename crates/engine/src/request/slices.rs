@@ -236,3 +236,72 @@ impl Url {
         Answer { status, head: AnswerHead::Own(fields), body, age, outcome }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nearside_telemetry::outcome::Outcome;
+
+    use super::*;
+    use crate::samples::{ARRIVAL, fields, status};
+
+    fn answer(number: u16, change: impl FnOnce(&mut Outcome)) -> Answer {
+        let mut outcome = Outcome::new(Verdict::Miss, None);
+        change(&mut outcome);
+        let head = AnswerHead::Own(HeaderMap::new());
+        Answer { status: status(number), head, body: AnswerBody::None, age: None, outcome }
+    }
+
+    #[test]
+    fn only_a_part_with_a_strong_validator_and_without_a_coding_can_be_cut() {
+        let strong = ("etag", "\"a\"");
+        for (number, lines, expected) in [
+            (206, &[strong][..], true),
+            (200, &[strong], false),
+            (206, &[], false),
+            (206, &[("etag", "W/\"a\"")], false),
+            (206, &[strong, ("content-encoding", "gzip")], false),
+        ] {
+            assert_eq!(can_be_cut(status(number), &fields(lines), ARRIVAL), expected, "{number} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_stored_whole_after_an_answer_that_is_not_one_clients_own() {
+        for (number, reason, expected) in [
+            (200, None, true),
+            (206, None, true),
+            (200, Some(NotStorable::NoStore), true),
+            (200, Some(NotStorable::Authorization), false),
+            (206, Some(NotStorable::RequestNoStore), false),
+            (404, None, false),
+            (416, None, false),
+            (503, None, false),
+        ] {
+            let answer = answer(number, |outcome| outcome.reason = reason.map(Reason::from));
+            assert_eq!(shows_whole(&answer), expected, "{number} {reason:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_put_together_only_if_the_first_is_kept_or_there_was_no_room() {
+        for (verdict, stored, reason, expected) in [
+            (Verdict::Hit, false, None, true),
+            (Verdict::Stale, false, None, true),
+            (Verdict::Updating, false, None, true),
+            (Verdict::Revalidated, false, None, true),
+            (Verdict::Collapsed, false, None, true),
+            (Verdict::Miss, true, None, true),
+            (Verdict::Miss, false, None, false),
+            (Verdict::Uncacheable, false, Some(Reason::NoRoom), true),
+            (Verdict::Uncacheable, false, Some(Reason::NoStore), false),
+            (Verdict::Bypass, false, None, false),
+        ] {
+            let answer = answer(206, |outcome| {
+                outcome.verdict = verdict;
+                outcome.stored = stored;
+                outcome.reason = reason;
+            });
+            assert_eq!(is_kept(&answer), expected, "{verdict:?} {stored} {reason:?}");
+        }
+    }
+}

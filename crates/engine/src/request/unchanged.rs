@@ -74,14 +74,17 @@ pub(crate) fn goes_alone(
         Some(_) => Some(Sharing::Alone),
         None => engine.store.sharing(&key.exact, now),
     };
+    let is_refused_if_altered = || is_authorized || is_signed(&request.fields, &request.target);
+    decide(sharing, stored.is_none() && request.is_altered_by_fill(), is_refused_if_altered)
+}
+
+/// The same by what is known of `sharing`. `is_altered` says that a fill would ask for something else than the client does, and
+/// `is_refused_if_altered` that an origin server may then refuse it.
+fn decide(sharing: Option<Sharing>, is_altered: bool, is_refused_if_altered: impl FnOnce() -> bool) -> bool {
     match sharing {
         Some(Sharing::Shared) => false,
         Some(Sharing::Alone) => true,
-        None => {
-            stored.is_none()
-                && request.is_altered_by_fill()
-                && (is_authorized || is_signed(&request.fields, &request.target))
-        }
+        None => is_altered && is_refused_if_altered(),
     }
 }
 
@@ -99,8 +102,7 @@ impl Engine {
     /// Remembers beside the key whether responses to requests with `Authorization` can be shared. An error or a refusal
     /// says nothing about those of others.
     pub(crate) fn note_sharing(&self, plan: &Plan, status: StatusCode, response: &HeaderMap) {
-        let speaks = status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND;
-        if !speaks || !plan.request.contains_key(AUTHORIZATION) {
+        if !speaks_of_sharing(status) || !plan.request.contains_key(AUTHORIZATION) {
             return;
         }
         let sharing = if self.shares_authorized(plan.site, response) { Sharing::Shared } else { Sharing::Alone };
@@ -108,9 +110,72 @@ impl Engine {
     }
 }
 
+/// Whether a response with this status says anything about responses to others.
+fn speaks_of_sharing(status: StatusCode) -> bool {
+    status.is_success() || status.is_redirection() || status == StatusCode::NOT_FOUND
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::slices::Block;
+    use crate::samples::{request, status};
+
+    #[test]
+    fn what_is_known_of_sharing_counts_before_what_a_fill_would_alter() {
+        for (sharing, is_altered, is_refused, expected) in [
+            (Some(Sharing::Shared), true, true, false),
+            (Some(Sharing::Alone), false, false, true),
+            (None, true, true, true),
+            (None, true, false, false),
+            (None, false, true, false),
+        ] {
+            assert_eq!(decide(sharing, is_altered, || is_refused), expected, "{sharing:?} {is_altered} {is_refused}");
+        }
+    }
+
+    #[test]
+    fn an_error_or_a_refusal_says_nothing_about_responses_to_others() {
+        for (number, expected) in
+            [(200, true), (206, true), (301, true), (304, true), (404, true), (401, false), (403, false), (500, false)]
+        {
+            assert_eq!(speaks_of_sharing(status(number)), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_fill_alters_requests_for_heads_parts_and_conditions_but_no_block() {
+        let range = ("range", "bytes=0-4");
+        for (method, lines, expected) in [
+            (Method::GET, &[][..], false),
+            (Method::HEAD, &[], true),
+            (Method::GET, &[range], true),
+            (Method::GET, &[("if-none-match", "\"a\"")], true),
+            (Method::GET, &[("if-match", "\"a\"")], true),
+        ] {
+            let mut request = request(method, lines);
+            assert_eq!(request.is_altered_by_fill(), expected, "{request:?}");
+            request.block = Some(Block::first());
+            assert!(!request.is_altered_by_fill(), "a block is asked for as what it is");
+        }
+        let mut signed = request(Method::GET, &[]);
+        signed.signed_as_sent = vec![(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("gzip, br"))];
+        assert!(signed.is_altered_by_fill());
+    }
+
+    #[test]
+    fn only_a_refusal_of_an_altered_request_may_be_due_to_the_alteration() {
+        for (number, lines, expected) in [
+            (401, &[("range", "bytes=0-4")][..], true),
+            (403, &[("range", "bytes=0-4")], true),
+            (403, &[], false),
+            (404, &[("range", "bytes=0-4")], false),
+            (500, &[("range", "bytes=0-4")], false),
+        ] {
+            let found = may_refuse_alteration(status(number), &request(Method::GET, lines));
+            assert_eq!(found, expected, "{number} {lines:?}");
+        }
+    }
 
     #[test]
     fn signed_requests_are_told_from_those_with_plain_credentials() {

@@ -17,6 +17,12 @@ pub struct Block {
 }
 
 impl Block {
+    /// The first block of a URL that nothing else is known of.
+    #[cfg(test)]
+    pub(crate) fn first() -> Self {
+        Self { number: 1, index: 0 }
+    }
+
     /// The key of the block of a URL, of which this is the exact key.
     pub(crate) fn key(&self, exact: &[u8]) -> Box<[u8]> {
         let mut key = Vec::with_capacity(exact.len() + 18);
@@ -49,5 +55,54 @@ impl Block {
     pub(super) fn whole(&self, fields: &HeaderMap) -> Option<u64> {
         let (span, whole) = content_range(fields)?;
         (span == self.span(whole)).then_some(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{fields, status};
+
+    fn block(index: u64) -> Block {
+        Block { number: 1, index }
+    }
+
+    #[test]
+    fn a_block_is_asked_for_by_its_bytes() {
+        for (index, expected) in [
+            (0, "bytes=0-1048575"),
+            (1, "bytes=1048576-2097151"),
+            (u64::MAX, "bytes=18446744073709551615-18446744073709551615"),
+        ] {
+            assert_eq!(block(index).range().unwrap(), expected, "{index}");
+        }
+    }
+
+    #[test]
+    fn only_the_range_of_the_block_is_its_answer_shorter_at_the_end_of_the_body() {
+        for (index, number, range, expected) in [
+            (0, 206, "bytes 0-1048575/3000000", Some(3_000_000)),
+            (2, 206, "bytes 2097152-2999999/3000000", Some(3_000_000)),
+            (0, 206, "bytes 0-4/5", Some(5)),
+            (0, 206, "bytes 0-4/3000000", None),
+            (1, 206, "bytes 0-1048575/3000000", None),
+            (0, 206, "bytes 0-1048575/*", None),
+            (0, 206, "", None),
+        ] {
+            let fields = fields(&[("content-range", range)]);
+            assert_eq!(block(index).whole(&fields), expected, "{index} {range}");
+            assert_eq!(block(index).is_answered_by(status(number), &fields), expected.is_some(), "{index} {range}");
+            assert!(!block(index).is_answered_by(status(200), &fields), "a whole is no block");
+        }
+    }
+
+    #[test]
+    fn blocks_of_other_numbers_have_other_keys() {
+        let exact = b"http\na.org\n/p";
+        let key = |number, index| Block { number, index }.key(exact);
+        assert_eq!(key(1, 0), key(1, 0));
+        assert_ne!(key(1, 0), key(1, 1));
+        assert_ne!(key(1, 0), key(2, 0), "they were begun anew");
+        assert_ne!(key(0, 1), key(1, 0));
     }
 }
