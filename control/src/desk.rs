@@ -10,7 +10,7 @@ use nearside_api::{Access, Backend, Book, Events, Reach};
 use nearside_config::HostPattern;
 use nearside_geo::Place;
 use nearside_protocol::order::beginning;
-use nearside_protocol::{NodeState, Object, Order, Problem, Receipt, Wait};
+use nearside_protocol::{NodeState, Object, Order, Problem, PurgeTarget, Receipt, Wait};
 use nearside_replication::Line;
 use nearside_steering::Steering;
 use serde_json::{Value, json};
@@ -173,7 +173,17 @@ fn sites_of(known: &[(String, Vec<HostPattern>)], order: &Order) -> Result<Vec<S
         return Err(Problem::unprocessable("unknown-site", detail));
     }
     let mut sites = Vec::new();
-    for what in order.urls.iter().chain(&order.prefixes).chain(&order.hosts) {
+    for target in order.targets() {
+        let what = match target {
+            PurgeTarget::Url(what) | PurgeTarget::Prefix(what) | PurgeTarget::Host(what) => what,
+            PurgeTarget::Tag(_) | PurgeTarget::Everything => {
+                match &order.site {
+                    Some(site) => sites.push(site.clone()),
+                    None => sites.extend(names()),
+                }
+                continue;
+            }
+        };
         // Of hosts, too, this is the beginning of their URLs.
         let authority = beginning(what.split('?').next().unwrap_or_default())?.authority;
         let host = host_of(authority);
@@ -188,12 +198,6 @@ fn sites_of(known: &[(String, Vec<HostPattern>)], order: &Order) -> Result<Vec<S
             return Err(Problem::unprocessable("other-site", detail));
         }
         sites.push(owner);
-    }
-    if order.all || !order.tags.is_empty() {
-        match &order.site {
-            Some(site) => sites.push(site.clone()),
-            None => sites.extend(names()),
-        }
     }
     sites.sort_unstable();
     sites.dedup();

@@ -128,7 +128,7 @@ fn order(hook: &Hook, body: &[u8]) -> Result<Order, Problem> {
         soft: hook.soft,
         ..Order::default()
     };
-    if order.targets() == 0 {
+    if order.targets().next().is_none() {
         let detail = "nothing of this event is named by the hook's tags, urls and prefixes: nothing was purged";
         return Err(Problem::unprocessable("nothing-named", detail));
     }

@@ -198,8 +198,8 @@ impl Audit<'_> {
             action = self.action,
             outcome = self.outcome,
             site = order.and_then(|order| order.site.as_deref()).unwrap_or("*"),
-            mode = order.map_or("-", Order::mode),
-            targets = order.map_or(0, Order::targets),
+            mode = order.map_or("-", |order| order.mode().as_str()),
+            targets = order.map_or(0, |order| order.targets().count()),
             dry_run = order.is_some_and(|order| order.dry_run),
             "audit",
         );

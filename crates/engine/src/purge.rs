@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::HeaderMap;
 use nearside_config::SiteId;
-use nearside_protocol::Order;
+use nearside_protocol::PurgeMode;
 use nearside_semantics::{Timestamp, tags};
 use nearside_store::{Epoch, Purge};
 
@@ -53,33 +53,11 @@ pub enum Target {
     Site(SiteId),
 }
 
-/// How.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// Removes the responses.
-    Hard,
-    /// Makes the responses stale.
-    Soft,
-    /// Hard, and the memory is free before it is said to be done.
-    Erase,
-}
-
-impl How {
-    /// The mode that a purge request states.
-    pub fn of(order: &Order) -> Self {
-        match order.mode() {
-            "soft" => Self::Soft,
-            "erase" => Self::Erase,
-            _ => Self::Hard,
-        }
-    }
-
-    /// The effect on entries of a purge at `now`.
-    fn purge(self, now: Timestamp) -> Purge {
-        match self {
-            Self::Soft => Purge::Soft { now },
-            Self::Hard | Self::Erase => Purge::Hard,
-        }
+/// The effect on entries of a purge at `now`.
+fn effect(mode: PurgeMode, now: Timestamp) -> Purge {
+    match mode {
+        PurgeMode::Soft => Purge::Soft { now },
+        PurgeMode::Hard | PurgeMode::Erase => Purge::Hard,
     }
 }
 
@@ -125,13 +103,13 @@ impl Engine {
     }
 
     /// Purges, or only counts; what it met, and the number of the purge. Blocks as long as a walk takes.
-    pub fn carry_out(self: &Arc<Self>, targets: &[Target], how: How, dry_run: bool) -> (Met, u64) {
+    pub fn carry_out(self: &Arc<Self>, targets: &[Target], mode: PurgeMode, dry_run: bool) -> (Met, u64) {
         let targets = distinct(targets);
         if dry_run {
             return (Met { matched: self.count(&targets), fenced_fills: 0 }, self.purges.count_dry_run());
         }
-        let met = self.apply(&targets, how);
-        if leaves_memory(how, met, &targets) {
+        let met = self.apply(&targets, mode);
+        if leaves_memory(mode, met, &targets) {
             self.reclaim();
         }
         (met, self.purges.count(met))
@@ -158,16 +136,16 @@ impl Engine {
     }
 
     /// Purges.
-    fn apply(&self, targets: &[&Target], how: How) -> Met {
+    fn apply(&self, targets: &[&Target], mode: PurgeMode) -> Met {
         let now = self.clock.now();
-        let purge = how.purge(now);
+        let purge = effect(mode, now);
         let mut met = Met::default();
         for target in targets {
             let one = self.apply_one(target, purge, now);
             met.matched += one.matched;
             met.fenced_fills += one.fenced_fills;
         }
-        if how == How::Erase {
+        if mode == PurgeMode::Erase {
             for target in targets {
                 if let Target::Url(exact) = target {
                     // Blocks, and what stands under rules: nothing finds them any more, but they are there.
@@ -216,7 +194,7 @@ impl Engine {
         of.is_none_or(|host| *host == *own) && self.sites.find(own) == Some(site)
     }
 
-    /// How many stored variants a purge would meet.
+    /// PurgeMode many stored variants a purge would meet.
     fn count(&self, targets: &[&Target]) -> usize {
         let count = |target: &&Target| match target {
             Target::Url(exact) => self.count_spellings(exact),
@@ -239,9 +217,9 @@ fn distinct(targets: &[Target]) -> Vec<&Target> {
 }
 
 /// Whether a purge has left memory to be reclaimed: entries of a purged group lie there until somebody comes upon them.
-fn leaves_memory(how: How, met: Met, targets: &[&Target]) -> bool {
+fn leaves_memory(mode: PurgeMode, met: Met, targets: &[&Target]) -> bool {
     let is_group = |target: &&Target| matches!(target, Target::Tag { .. } | Target::Host { .. } | Target::Site(_));
-    how == How::Hard && met.matched > 0 && targets.iter().any(is_group)
+    mode == PurgeMode::Hard && met.matched > 0 && targets.iter().any(is_group)
 }
 
 /// Whether a key is that of a block of a URL, or of the URL under a rule about queries. No target holds a line feed.
@@ -283,6 +261,8 @@ fn host(exact: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use nearside_protocol::Order;
+
     use super::*;
 
     fn url(key: &str) -> Target {
@@ -295,21 +275,22 @@ mod tests {
 
     #[test]
     fn an_order_is_hard_unless_it_says_otherwise() {
-        for (soft, erase, expected) in [(false, false, How::Hard), (true, false, How::Soft), (false, true, How::Erase)]
+        for (soft, erase, expected) in
+            [(false, false, PurgeMode::Hard), (true, false, PurgeMode::Soft), (false, true, PurgeMode::Erase)]
         {
-            assert_eq!(How::of(&Order { soft, erase, ..Order::default() }), expected);
+            assert_eq!(Order { soft, erase, ..Order::default() }.mode(), expected);
         }
     }
 
     #[test]
     fn only_a_soft_purge_leaves_entries_that_may_be_validated() {
         let now = Timestamp::from_secs(7);
-        for (how, is_soft) in [(How::Soft, true), (How::Hard, false), (How::Erase, false)] {
-            let since = match how.purge(now) {
+        for (mode, is_soft) in [(PurgeMode::Soft, true), (PurgeMode::Hard, false), (PurgeMode::Erase, false)] {
+            let since = match effect(mode, now) {
                 Purge::Soft { now } => Some(now),
                 Purge::Hard => None,
             };
-            assert_eq!(since, is_soft.then_some(now), "{how:?}");
+            assert_eq!(since, is_soft.then_some(now), "{mode:?}");
         }
     }
 
@@ -325,19 +306,19 @@ mod tests {
     fn memory_is_reclaimed_after_a_hard_purge_of_a_group_that_met_something() {
         let (site, host) = (SiteId::new(0), (*b"http\na.org\n/").into());
         let met = |matched| Met { matched, fenced_fills: 1 };
-        for (how, matched, target, expected) in [
-            (How::Hard, 1, tag(0, "a"), true),
-            (How::Hard, 1, Target::Site(site), true),
-            (How::Hard, 1, Target::Host { site, key: host }, true),
-            (How::Hard, 0, tag(0, "a"), false),
+        for (mode, matched, target, expected) in [
+            (PurgeMode::Hard, 1, tag(0, "a"), true),
+            (PurgeMode::Hard, 1, Target::Site(site), true),
+            (PurgeMode::Hard, 1, Target::Host { site, key: host }, true),
+            (PurgeMode::Hard, 0, tag(0, "a"), false),
             // Walked or looked up, these are taken out at once.
-            (How::Hard, 1, url("a"), false),
-            (How::Hard, 1, Target::Prefix((*b"a").into()), false),
-            (How::Soft, 1, tag(0, "a"), false),
+            (PurgeMode::Hard, 1, url("a"), false),
+            (PurgeMode::Hard, 1, Target::Prefix((*b"a").into()), false),
+            (PurgeMode::Soft, 1, tag(0, "a"), false),
             // It has reclaimed already.
-            (How::Erase, 1, tag(0, "a"), false),
+            (PurgeMode::Erase, 1, tag(0, "a"), false),
         ] {
-            assert_eq!(leaves_memory(how, met(matched), &[&url("u"), &target]), expected, "{how:?} {target:?}");
+            assert_eq!(leaves_memory(mode, met(matched), &[&url("u"), &target]), expected, "{mode:?} {target:?}");
         }
     }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use nearside_config::{Config, Role};
 use nearside_diagnostics::WatchedTasks;
+use nearside_engine::purge::Target;
 use nearside_engine::purge::targets::understand;
-use nearside_engine::purge::{How, Target};
 use nearside_engine::request::Engine;
-use nearside_protocol::{Member, Order, Reach, Site};
+use nearside_protocol::{Member, Order, PurgeMode, Reach, Site};
 use nearside_replication::{Applied, Applier, Totals};
 use nearside_semantics::Timestamp;
 use nearside_telemetry::clock::instant;
@@ -26,7 +26,7 @@ impl Applier for Purger {
         // One by one: what is not known here cannot be stored here, but what else is named can.
         let understood = order.singly().filter_map(|one| understand(&self.engine, &one).ok());
         let targets: Vec<_> = understood.flatten().map(|(_, target)| target).collect();
-        self.purge(targets, How::of(order), order.dry_run).await
+        self.purge(targets, order.mode(), order.dry_run).await
     }
 
     fn applied(&self, accepted_millis: u64) {
@@ -47,14 +47,14 @@ impl Applier for Purger {
 
     async fn reset(&self) -> bool {
         let sites = self.engine.config.site_ids().map(Target::Site).collect();
-        self.purge(sites, How::Soft, false).await.is_some()
+        self.purge(sites, PurgeMode::Soft, false).await.is_some()
     }
 }
 
 impl Purger {
-    async fn purge(&self, targets: Vec<Target>, how: How, dry_run: bool) -> Option<Applied> {
+    async fn purge(&self, targets: Vec<Target>, mode: PurgeMode, dry_run: bool) -> Option<Applied> {
         let engine = Arc::clone(&self.engine);
-        let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, how, dry_run)).await;
+        let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, mode, dry_run)).await;
         // It has panicked: then it is not known what was done.
         let (met, _) = met.ok()?;
         Some(Applied { matched: met.matched as u64, fenced_fills: met.fenced_fills as u64 })

@@ -12,7 +12,6 @@ use nearside_api::{Access, Backend, Book, Events, Ordered, Reach, Tap, carry_out
 use nearside_config::{Config, Network, Role, SiteId};
 use nearside_engine::explain::explain;
 use nearside_engine::objects::objects;
-use nearside_engine::purge::How;
 use nearside_engine::purge::method::MethodPurges;
 use nearside_engine::purge::targets::understand;
 use nearside_engine::request::{Answer, Engine, Request, respond};
@@ -189,9 +188,9 @@ impl Backend for Operator {
         }
         let begin = instant();
         let targets: Vec<_> = understand(&self.engine, &order)?.into_iter().map(|(_, target)| target).collect();
-        let (engine, how, dry_run) = (Arc::clone(&self.engine), How::of(&order), order.dry_run);
+        let (engine, mode, dry_run) = (Arc::clone(&self.engine), order.mode(), order.dry_run);
         // A prefix, and counting one, walks all that is stored.
-        let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, how, dry_run)).await;
+        let met = tokio::task::spawn_blocking(move || engine.carry_out(&targets, mode, dry_run)).await;
         let failed = |_panicked| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", "the purge has failed");
         let (met, number) = met.map_err(failed)?;
         let (matched, fenced_fills) = (met.matched as u64, met.fenced_fills as u64);

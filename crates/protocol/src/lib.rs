@@ -18,6 +18,6 @@ pub use filter::Filter;
 pub use member::{Member, Reach, Site};
 pub use node_state::NodeState;
 pub use object::Object;
-pub use order::{Order, Wait};
+pub use order::{Order, PurgeMode, PurgeTarget, Wait};
 pub use problem::Problem;
 pub use receipt::{NodeReceipt, Receipt, State};

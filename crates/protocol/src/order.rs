@@ -114,10 +114,13 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Order {
-    /// How many things it names.
-    #[must_use]
-    pub fn targets(&self) -> usize {
-        self.urls.len() + self.tags.len() + self.prefixes.len() + self.hosts.len() + usize::from(self.all)
+    /// The things that it names.
+    pub fn targets(&self) -> impl Iterator<Item = PurgeTarget<'_>> {
+        let urls = self.urls.iter().map(|url| PurgeTarget::Url(url));
+        let prefixes = self.prefixes.iter().map(|prefix| PurgeTarget::Prefix(prefix));
+        let hosts = self.hosts.iter().map(|host| PurgeTarget::Host(host));
+        let tags = self.tags.iter().map(|tag| PurgeTarget::Tag(tag));
+        urls.chain(prefixes).chain(hosts).chain(tags).chain(self.all.then_some(PurgeTarget::Everything))
     }
 
     /// What can be seen of it without knowing any site.
@@ -126,7 +129,7 @@ impl Order {
     ///
     /// It names nothing, too much, or what cannot be.
     pub fn check(&self) -> Result<(), Problem> {
-        let targets = self.targets();
+        let targets = self.targets().count();
         if targets == 0 {
             let detail = "name what to purge: `urls`, `tags`, `prefixes`, `hosts`, or `all`: true";
             return Err(Problem::unprocessable("nothing-named", detail));
@@ -171,32 +174,66 @@ impl Order {
             all: false,
             ..self.clone()
         };
-        let of = |list: &[String], set: fn(&mut Self, String)| {
-            let plain = plain.clone();
-            let one = move |member: &String| {
-                let mut one = plain.clone();
-                set(&mut one, member.clone());
-                one
-            };
-            list.iter().map(one).collect::<Vec<_>>()
-        };
-        let all = self.all.then(|| Self { all: true, ..plain.clone() });
-        let urls = of(&self.urls, |one, url| one.urls.push(url));
-        let tags = of(&self.tags, |one, tag| one.tags.push(tag));
-        let prefixes = of(&self.prefixes, |one, prefix| one.prefixes.push(prefix));
-        let hosts = of(&self.hosts, |one, host| one.hosts.push(host));
-        urls.into_iter().chain(tags).chain(prefixes).chain(hosts).chain(all)
+        self.targets().map(move |target| {
+            let mut one = plain.clone();
+            match target {
+                PurgeTarget::Url(url) => one.urls.push(url.to_owned()),
+                PurgeTarget::Prefix(prefix) => one.prefixes.push(prefix.to_owned()),
+                PurgeTarget::Host(host) => one.hosts.push(host.to_owned()),
+                PurgeTarget::Tag(tag) => one.tags.push(tag.to_owned()),
+                PurgeTarget::Everything => one.all = true,
+            }
+            one
+        })
     }
 
-    /// How it purges, in a word.
+    /// How it treats the responses that it meets. [`check`](Self::check) refuses what is soft and erases.
     #[must_use]
-    pub fn mode(&self) -> &'static str {
+    pub const fn mode(&self) -> PurgeMode {
         match (self.soft, self.erase) {
-            (true, _) => "soft",
-            (_, true) => "erase",
-            _ => "hard",
+            (false, false) => PurgeMode::Hard,
+            (true, _) => PurgeMode::Soft,
+            (false, true) => PurgeMode::Erase,
         }
     }
+}
+
+/// How a purge treats the responses that it meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeMode {
+    /// Removes the responses.
+    Hard,
+    /// Makes the responses stale: they are validated before they are used, or served as the stale rules allow.
+    Soft,
+    /// Removes the responses, and frees their memory before the purge is acknowledged.
+    Erase,
+}
+
+impl PurgeMode {
+    /// Name in the audit log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+            Self::Erase => "erase",
+        }
+    }
+}
+
+/// One thing that a purge names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PurgeTarget<'o> {
+    /// A URL, with all its variants and blocks.
+    Url(&'o str),
+    /// The beginning of URLs.
+    Prefix(&'o str),
+    /// A host, with its port where that is not the scheme's own.
+    Host(&'o str),
+    /// A surrogate key.
+    Tag(&'o str),
+    /// Everything.
+    Everything,
 }
 
 /// A URL, or the beginning of one, as a purge names it.
@@ -274,9 +311,12 @@ mod tests {
             r#"{"site":"www","urls":["u"],"tags":["a","b"],"prefixes":["p"],"hosts":["h"],"all":true,"soft":true}"#;
         let order: Order = serde_json::from_str(text).unwrap();
         let singly: Vec<_> = order.singly().collect();
-        assert!(singly.len() == 6 && singly.iter().all(|one| one.targets() == 1 && one.soft && one.site == order.site));
+        assert!(
+            singly.len() == 6
+                && singly.iter().all(|one| one.targets().count() == 1 && one.soft && one.site == order.site)
+        );
         assert_eq!(
-            (&singly[0].urls, &singly[2].tags, singly[5].all),
+            (&singly[0].urls, &singly[4].tags, singly[5].all),
             (&vec!["u".to_owned()], &vec!["b".to_owned()], true)
         );
     }

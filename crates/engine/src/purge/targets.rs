@@ -2,7 +2,7 @@
 
 use nearside_config::{Site, SiteId};
 use nearside_protocol::order::{Parts, beginning, whole};
-use nearside_protocol::{Order, Problem};
+use nearside_protocol::{Order, Problem, PurgeTarget};
 use nearside_semantics::key::Scheme;
 
 use super::{Target, host as host_of};
@@ -46,32 +46,35 @@ impl Directory<'_> {
         let ids = || (0..self.sites.len()).map(SiteId::new);
         let sites = || ids().filter(move |site| only.is_none_or(|only| only == *site));
         let mut targets = Vec::new();
-        for url in &order.urls {
-            let (site, key) = self.key_of(url)?;
-            self.own(only, site, url)?;
-            targets.push((site, Target::Url(key)));
-        }
-        for prefix in &order.prefixes {
-            for (site, key) in self.keys_of_prefix(prefix)? {
-                self.own(only, site, prefix)?;
-                targets.push((site, Target::Prefix(key)));
+        for target in order.targets() {
+            match target {
+                PurgeTarget::Url(url) => {
+                    let (site, key) = self.key_of(url)?;
+                    self.own(only, site, url)?;
+                    targets.push((site, Target::Url(key)));
+                }
+                PurgeTarget::Prefix(prefix) => {
+                    for (site, key) in self.keys_of_prefix(prefix)? {
+                        self.own(only, site, prefix)?;
+                        targets.push((site, Target::Prefix(key)));
+                    }
+                }
+                PurgeTarget::Host(host) => {
+                    let site = self.site_of(host)?;
+                    self.own(only, site, host)?;
+                    // The default port of one scheme is a port like any other under the other scheme.
+                    let [http, https] =
+                        [Scheme::Http, Scheme::Https].map(|scheme| self.exact_key(site, scheme, host, "/"));
+                    if host_of(&https) != host_of(&http) {
+                        targets.push((site, Target::Host { site, key: https }));
+                    }
+                    targets.push((site, Target::Host { site, key: http }));
+                }
+                PurgeTarget::Tag(tag) => {
+                    targets.extend(sites().map(|site| (site, Target::Tag { site, tag: tag.as_bytes().into() })));
+                }
+                PurgeTarget::Everything => targets.extend(sites().map(|site| (site, Target::Site(site)))),
             }
-        }
-        for host in &order.hosts {
-            let site = self.site_of(host)?;
-            self.own(only, site, host)?;
-            // The default port of one scheme is a port like any other under the other scheme.
-            let [http, https] = [Scheme::Http, Scheme::Https].map(|scheme| self.exact_key(site, scheme, host, "/"));
-            if host_of(&https) != host_of(&http) {
-                targets.push((site, Target::Host { site, key: https }));
-            }
-            targets.push((site, Target::Host { site, key: http }));
-        }
-        for tag in &order.tags {
-            targets.extend(sites().map(|site| (site, Target::Tag { site, tag: tag.as_bytes().into() })));
-        }
-        if order.all {
-            targets.extend(sites().map(|site| (site, Target::Site(site))));
         }
         Ok(targets)
     }
