@@ -259,12 +259,12 @@ impl Case {
         let Self { engine, request, key, now, .. } = self;
         let mut fill_key = Vec::new();
         let by_head = request.method == Method::HEAD && goes_as_head(engine, key, ask, *now);
-        write_fill_key(&key.bytes, by_head, &ask.vary, &request.fields, &mut fill_key);
-        engine.fills.runs(&key.bytes, &fill_key)
+        write_fill_key(&key.lookup, by_head, &ask.vary, &request.fields, &mut fill_key);
+        engine.fills.runs(&key.lookup, &fill_key)
     }
 
     fn key_in_parts(&self) -> Key {
-        let mut parts = self.key.bytes.split(|byte| *byte == b'\n').map(text);
+        let mut parts = self.key.lookup.split(|byte| *byte == b'\n').map(text);
         let mut part = || parts.next().unwrap_or_default();
         let (scheme, host, target) = (part(), part(), part());
         let (path, query) = split(&target);
@@ -285,7 +285,7 @@ impl Case {
     /// What the stored variants of the key depend on, with the values of this request.
     fn selects(&self) -> Vec<(String, String)> {
         let Self { engine, request, key, now, .. } = self;
-        let slot = engine.store.lookup(&key.bytes, *now);
+        let slot = engine.store.lookup(&key.lookup, *now);
         let Some(Vary::On(nominees)) = slot.as_ref().and_then(|slot| slot.newest()).map(|entry| &entry.vary) else {
             return Vec::new();
         };
@@ -302,8 +302,9 @@ impl Case {
     /// All variants of the key, the selected one first.
     fn stored(&self, selected: Option<&Arc<Entry>>) -> Vec<Stored> {
         let Self { engine, key, now, .. } = self;
-        let keys = if *key.bytes == *key.exact { vec![&key.bytes] } else { vec![&key.bytes, &key.exact] };
-        let slots: Vec<_> = keys.into_iter().filter_map(|key| engine.store.lookup(key, *now)).collect();
+        let url: Option<&[u8]> = (*key.lookup != *key.url).then_some(&key.url);
+        let keys = [Some(&*key.lookup), url].into_iter().flatten();
+        let slots: Vec<_> = keys.filter_map(|key| engine.store.lookup(key, *now)).collect();
         let entries = slots.iter().flat_map(|slot| slot.entries());
         let mut stored: Vec<_> = entries
             .map(|entry| life::stored(self, entry, selected.is_some_and(|selected| Arc::ptr_eq(selected, entry))))

@@ -40,7 +40,7 @@ use lesson::{Course, Lesson, Remembered, gives_way, is_vain};
 use publish::{forget, freshen_by_head, freshened, membership, replace, store};
 
 use crate::request::Engine;
-use crate::request::key::CacheKey;
+use crate::request::key::{CacheKey, FillKey, LookupKey, UrlKey};
 use nearside_http1::framing::bodiless;
 use nearside_telemetry::clock::instant;
 use nearside_telemetry::server_timing::Wait;
@@ -66,8 +66,8 @@ pub(crate) struct Plan {
 /// A fill that others can wait for.
 #[derive(Debug)]
 pub(crate) struct Fill {
-    key: Box<[u8]>,
-    fill_key: Box<[u8]>,
+    key: LookupKey,
+    fill_key: FillKey,
     since: Instant,
     begun: OnceLock<Begun>,
     /// Its leader does not wait for it any more.
@@ -76,7 +76,7 @@ pub(crate) struct Fill {
     interims: Mutex<Vec<Arc<Interim>>>,
     woken: Notify,
     /// The exact key of the URL that it asks for.
-    exact: Box<[u8]>,
+    url: UrlKey,
     /// How many purges there had been when it was entered: of all keys, and of those in the shard of its exact key.
     purges: AtomicU64,
     purges_near: AtomicU64,
@@ -103,7 +103,7 @@ pub(crate) enum Begun {
         wait: Arc<Wait>,
         shared: bool,
         is_personal: bool,
-        only_for: Option<Box<[u8]>>,
+        only_for: Option<UrlKey>,
     },
     /// No answer could be had.
     Failed(HopError),
@@ -124,16 +124,16 @@ impl Begun {
 }
 
 impl Fill {
-    pub(crate) fn new(key: &[u8], fill_key: &[u8], exact: &[u8], purges: u64, purges_near: u64) -> Self {
+    pub(crate) fn new(key: &LookupKey, fill_key: &FillKey, url: &UrlKey, purges: u64, purges_near: u64) -> Self {
         Self {
-            key: key.into(),
-            fill_key: fill_key.into(),
+            key: key.clone(),
+            fill_key: fill_key.clone(),
             since: instant(),
             begun: OnceLock::new(),
             is_left: AtomicBool::new(false),
             interims: Mutex::default(),
             woken: Notify::new(),
-            exact: exact.into(),
+            url: url.clone(),
             purges: AtomicU64::new(purges),
             purges_near: AtomicU64::new(purges_near),
             fenced: AtomicBool::new(false),
@@ -178,7 +178,7 @@ impl Fill {
 
     /// The exact key of the URL that it asks for.
     pub(crate) fn exact(&self) -> &[u8] {
-        &self.exact
+        &self.url
     }
 
     /// Whether what it brings is known to have been purged since it was asked for.
@@ -278,7 +278,7 @@ async fn end(engine: &Engine, passing: Option<Passing>, plan: &Plan) {
 async fn run(engine: &Arc<Engine>, fill: Arc<Fill>, plan: &Plan) -> Option<Passing> {
     let entered = Entered::new(engine, Arc::clone(&fill));
     let sent = engine.store.epoch();
-    let to = engine.hops.candidates(plan.site, &plan.key.exact);
+    let to = engine.hops.candidates(plan.site, &plan.key.url);
     let tell = |interim| fill.tell(interim);
     let asked = match ask(engine, &fill, &to, &plan.forward, &tell).await {
         Ok(asked) if asked.head.status == StatusCode::NOT_MODIFIED && plan.stored.is_some() => {
@@ -325,7 +325,7 @@ async fn ask(
 
 /// Remembers what a response that was not stored says of later ones, and removes what it has shown to be of no use.
 fn note(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, status: StatusCode, finding: Finding) {
-    let (key, now) = (&plan.key.bytes, engine.clock.now());
+    let (key, now) = (&plan.key.lookup, engine.clock.now());
     let Lesson { remembered, forgets_stored } = Lesson::new(finding, status, &plan.forward.method);
     match remembered {
         Some(Remembered::Uncacheable(why)) => engine.store.remember_uncacheable(key, why.token(), now),
@@ -340,7 +340,7 @@ fn note(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, status: StatusCode, find
 /// A refresh that has brought nothing fresh is not tried again at once by whoever comes next.
 fn rest(engine: &Engine, plan: &Plan) {
     if plan.is_refresh() {
-        engine.store.remember_refreshed(&plan.key.bytes, engine.clock.now());
+        engine.store.remember_refreshed(&plan.key.lookup, engine.clock.now());
     }
 }
 
@@ -392,7 +392,7 @@ async fn not_modified(
     if whole {
         engine.hops.release(asked).await;
     }
-    let only_for = (!same_key).then(|| plan.key.exact.clone());
+    let only_for = (!same_key).then(|| plan.key.url.clone());
     let shared = judged.storable.is_ok();
     fill.begin(Begun::Revalidated { entry, hop, wait, shared, is_personal: judged.is_personal, only_for });
     None
@@ -435,12 +435,12 @@ async fn response(
         // Known from now on, so that those who come while the body does look under the right key.
         engine.storage_key(&plan.key, variance.as_ref());
     }
-    let only_for = (!agrees).then(|| plan.key.exact.clone());
+    let only_for = (!agrees).then(|| plan.key.url.clone());
     let by_head = plan.forward.method == Method::HEAD;
     let finding = judged.whole.unwrap_or(stored).err().map_or(Finding::Nothing, |why| plan.finding(status, why));
     let is_refusal = finding == Finding::Refused;
     let now = engine.clock.now();
-    let refusals = || engine.store.refused(&plan.key.bytes, now);
+    let refusals = || engine.store.refused(&plan.key.lookup, now);
     if is_vain(status, judged.freshness.reuse(now, None), finding, refusals) {
         rest(engine, plan);
     }

@@ -62,7 +62,7 @@ pub async fn pass(engine: &Arc<Engine>, admitted: Admitted, request: &Request, u
     }
     let lane = Lane { engine, site, request, key: engine.key(site, request, engine.clock.now()), hops_left };
     // Entered before the request is sent, so that a purge in between overtakes what may come of it.
-    let fill = (request.method == Method::POST).then(|| engine.fills.enter_alone(&lane.key.bytes, &lane.key.exact));
+    let fill = (request.method == Method::POST).then(|| engine.fills.enter_alone(&lane.key.lookup, &lane.key.url));
     lane.pass(upload, fill.map(|fill| Entered::new(engine, fill))).await
 }
 
@@ -88,7 +88,7 @@ impl Lane<'_> {
             // RFC 9110 §10.1.1: whether the body is wanted is for the origin to say.
             forward.fields.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
-        let to = engine.hops.candidates(*site, &key.exact);
+        let to = engine.hops.candidates(*site, &key.url);
         let mut outcome = Outcome::new(Verdict::Bypass, Some(*site));
         outcome.forward = Some(reason(&request.method));
         let mut tunnel = None;
@@ -157,7 +157,7 @@ impl Lane<'_> {
         if !invalidates(method, asked.head.status) {
             return;
         }
-        self.engine.purge_url(&self.key.exact, but, Purge::Hard);
+        self.engine.purge_url(&self.key.url, but, Purge::Hard);
         let target = self.target();
         for other in locations(&target, asked.head.status, fields) {
             let key = self.engine.exact_key(self.site, target.scheme, target.authority, &other);
@@ -224,7 +224,7 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if !self.is_settled && self.meter.has_begun() && !self.lane.request.method.is_safe() {
             let engine = self.lane.engine;
-            engine.purge_url(&self.lane.key.exact, None, Purge::Soft { now: engine.clock.now() });
+            engine.purge_url(&self.lane.key.url, None, Purge::Soft { now: engine.clock.now() });
         }
     }
 }

@@ -261,7 +261,7 @@ impl Engine {
     pub(crate) fn has(&self, key: &CacheKey, entry: &Arc<Entry>, now: Timestamp) -> bool {
         let holds = |key: &[u8]| self.store.lookup(key, now).is_some_and(|slot| slot.holds(entry));
         // What was purged as one of a group may still lie there.
-        !entry.groups.is_gone() && (holds(&key.bytes) || key.rule.is_some() && holds(&key.exact))
+        !entry.groups.is_gone() && (holds(&key.lookup) || key.rule.is_some() && holds(&key.url))
     }
 
     /// Purges what is stored for a URL, of which this is the exact key, and keeps fills that are under way from storing

@@ -21,7 +21,7 @@ use nearside_upstream::{Forward, Patience, Urgency};
 
 use crate::fill::Plan;
 use crate::request::Request;
-use crate::request::key::CacheKey;
+use crate::request::key::{CacheKey, LookupKey, UrlKey};
 use crate::site::Rules;
 
 /// The moment at which responses of the samples arrive.
@@ -60,7 +60,7 @@ pub(crate) fn rules(change: impl FnOnce(&mut Site)) -> Rules {
 
 /// The key of a URL for which no rule about queries is known.
 pub(crate) fn key(exact: &[u8]) -> CacheKey {
-    CacheKey { exact: exact.into(), bytes: exact.into(), rule: None, block: None }
+    CacheKey { url: UrlKey::new(exact), lookup: LookupKey::new(exact), rule: None, block: None }
 }
 
 /// The plan of a fill for `http://a.org/p`, for a request with these fields. Nothing is stored.

@@ -67,7 +67,7 @@ impl Causes {
     pub(super) fn of_request(case: &Case, outcome: &Outcome) -> Self {
         let mut causes = Self::default();
         let Case { engine, site, request, key, now } = case;
-        if let Some(token) = engine.store.uncacheable(&key.bytes, *now) {
+        if let Some(token) = engine.store.uncacheable(&key.lookup, *now) {
             if let Some(reason) = Reason::of(token) {
                 causes.add(reason, "of the last answer for this key".to_owned());
             }
@@ -98,7 +98,7 @@ impl Causes {
 
     /// What is stored is for other requests.
     fn look_at_variants(&mut self, case: &Case) {
-        let Some(slot) = case.engine.store.lookup(&case.key.bytes, case.now) else { return };
+        let Some(slot) = case.engine.store.lookup(&case.key.lookup, case.now) else { return };
         let selects = case.selects().into_iter().map(|(name, value)| format!("{name}: {value}"));
         let selects = selects.collect::<Vec<_>>().join("; ");
         self.add(Reason::VaryMiss, format!("{} variants are stored; this request has {selects}", slot.variants()));

@@ -50,7 +50,7 @@ static LOOKING: Mutex<()> = Mutex::const_new(());
 
 /// Looks at all keys, which takes as long as there are many: not on a serving thread.
 pub(super) async fn find(case: &Case) -> Result<Vec<Near>, Problem> {
-    let (engine, key, site) = (Arc::clone(&case.engine), case.key.bytes.clone(), case.site);
+    let (engine, key, site) = (Arc::clone(&case.engine), case.key.lookup.clone(), case.site);
     let walk = move || {
         let own = Parts::of(&key)?;
         let found = RefCell::new(BTreeMap::<Reason, Found>::new());

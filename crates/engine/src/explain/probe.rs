@@ -42,7 +42,7 @@ pub(super) async fn probe(
     if request.method == Method::HEAD && goes_as_head(engine, key, ask, *now) {
         plan.forward.method = Method::HEAD;
     }
-    let to = engine.hops.candidates(*site, &key.exact);
+    let to = engine.hops.candidates(*site, &key.url);
     let mut asked = engine.hops.ask(&to, &plan.forward, &engine.clock, &|_| {}).await;
     if plan.forward.method == Method::HEAD && asked.as_ref().is_ok_and(|asked| refuses_head(asked.head.status)) {
         plan.forward.method = Method::GET;

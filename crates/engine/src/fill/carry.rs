@@ -109,7 +109,7 @@ pub(super) async fn keep(
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
-                    engine.store.remember_uncacheable(&plan.key.bytes, Reason::TooLarge.token(), engine.clock.now());
+                    engine.store.remember_uncacheable(&plan.key.lookup, Reason::TooLarge.token(), engine.clock.now());
                     writer.pass(engine.config.limits.window_bytes);
                 }
                 if !kept && !hold(engine, &supply, &mut pace, &mut writer, bytes.len() as u64).await {

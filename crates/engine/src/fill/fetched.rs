@@ -20,7 +20,7 @@ use nearside_upstream::Asked;
 use parking_lot::Mutex;
 
 use crate::request::Engine;
-use crate::request::key::CacheKey;
+use crate::request::key::{CacheKey, UrlKey};
 
 /// What was worked out of an answer before its value is put together.
 pub(super) struct Parts {
@@ -32,7 +32,7 @@ pub(super) struct Parts {
     pub(super) stored: Result<(), Unstored>,
     pub(super) groups: Membership,
     pub(super) by_head: bool,
-    pub(super) only_for: Option<Box<[u8]>>,
+    pub(super) only_for: Option<UrlKey>,
     pub(super) is_refusal: bool,
     pub(super) is_personal: bool,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Fetched {
     pub(crate) wait: Arc<Wait>,
     pub(crate) groups: Membership,
     /// It is for this exact key only: others who wait were led here by a rule that no longer holds.
-    only_for: Option<Box<[u8]>>,
+    only_for: Option<UrlKey>,
     by_head: bool,
     /// It is an error that may be due to the leader's request.
     pub(crate) is_refusal: bool,
@@ -163,7 +163,7 @@ impl Fetched {
 
     /// Whether it is for a request with these fields.
     pub(crate) fn answers(&self, request: &HeaderMap, key: &CacheKey) -> bool {
-        self.vary.matches(request, &self.variant) && self.only_for.as_ref().is_none_or(|exact| *exact == key.exact)
+        self.vary.matches(request, &self.variant) && self.only_for.as_ref().is_none_or(|exact| *exact == key.url)
     }
 
     /// Whether it is the head alone, of something that others may have.

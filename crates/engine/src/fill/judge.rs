@@ -178,7 +178,7 @@ fn keeps_stale(engine: &Engine, plan: &Plan) -> bool {
             slot.as_ref().and_then(|slot| slot.select(&plan.request)).and_then(|entry| entry.freshness(now));
         freshness.is_some_and(|life| stands_in_for_error(life, now))
     };
-    is_usable(&plan.key.bytes) || plan.key.rule.is_some() && is_usable(&plan.key.exact)
+    is_usable(&plan.key.lookup) || plan.key.rule.is_some() && is_usable(&plan.key.url)
 }
 
 /// Whether a stored response with this life may be served at `now` in place of an error.
@@ -196,7 +196,7 @@ pub(super) fn room(
 ) -> Result<Charge, Unstored> {
     let (length, max) = (length.unwrap_or(0), engine.store.limits().object_bytes_max);
     may_take_room(judged.storable, &plan.forward.method, head.status, || keeps_stale(engine, plan), length, max)?;
-    let charge = engine.store.reserve(&plan.key.bytes, head, length, engine.clock.now());
+    let charge = engine.store.reserve(&plan.key.lookup, head, length, engine.clock.now());
     charge.ok_or(Unstored::NoRoom)
 }
 

@@ -54,8 +54,8 @@ pub(super) fn freshened(
 /// Ends a fill by storing its entry under the key that the entry asks for; what it was to validate is replaced by it.
 pub(super) fn store(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>) {
     store_if(engine, fill, plan, entry, |key| {
-        if let Some(old) = plan.stored.as_ref().filter(|_| *key != *plan.key.bytes) {
-            engine.store.remove_entry(&plan.key.bytes, old, engine.clock.now());
+        if let Some(old) = plan.stored.as_ref().filter(|_| *key != *plan.key.lookup) {
+            engine.store.remove_entry(&plan.key.lookup, old, engine.clock.now());
         }
         true
     });
@@ -71,7 +71,7 @@ fn store_if(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, entry: &Arc<Entry>, 
             engine.store.insert(&key, Arc::clone(entry), now);
         }
     };
-    if key == plan.key.bytes {
+    if key == plan.key.lookup {
         return engine.fills.leave(fill, insert);
     }
     engine.fills.store_elsewhere(fill, &key, insert);
@@ -130,8 +130,8 @@ fn is_current(stored: Option<&Arc<Entry>>, old: &Arc<Entry>) -> bool {
 pub(super) fn forget(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, old: &Arc<Entry>) {
     let now = engine.clock.now();
     engine.fills.leave(fill, || {
-        engine.store.remove_entry(&plan.key.bytes, old, now);
-        engine.store.remove_entry(&plan.key.exact, old, now);
+        engine.store.remove_entry(&plan.key.lookup, old, now);
+        engine.store.remove_entry(&plan.key.url, old, now);
     });
 }
 
@@ -143,8 +143,8 @@ pub(super) fn membership(engine: &Engine, plan: &Plan, fields: &HeaderMap, sent:
 
 /// The names of these.
 fn names(engine: &Engine, plan: &Plan, fields: &HeaderMap) -> Vec<Vec<u8>> {
-    let mut names = vec![engine.site_group(plan.site), engine.host_group(plan.site, &plan.key.exact)];
-    names.extend(engine.spelling_group(&plan.key.exact));
+    let mut names = vec![engine.site_group(plan.site), engine.host_group(plan.site, &plan.key.url)];
+    names.extend(engine.spelling_group(&plan.key.url));
     if tags::speaks_of_tags(fields) {
         names.extend(tags::tags(fields).iter().map(|tag| engine.tag_group(plan.site, tag)));
         let groups: BTreeSet<_> = groups::groups(fields).into_iter().collect();

@@ -171,7 +171,7 @@ impl Again<'_> {
             forward.fields.insert(RANGE, range);
         }
         forward.fields.insert(IF_RANGE, self.validator.clone());
-        let to = engine.hops.candidates(self.plan.site, &self.plan.key.exact);
+        let to = engine.hops.candidates(self.plan.site, &self.plan.key.url);
         engine.hops.ask(&to, &forward, &engine.clock, &|_| {}).await
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::Fill;
 use super::supply::Resumes;
+use crate::request::key::{FillKey, LookupKey, UrlKey};
 
 /// Locks are shared by this many; a hit takes none of them.
 const SHARDS: usize = 64;
@@ -59,17 +60,23 @@ impl Default for Fills {
 
 impl Fills {
     /// Joins the fill for `fill_key`, or becomes its leader; unless `stored` says that there is no need to any more.
-    pub(crate) fn join(&self, key: &[u8], fill_key: &[u8], exact: &[u8], stored: impl FnOnce() -> bool) -> Joined {
+    pub(crate) fn join(
+        &self,
+        key: &LookupKey,
+        fill_key: &FillKey,
+        url: &UrlKey,
+        stored: impl FnOnce() -> bool,
+    ) -> Joined {
         let mut shard = self.shard(key).lock();
-        if let Some(fill) = shard.get(fill_key) {
+        if let Some(fill) = shard.get(&**fill_key) {
             fill.want();
             return Joined::Follower(Arc::clone(fill));
         }
         if stored() {
             return Joined::Stored;
         }
-        let fill = self.new_fill(key, fill_key, exact);
-        shard.insert(fill_key.into(), Arc::clone(&fill));
+        let fill = self.new_fill(key, fill_key, url);
+        shard.insert(fill_key.clone().into(), Arc::clone(&fill));
         Joined::Leader(fill)
     }
 
@@ -81,13 +88,14 @@ impl Fills {
     }
 
     /// Notes a fill that nobody joins, so that a purge can overtake it too.
-    pub(crate) fn enter_alone(&self, key: &[u8], exact: &[u8]) -> Arc<Fill> {
+    pub(crate) fn enter_alone(&self, key: &LookupKey, url: &UrlKey) -> Arc<Fill> {
         let mut fill_key = key.to_vec();
         // No shared fill has such a key: behind the cache key, it has 0 or 1.
         fill_key.push(0xff);
         fill_key.extend_from_slice(&self.alone.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-        let fill = self.new_fill(key, &fill_key, exact);
-        self.shard(key).lock().insert(fill_key.into(), Arc::clone(&fill));
+        let fill_key = FillKey::new(fill_key);
+        let fill = self.new_fill(key, &fill_key, url);
+        self.shard(key).lock().insert(fill_key.clone().into(), Arc::clone(&fill));
         fill
     }
 
@@ -102,9 +110,9 @@ impl Fills {
         }
     }
 
-    fn new_fill(&self, key: &[u8], fill_key: &[u8], exact: &[u8]) -> Arc<Fill> {
-        let near = self.near(exact).load(Ordering::Acquire);
-        Arc::new(Fill::new(key, fill_key, exact, self.purges.load(Ordering::Acquire), near))
+    fn new_fill(&self, key: &LookupKey, fill_key: &FillKey, url: &UrlKey) -> Arc<Fill> {
+        let near = self.near(url).load(Ordering::Acquire);
+        Arc::new(Fill::new(key, fill_key, url, self.purges.load(Ordering::Acquire), near))
     }
 
     /// Runs `store` for a fill whose answer belongs under another key than the one it was entered with, which a purge of
@@ -112,7 +120,7 @@ impl Fills {
     /// of a key under a rule that it brings itself, any purge may be one.
     pub(crate) fn store_elsewhere(&self, fill: &Fill, key: &[u8], store: impl FnOnce()) {
         let _shard = self.shard(key).lock();
-        let none_came = if *key == *fill.exact {
+        let none_came = if *key == *fill.url {
             self.near(key).load(Ordering::Acquire) == fill.purges_near.load(Ordering::Acquire)
         } else {
             self.purges.load(Ordering::Acquire) == fill.purges.load(Ordering::Acquire)
@@ -130,7 +138,7 @@ impl Fills {
         self.near(key).fetch_add(1, Ordering::AcqRel);
         if let Some(but) = but {
             but.purges.fetch_add(1, Ordering::AcqRel);
-            if self.place(key) == self.place(&but.exact) {
+            if self.place(key) == self.place(&but.url) {
                 but.purges_near.fetch_add(1, Ordering::AcqRel);
             }
         }
@@ -221,8 +229,19 @@ mod tests {
     use super::*;
     use crate::fill::Waiting;
 
+    /// Joins the fill of a URL and variant, of which this is the fill key; its lookup key ends where the variant begins.
+    fn join(fills: &Fills, fill_key: &[u8], is_stored: bool) -> Joined {
+        let url = UrlKey::new(fill_key.split(|byte| *byte == 0).next().unwrap_or_default());
+        fills.join(&url.to_lookup(), &FillKey::new(fill_key), &url, || is_stored)
+    }
+
+    fn enter_alone(fills: &Fills, url: &[u8]) -> Arc<Fill> {
+        let url = UrlKey::new(url);
+        fills.enter_alone(&url.to_lookup(), &url)
+    }
+
     fn lead(fills: &Fills, key: &[u8]) -> Arc<Fill> {
-        match fills.join(key, key, key, || false) {
+        match join(fills, key, false) {
             Joined::Leader(fill) => fill,
             Joined::Follower(_) | Joined::Stored => panic!("somebody leads already"),
         }
@@ -232,12 +251,12 @@ mod tests {
     fn one_leads_and_the_others_follow_until_it_leaves() {
         let fills = Fills::default();
         let fill = lead(&fills, b"k");
-        assert!(matches!(fills.join(b"k", b"k", b"k", || false), Joined::Follower(_)));
-        assert!(matches!(fills.join(b"k", b"k\0x", b"k", || false), Joined::Leader(_)), "another variant");
+        assert!(matches!(join(&fills, b"k", false), Joined::Follower(_)));
+        assert!(matches!(join(&fills, b"k\0x", false), Joined::Leader(_)), "another variant");
         let mut stored = false;
         fills.leave(&fill, || stored = true);
         assert!(stored);
-        assert!(matches!(fills.join(b"k", b"k", b"k", || true), Joined::Stored));
+        assert!(matches!(join(&fills, b"k", true), Joined::Stored));
         lead(&fills, b"k");
     }
 
@@ -245,7 +264,7 @@ mod tests {
     fn a_fill_that_a_purge_has_overtaken_stores_nothing() {
         let fills = Fills::default();
         let (old, other) = (lead(&fills, b"k"), lead(&fills, b"other"));
-        let alone = fills.enter_alone(b"k", b"k");
+        let alone = enter_alone(&fills, b"k");
         assert_eq!(fills.fence(b"k", None, || 7), (7, 2));
         let new = lead(&fills, b"k");
         let mut stored = Vec::new();
@@ -273,7 +292,7 @@ mod tests {
         fills.fence(b"k", None, || ());
         fills.store_elsewhere(&fill, b"k", || stored += 1);
         assert_eq!(stored, 1 + u32::from(!near));
-        let own = fills.enter_alone(b"k", b"k");
+        let own = enter_alone(&fills, b"k");
         fills.fence(b"k", Some(&own), || ());
         fills.store_elsewhere(&own, b"other", || stored += 10);
         assert_eq!(stored, 11 + u32::from(!near), "its own purge does not count");
@@ -284,7 +303,7 @@ mod tests {
         let fills = Fills::default();
         let fill = lead(&fills, b"k");
         let leader = Waiting::new(&fill, true);
-        let Joined::Follower(joined) = fills.join(b"k", b"k", b"k", || false) else { panic!("it is under way") };
+        let Joined::Follower(joined) = join(&fills, b"k", false) else { panic!("it is under way") };
         let follower = Waiting::new(&joined, false);
         drop(leader);
         assert!(!fills.abandon(&fill));
@@ -300,7 +319,7 @@ mod tests {
     #[test]
     fn a_purge_spares_the_fill_that_brought_it_about() {
         let fills = Fills::default();
-        let (own, other) = (fills.enter_alone(b"k", b"k"), fills.enter_alone(b"k", b"k"));
+        let (own, other) = (enter_alone(&fills, b"k"), enter_alone(&fills, b"k"));
         fills.fence(b"k", Some(&own), || ());
         let mut stored = Vec::new();
         fills.leave(&other, || stored.push("other"));

@@ -19,7 +19,7 @@ use nearside_upstream::interim::Interims;
 use nearside_upstream::{HopError, Urgency};
 
 use super::admit::Admitted;
-use super::key::{CacheKey, set_lane};
+use super::key::{CacheKey, FillKey, set_lane};
 use super::lookup::{Ask, Found, lookup, reuse};
 use super::plan::{plan, plan_alone};
 use super::unchanged::may_refuse_alteration;
@@ -77,7 +77,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, admitted: Admitted, request: &Requ
             Way::NotCached => return respond::not_cached(site),
             Way::Alone(ask) => {
                 if ask.detail == Some(Reason::FirstRange) {
-                    engine.store.remember_partial_request(&key.bytes, PartialRequest::Range, now);
+                    engine.store.remember_partial_request(&key.lookup, PartialRequest::Range, now);
                 }
                 return alone(engine, site, request, key, &ask).await;
             }
@@ -88,7 +88,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, admitted: Admitted, request: &Requ
         }
         let method = if by_head && goes_as_head(engine, &key, &ask, now) { Method::HEAD } else { Method::GET };
         if method == Method::HEAD && ask.stored.is_none() {
-            engine.store.remember_partial_request(&key.bytes, PartialRequest::Head, now);
+            engine.store.remember_partial_request(&key.lookup, PartialRequest::Head, now);
         }
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
@@ -251,7 +251,7 @@ fn finish(
             let response = Validated {
                 is_shared: *shared,
                 is_personal: *is_personal,
-                is_elsewhere: only_for.as_ref().is_some_and(|exact| *exact != key.exact),
+                is_elsewhere: only_for.as_ref().is_some_and(|exact| *exact != key.url),
                 answers: entry.answers(&request.fields),
             };
             match AfterValidation::decide(response, role) {
@@ -378,7 +378,7 @@ async fn by_itself(
     ask: &Ask,
     plan: Plan,
 ) -> Answer {
-    let fill = engine.fills.enter_alone(&key.bytes, &key.exact);
+    let fill = engine.fills.enter_alone(&key.lookup, &key.url);
     fill::start(engine, Arc::clone(&fill), plan);
     let _waiting = Waiting::new(&fill, true);
     let mut outcome = Outcome::new(Verdict::Miss, Some(site));
@@ -416,7 +416,7 @@ pub(crate) fn prefetch(engine: &Arc<Engine>, admitted: Admitted, request: &Reque
     let now = engine.clock.now();
     let key = engine.key(site, request, now);
     let Found::Ask(ask) = lookup(engine, site, &key, request, now) else { return };
-    if engine.store.uncacheable(&key.bytes, now).is_some() {
+    if engine.store.uncacheable(&key.lookup, now).is_some() {
         return;
     }
     if let Joined::Leader(fill) = join(engine, request, &key, &ask, &Method::GET) {
@@ -435,7 +435,7 @@ fn refresh(engine: &Arc<Engine>, site: SiteId, request: &Request, key: &CacheKey
         detail: None,
         vary: entry.vary.clone(),
     };
-    if engine.store.was_refreshed(&key.bytes, engine.clock.now()) {
+    if engine.store.was_refreshed(&key.lookup, engine.clock.now()) {
         return;
     }
     if let Joined::Leader(fill) = join(engine, request, key, &ask, &Method::GET) {
@@ -450,12 +450,12 @@ fn join(engine: &Engine, request: &Request, key: &CacheKey, ask: &Ask, method: &
     let mut fill_key = fill_key(key, ask, request, method);
     let lanes = lanes(engine, key, engine.clock.now());
     if lanes > 1 {
-        set_lane(&mut fill_key, key.bytes.len(), engine.fills.lane(lanes));
+        set_lane(&mut fill_key, key.lookup.len(), engine.fills.lane(lanes));
     }
     // Between the lookup and now a fill may have ended: then there is something newer than what was looked at.
-    engine.fills.join(&key.bytes, &fill_key, &key.exact, || {
+    engine.fills.join(&key.lookup, &FillKey::new(fill_key), &key.url, || {
         let now = engine.clock.now();
-        let slot = engine.store.lookup(&key.bytes, now);
+        let slot = engine.store.lookup(&key.lookup, now);
         if ask.stored.as_ref().is_some_and(|known| !engine.has(key, known, now)) {
             // What was found was purged, or replaced: a validation must not bring it back.
             return true;

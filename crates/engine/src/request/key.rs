@@ -1,5 +1,6 @@
 //! The cache key of a request. The recipe itself is `semantics`' (`key`, `query`); this says what goes into it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use nearside_config::SiteId;
@@ -14,13 +15,57 @@ use super::slices::Block;
 use super::{Engine, Request};
 use crate::site::Rules;
 
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        $($(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub struct $name(Box<[u8]>);
+
+        impl $name {
+            pub(crate) fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+                Self(bytes.into())
+            }
+        }
+
+        impl From<$name> for Box<[u8]> {
+            fn from(key: $name) -> Self {
+                key.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = [u8];
+
+            fn deref(&self) -> &[u8] {
+                &self.0
+            }
+        })*
+    };
+}
+
+keys! {
+    /// Key of a URL by the recipe of its site: what a purge of the URL names.
+    UrlKey
+    /// Key that is looked up: that of the URL, of a `No-Vary-Search` rule that covers it, or of a block of its body.
+    LookupKey
+    /// Key by which requests share a fill: a [`LookupKey`], whether only a head is asked for, and the variant.
+    FillKey
+}
+
+impl UrlKey {
+    /// The key that is looked up where no rule covers the URL.
+    pub(crate) fn to_lookup(&self) -> LookupKey {
+        LookupKey(self.0.clone())
+    }
+}
+
 /// A cache key and how it came about.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheKey {
     /// As the URL and the site's recipe have it. Responses that have no rule about queries are stored under it.
-    pub(crate) exact: Box<[u8]>,
+    pub(crate) url: UrlKey,
     /// What is looked up first: the same, unless a response for this path had a rule.
-    pub(crate) bytes: Box<[u8]>,
+    pub(crate) lookup: LookupKey,
     /// The rule.
     pub(crate) rule: Option<Arc<SearchRule>>,
     /// It is the key of a block, to which no rule applies.
@@ -35,7 +80,7 @@ impl CacheKey {
 
     /// The name of a group that responses of this origin belong to.
     pub(crate) fn group(&self, name: &str) -> Vec<u8> {
-        let origin = self.exact.splitn(3, |b| *b == b'\n').take(2);
+        let origin = self.url.splitn(3, |b| *b == b'\n').take(2);
         origin.chain([name.as_bytes()]).collect::<Vec<_>>().join(&b'\n')
     }
 }
@@ -111,22 +156,22 @@ impl Engine {
     }
 
     /// The exact key of a URL that a site answers for.
-    pub(crate) fn exact_key(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8]) -> Box<[u8]> {
-        let mut exact = Vec::new();
-        self.write_exact(site, scheme, authority, target, &mut exact);
-        exact.into()
+    pub(crate) fn exact_key(&self, site: SiteId, scheme: Scheme, authority: &[u8], target: &[u8]) -> UrlKey {
+        let mut url = Vec::new();
+        self.write_exact(site, scheme, authority, target, &mut url);
+        UrlKey::new(url)
     }
 
     /// The key of a request.
     pub(crate) fn key(&self, site: SiteId, request: &Request, now: Timestamp) -> CacheKey {
         let scheme = self.client_scheme(request);
-        let exact = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
+        let url = self.exact_key(site, scheme, request.authority.as_bytes(), &request.target);
         if let Some(block) = request.block {
-            return CacheKey { bytes: block.key(&exact), exact, rule: None, block: Some(block) };
+            return CacheKey { lookup: block.key(&url), url, rule: None, block: Some(block) };
         }
-        match self.varied_key(&exact, now) {
-            Some((bytes, rule)) => CacheKey { exact, bytes: bytes.into(), rule: Some(rule), block: None },
-            None => CacheKey { bytes: exact.clone(), exact, rule: None, block: None },
+        match self.varied_key(&url, now) {
+            Some((varied, rule)) => CacheKey { url, lookup: LookupKey::new(varied), rule: Some(rule), block: None },
+            None => CacheKey { lookup: url.to_lookup(), url, rule: None, block: None },
         }
     }
 
@@ -140,16 +185,16 @@ impl Engine {
     }
 
     /// The key under which a response that says `variance` is stored; its rule is known from now on.
-    pub(crate) fn storage_key(&self, asked: &CacheKey, variance: Option<&SearchVariance>) -> Box<[u8]> {
+    pub(crate) fn storage_key(&self, asked: &CacheKey, variance: Option<&SearchVariance>) -> LookupKey {
         if asked.agrees(variance) {
-            return asked.bytes.clone();
+            return asked.lookup.clone();
         }
         match variance {
             Some(variance) => {
-                let rule = self.store.learn_search_rule(path(&asked.exact), variance, self.clock.now());
-                varied(&asked.exact, &rule).into()
+                let rule = self.store.learn_search_rule(path(&asked.url), variance, self.clock.now());
+                LookupKey::new(varied(&asked.url, &rule))
             }
-            None => asked.exact.clone(),
+            None => asked.url.to_lookup(),
         }
     }
 

@@ -48,9 +48,9 @@ impl Ask {
 
 /// Looks a request up at `now`: under the rule about queries that is known for its path, then under its own URL.
 pub(crate) fn lookup(engine: &Engine, site: SiteId, key: &CacheKey, request: &Request, now: Timestamp) -> Found {
-    let found = under(engine, site, &key.bytes, None, request, now);
+    let found = under(engine, site, &key.lookup, None, request, now);
     let Some(rule) = key.rule.as_ref().filter(|_| !matches!(found, Found::Usable(_))) else { return found };
-    better(found, under(engine, site, &key.exact, Some(rule.since), request, now))
+    better(found, under(engine, site, &key.url, Some(rule.since), request, now))
 }
 
 /// The better of what is found under a rule and what is found under the request's own URL: something fresh is better than

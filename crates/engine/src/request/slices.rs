@@ -32,6 +32,7 @@ use nearside_upstream::interim::Interims;
 
 use super::admit::Admitted;
 use super::forward::one;
+use super::key::UrlKey;
 use super::parts::AnswerReader;
 use super::respond::{Selected, not_modified_fields, partial_fields, select, unsatisfiable};
 use super::{Answer, AnswerBody, AnswerHead, Engine, Request};
@@ -133,7 +134,7 @@ struct Url {
     engine: Arc<Engine>,
     /// Of the client's request, whose rules hold for its blocks.
     admitted: Admitted,
-    exact: Box<[u8]>,
+    exact: UrlKey,
     scheme: Scheme,
     authority: HeaderValue,
     target: Bytes,

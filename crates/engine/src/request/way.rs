@@ -115,7 +115,7 @@ impl Circumstances for Looked<'_> {
     }
 
     fn is_uncacheable(&self) -> bool {
-        self.engine.store.uncacheable(&self.key.bytes, self.now).is_some()
+        self.engine.store.uncacheable(&self.key.lookup, self.now).is_some()
     }
 
     fn lanes(&self) -> u64 {
@@ -139,21 +139,21 @@ const FAR_BYTES: u64 = 1 << 20;
 fn is_first_range(engine: &Engine, key: &CacheKey, ask: &Ask, request: &Request, now: Timestamp) -> bool {
     request.block.is_none()
         && begins_beyond(&request.fields, FAR_BYTES)
-        && !engine.store.had_partial_request(&key.bytes, PartialRequest::Range, now)
-        && !engine.fills.runs(&key.bytes, &fill_key(key, ask, request, &Method::GET))
+        && !engine.store.had_partial_request(&key.lookup, PartialRequest::Range, now)
+        && !engine.fills.runs(&key.lookup, &fill_key(key, ask, request, &Method::GET))
 }
 
 /// Whether a HEAD goes forward as HEAD: to validate what is stored, and the first one for what is not stored. A fill would cost
 /// the origin a body that nobody gets. The next one shows that others want it too, and fills the cache.
 pub(crate) fn goes_as_head(engine: &Engine, key: &CacheKey, ask: &Ask, now: Timestamp) -> bool {
-    ask.stored.is_some() || !engine.store.had_partial_request(&key.bytes, PartialRequest::Head, now)
+    ask.stored.is_some() || !engine.store.had_partial_request(&key.lookup, PartialRequest::Head, now)
 }
 
 /// How many may lead for a key at a time: one, or as many as were refused lately, one soon after the other. So clients that
 /// are refused on purpose cost those who wait a few round trips, and the origin about as many requests as they send
 /// themselves; and where everybody is refused, the number doubles with each round, and soon nobody waits for another.
 pub(super) fn lanes(engine: &Engine, key: &CacheKey, now: Timestamp) -> u64 {
-    lanes_after(engine.store.refused(&key.bytes, now))
+    lanes_after(engine.store.refused(&key.lookup, now))
 }
 
 /// The same after so many refusals.
@@ -169,8 +169,8 @@ pub(super) fn holds(head: &Head, request: &Request, now: Timestamp) -> bool {
 
 /// Key of the fill that brings what `ask` asks for by `method`.
 pub(super) fn fill_key(key: &CacheKey, ask: &Ask, request: &Request, method: &Method) -> Vec<u8> {
-    let mut fill_key = Vec::with_capacity(key.bytes.len() + 1);
-    write_fill_key(&key.bytes, method == Method::HEAD, &ask.vary, &request.fields, &mut fill_key);
+    let mut fill_key = Vec::with_capacity(key.lookup.len() + 1);
+    write_fill_key(&key.lookup, method == Method::HEAD, &ask.vary, &request.fields, &mut fill_key);
     fill_key
 }
 

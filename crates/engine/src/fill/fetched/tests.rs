@@ -1,4 +1,5 @@
 use super::*;
+use crate::request::key::UrlKey;
 use crate::samples::{ARRIVAL, fields, key, later, life, status};
 
 /// A response with this head, whose body has not begun, and which is stored or not.
@@ -110,7 +111,7 @@ fn a_response_answers_requests_for_its_variant_and_its_own_url() {
     assert!(answers(&fetched, "de", b"url"));
     assert!(!answers(&fetched, "fr", b"url"));
     assert!(answers(&fetched, "de", b"other"), "a rule leads here");
-    fetched.only_for = Some((*b"url").into());
+    fetched.only_for = Some(UrlKey::new(*b"url"));
     assert!(answers(&fetched, "de", b"url"));
     assert!(!answers(&fetched, "de", b"other"), "the rule does not hold any more");
 }

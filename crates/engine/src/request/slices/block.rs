@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use nearside_semantics::range::Span;
 use nearside_semantics::resume::content_range;
 
+use crate::request::key::LookupKey;
+
 /// The bytes of a block: as Varnish and nginx users know it, large enough that its head weighs little.
 pub(super) const BLOCK_BYTES: u64 = 1 << 20;
 
@@ -24,14 +26,14 @@ impl Block {
     }
 
     /// The key of the block of a URL, of which this is the exact key.
-    pub(crate) fn key(&self, exact: &[u8]) -> Box<[u8]> {
+    pub(crate) fn key(&self, exact: &[u8]) -> LookupKey {
         let mut key = Vec::with_capacity(exact.len() + 18);
         key.extend_from_slice(exact);
         // No target holds a line feed, and what rules about queries make of a key is longer behind it.
         key.extend_from_slice(b"\n#");
         key.extend_from_slice(&self.number.to_be_bytes());
         key.extend_from_slice(&self.index.to_be_bytes());
-        key.into()
+        LookupKey::new(key)
     }
 
     /// The bytes that are asked for.
