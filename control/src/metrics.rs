@@ -28,13 +28,13 @@ async fn metrics(State((desk, server)): State<(Arc<Desk>, Arc<ServerCounts>)>) -
     };
     let purges = desk.known.purges.load(Ordering::Relaxed);
     family(
-        "nearside_replications",
+        "nearside_purges",
         "counter",
         "Purges written to the log. Each lowers the hit ratio of all nodes for a while",
         &[("_total", purges)],
     );
     family(
-        "nearside_replication_log_sequence",
+        "nearside_purge_log_sequence",
         "gauge",
         "The number of the last purge. A node whose own is lower is behind",
         &[("", desk.known.recent.at().seq)],

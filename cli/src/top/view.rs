@@ -101,8 +101,8 @@ fn of_node(node: &Seen, rate: Rate) -> Vec<String> {
         gauge("nearside_requests_in_flight"),
         gauge("nearside_cache_objects"),
         gauge("nearside_cache_bytes"),
-        gauge("nearside_replication_log_sequence"),
-        gauge("nearside_replication_log_lag"),
+        gauge("nearside_purge_log_sequence"),
+        gauge("nearside_purge_log_lag"),
     ]
 }
 

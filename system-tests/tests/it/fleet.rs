@@ -269,14 +269,14 @@ async fn a_node_that_was_cut_off_is_told_of_and_catches_up() {
         assert_eq!((status, state_of(&receipt, "edge"), state_of(&receipt, "shield")), (207, "unreachable", "applied"));
         ids.push(receipt["id"].clone());
     }
-    planet.bed.until_metric("nearside_replication_log_connected 0").await;
+    planet.bed.until_metric("nearside_purge_log_connected 0").await;
     planet.to_edge.cut.send_replace(false);
     for id in &ids {
         planet.control.until_state(id, "edge", "applied").await;
     }
     assert_eq!(planet.body("/a").await, "v11");
-    planet.bed.until_metric("nearside_replication_log_sequence 10").await;
-    planet.bed.until_metric("nearside_replication_log_connected 1").await;
+    planet.bed.until_metric("nearside_purge_log_sequence 10").await;
+    planet.bed.until_metric("nearside_purge_log_connected 1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -418,7 +418,7 @@ async fn nodes_of_other_sites_do_what_concerns_them_and_one_that_stops_is_not_wa
     assert_eq!((status, problem["code"].as_str()), (422, Some("url")), "no node would understand it");
     // Another of the same name is not taken for it.
     let twin = Bed::before(OriginSim::start(loopback()).await.unwrap(), Clock::manual(), follows("shop"));
-    twin.until_metric("nearside_replication_log_connected 0").await;
+    twin.until_metric("nearside_purge_log_connected 0").await;
     tokio::task::spawn_blocking(move || drop((twin, shop))).await.unwrap();
     planet.control.until(&BOTH).await;
     assert_eq!(planet.control.purge(json!({"all": true})).await.0, 200);
@@ -617,7 +617,7 @@ async fn nodes_give_orders_only_to_a_control_process_that_knows_them() {
         config.control = Some(Follows { addresses, secret: None, lag_max: Duration::from_secs(1) });
     })
     .await;
-    bed.until_metric("nearside_replication_log_connected 1").await;
+    bed.until_metric("nearside_purge_log_connected 1").await;
     let path = "/a?cc=max-age%3D600";
     bed.get(path).await;
     let mut request = get_with(path, &[]);

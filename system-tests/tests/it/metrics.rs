@@ -49,7 +49,7 @@ async fn the_page_of_metrics_is_what_nodes_and_control_say() {
     control.until(&[("edge", "ready")]).await;
     bed.get("/p?cc=max-age%3D60").await;
     control.purge(json!({ "urls": [format!("http://{HOST}/p")] })).await;
-    bed.until_metric("nearside_replication_log_sequence 1").await;
+    bed.until_metric("nearside_purge_log_sequence 1").await;
     bed.until_metric("nearside_requests_total{site=\"site\",cache=\"miss\",code=\"200\",proto=\"http/1.1\"} 1").await;
     let node = String::from_utf8(bed.admin(Method::GET, "/metrics", "").await.body.to_vec()).unwrap();
     let of_control = String::from_utf8(get_here(address, "/metrics").await.body.to_vec()).unwrap();

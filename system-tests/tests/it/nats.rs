@@ -239,7 +239,7 @@ async fn without_nats_purges_fail_clearly_and_nodes_know_that_they_are_behind() 
     let (status, problem) = planet.control.purge(json!({"tags": ["t"]})).await;
     assert_eq!(status, 503, "{problem}");
     assert!(["log", "log-unknown"].contains(&problem["code"].as_str().unwrap()), "{problem}");
-    planet.bed.until_metric("nearside_replication_log_connected 0").await;
+    planet.bed.until_metric("nearside_purge_log_connected 0").await;
     assert_eq!(planet.control.ask(Method::GET, "/readyz", &Value::Null, &[]).await.unwrap().0, 503);
     assert_eq!(planet.body("/a").await, before, "it goes on serving");
     let (status, problem) = planet.control.purge(json!({"tags": ["t"]})).await;
