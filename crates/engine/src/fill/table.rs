@@ -95,7 +95,7 @@ impl Fills {
         fill_key.extend_from_slice(&self.alone.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         let fill_key = FillKey::new(fill_key);
         let fill = self.new_fill(key, &fill_key, url);
-        self.shard(key).lock().insert(fill_key.clone().into(), Arc::clone(&fill));
+        self.shard(key).lock().insert(fill_key.into(), Arc::clone(&fill));
         fill
     }
 
