@@ -328,8 +328,8 @@ fn note(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, status: StatusCode, find
     let (key, now) = (&plan.key.lookup, engine.clock.now());
     let Lesson { remembered, forgets_stored } = Lesson::new(finding, status, &plan.forward.method);
     match remembered {
-        Some(Remembered::Uncacheable(why)) => engine.store.remember_uncacheable(key, why.token(), now),
-        Some(Remembered::Refused) => engine.store.remember_refused(key, now),
+        Some(Remembered::Uncacheable(why)) => engine.store.negative().remember_uncacheable(key, why.token(), now),
+        Some(Remembered::Refused) => engine.store.negative().remember_refused(key, now),
         None => {}
     }
     if let Some(old) = plan.stored.as_ref().filter(|_| forgets_stored) {
@@ -340,7 +340,7 @@ fn note(engine: &Engine, fill: &Arc<Fill>, plan: &Plan, status: StatusCode, find
 /// A refresh that has brought nothing fresh is not tried again at once by whoever comes next.
 fn rest(engine: &Engine, plan: &Plan) {
     if plan.is_refresh() {
-        engine.store.remember_refreshed(&plan.key.lookup, engine.clock.now());
+        engine.store.negative().remember_refreshed(&plan.key.lookup, engine.clock.now());
     }
 }
 
@@ -440,7 +440,7 @@ async fn response(
     let finding = judged.whole.unwrap_or(stored).err().map_or(Finding::Nothing, |why| plan.finding(status, why));
     let is_refusal = finding == Finding::Refused;
     let now = engine.clock.now();
-    let refusals = || engine.store.refused(&plan.key.lookup, now);
+    let refusals = || engine.store.negative().refused(&plan.key.lookup, now);
     if is_vain(status, judged.freshness.reuse(now, None), finding, refusals) {
         rest(engine, plan);
     }

@@ -8,24 +8,20 @@
 //! **Invariant:** a body is stored only while its charge is held, so that stored plus filling plus lingering bytes
 //! never exceed [`Limits::memory_bytes`].
 
-mod remembered;
-
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nearside_semantics::Timestamp;
-use nearside_semantics::query::SearchVariance;
 
 use crate::body::PINNED_BYTES_MIN;
 use crate::budget::{Budget, Charge};
 use crate::entry::{ENTRY_OVERHEAD_BYTES, Entry, Head, head_weight};
 use crate::groups::{Epoch, Groups, Membership};
+use crate::negative::NegativeCache;
+use crate::search_rules::SearchRules;
 use crate::slicing::Slicings;
 use crate::slot::Slot;
-use crate::table::{self, Evictions, Op, Table, Value};
-pub use remembered::PartialRequest;
-use remembered::{PartialRequests, Unshared};
+use crate::table::{Evictions, Op, Table, Value};
 
 /// How large the store may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,34 +49,15 @@ impl Limits {
 #[derive(Debug)]
 pub struct Store {
     slots: Table<Arc<Slot>>,
-    unshared: Table<Unshared>,
-    sharing: Table<Sharing>,
-    /// Keys that were refreshed in vain a moment ago.
-    refreshed: Table<()>,
-    /// Keys of which a part was requested lately, while nothing was stored.
-    partial_requests: Table<PartialRequests>,
+    negative: NegativeCache,
     slicings: Slicings,
-    /// By scheme, host and path.
-    search: Table<Arc<SearchRule>>,
-    /// Numbers what is put into `search`.
-    rules: AtomicU64,
-    /// Something was put into `search`, ever: until then, nobody need look.
-    searches: AtomicBool,
+    search_rules: SearchRules,
     groups: Groups,
     budget: Arc<Budget>,
     limits: Limits,
     variants_dropped: AtomicU64,
     /// How often there was no room because too much is pinned.
     shortages: AtomicU64,
-}
-
-/// What responses to requests with `Authorization` said of others (RFC 9111 §3.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
-    /// They may be given to others.
-    Shared,
-    /// They belong to the client that sent the credentials.
-    Alone,
 }
 
 /// How something is purged.
@@ -95,30 +72,11 @@ pub enum Purge {
     },
 }
 
-/// What responses for a path say of its queries.
-#[derive(Debug)]
-pub struct SearchRule {
-    /// What they say.
-    pub variance: SearchVariance,
-    /// Tells it from the same rule learned at another time, so that a rule which was forgotten and comes back does not
-    /// find what was stored under it before: purges in between did not know that key.
-    pub number: u64,
-    /// When it became known: what was stored under its own URL before may be one of those that the rule makes one, and
-    /// purges since did not know of it.
-    pub since: Timestamp,
-}
-
 impl Value for Arc<Slot> {
     fn is_held(&self) -> bool {
         Arc::strong_count(self) > 1 || Slot::is_held(self)
     }
 }
-
-impl Value for Arc<SearchRule> {}
-
-impl Value for () {}
-
-impl Value for Sharing {}
 
 /// Share of the memory that bodies may take that are fetched or read, as a divisor, before large responses are not stored any
 /// more.
@@ -130,16 +88,8 @@ const ROOM_TRIES: u32 = 4;
 const SHARD_BYTES: u64 = 32 << 20;
 /// More shards than that serve nobody.
 const SHARDS_MAX: u64 = 1024;
-/// Room for such keys, in bytes of keys.
-const UNCACHEABLE_BYTES: u64 = 4 << 20;
-/// How long a rule about queries is believed without being learned anew: an origin may have given it up.
-const SEARCH_RULE_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The share of the memory that is added for what is known of the queries of paths.
 const SEARCH_SHARE: u64 = 64;
-/// What a rule takes beyond its path and what it says.
-const SEARCH_RULE_OVERHEAD_BYTES: u64 = table::OVERHEAD_BYTES + size_of::<SearchRule>() as u64 + 64;
-/// For tables that are seldom written to.
-const SMALL_TABLE_SHARDS: usize = 8;
 
 impl Store {
     /// An empty store.
@@ -149,14 +99,9 @@ impl Store {
         let search_bytes = (limits.memory_bytes / SEARCH_SHARE).max(1 << 16);
         Self {
             slots: Table::new(limits.memory_bytes, table_shards(limits.memory_bytes)),
-            unshared: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
-            sharing: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
-            refreshed: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
-            partial_requests: Table::new(UNCACHEABLE_BYTES, SMALL_TABLE_SHARDS),
+            negative: NegativeCache::default(),
             slicings: Slicings::new(search_bytes),
-            search: Table::new(search_bytes, SMALL_TABLE_SHARDS),
-            rules: AtomicU64::new(0),
-            searches: AtomicBool::new(false),
+            search_rules: SearchRules::new(search_bytes),
             groups: Groups::default(),
             budget: Budget::new(limits.memory_bytes),
             limits,
@@ -224,12 +169,12 @@ impl Store {
             self.variants_dropped.fetch_add(fallen as u64, Ordering::Relaxed);
             put(key, slot)
         });
-        self.unshared.remove(key, now);
+        self.negative.forget(key, now);
     }
 
     /// Removes all variants of a key; returns how many there were.
     pub fn remove(&self, key: &[u8], now: Timestamp) -> usize {
-        self.unshared.remove(key, now);
+        self.negative.forget(key, now);
         self.slots.remove(key, now).map_or(0, |slot| slot.variants())
     }
 
@@ -247,38 +192,16 @@ impl Store {
         &self.slicings
     }
 
-    /// Whether any response ever had a rule about queries: until then, nobody need look for one.
+    /// Keys whose responses are not stored or not shared.
     #[must_use]
-    pub fn has_search_rules(&self) -> bool {
-        // Relaxed: who does not see it yet asks for itself, as before.
-        self.searches.load(Ordering::Relaxed)
+    pub fn negative(&self) -> &NegativeCache {
+        &self.negative
     }
 
-    /// What the last response for a path (scheme, host, path) that had a rule said of its queries.
+    /// Rules about the queries of paths.
     #[must_use]
-    pub fn search_rule(&self, path: &[u8], now: Timestamp) -> Option<Arc<SearchRule>> {
-        self.search.get(path, now)
-    }
-
-    /// Remembers what a response for a path says of its queries; the rule, as it is known from now on.
-    pub fn learn_search_rule(&self, path: &[u8], variance: &SearchVariance, now: Timestamp) -> Arc<SearchRule> {
-        self.searches.store(true, Ordering::Relaxed);
-        let mut known = None;
-        self.search.compute(path, now, |old| {
-            if let Some(old) = old.filter(|old| old.variance == *variance) {
-                known = Some(Arc::clone(old));
-                return Op::Keep;
-            }
-            let rule = known.insert(self.rule(variance, now));
-            let weight = (path.len() + variance.bytes()) as u64 + SEARCH_RULE_OVERHEAD_BYTES;
-            Op::Put { value: Arc::clone(rule), weight, until: now.after(SEARCH_RULE_FOR) }
-        });
-        known.unwrap_or_else(|| self.rule(variance, now))
-    }
-
-    fn rule(&self, variance: &SearchVariance, since: Timestamp) -> Arc<SearchRule> {
-        let number = self.rules.fetch_add(1, Ordering::Relaxed);
-        Arc::new(SearchRule { variance: variance.clone(), number, since })
+    pub fn search_rules(&self) -> &SearchRules {
+        &self.search_rules
     }
 
     /// The epoch of what is asked for now.

@@ -22,6 +22,9 @@ use shard::{Evict, Garbage, Shard};
 
 pub use shard::Evictions;
 
+/// Shards of tables that are seldom written to.
+pub(crate) const SMALL_TABLE_SHARDS: usize = 8;
+
 /// What an entry takes beyond its key and its value: its node, its part of the index and of the memory of ghosts, with
 /// room to grow, and what the allocator adds to the key. Measured: see docs/decisions/0005.
 pub(crate) const OVERHEAD_BYTES: u64 = 96;

@@ -67,7 +67,7 @@ impl Causes {
     pub(super) fn of_request(case: &Case, outcome: &Outcome) -> Self {
         let mut causes = Self::default();
         let Case { engine, site, request, key, now } = case;
-        if let Some(token) = engine.store.uncacheable(&key.lookup, *now) {
+        if let Some(token) = engine.store.negative().uncacheable(&key.lookup, *now) {
             if let Some(reason) = Reason::of(token) {
                 causes.add(reason, "of the last answer for this key".to_owned());
             }

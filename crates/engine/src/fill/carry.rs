@@ -109,7 +109,11 @@ pub(super) async fn keep(
             Ok(Some(bytes)) => {
                 if kept && fetched.length.is_none() && !fits(engine, &mut writer, bytes.len() as u64) {
                     kept = false;
-                    engine.store.remember_uncacheable(&plan.key.lookup, Reason::TooLarge.token(), engine.clock.now());
+                    engine.store.negative().remember_uncacheable(
+                        &plan.key.lookup,
+                        Reason::TooLarge.token(),
+                        engine.clock.now(),
+                    );
                     writer.pass(engine.config.limits.window_bytes);
                 }
                 if !kept && !hold(engine, &supply, &mut pace, &mut writer, bytes.len() as u64).await {

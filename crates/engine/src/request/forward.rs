@@ -77,7 +77,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, admitted: Admitted, request: &Requ
             Way::NotCached => return respond::not_cached(site),
             Way::Alone(ask) => {
                 if ask.detail == Some(Reason::FirstRange) {
-                    engine.store.remember_partial_request(&key.lookup, PartialRequest::Range, now);
+                    engine.store.negative().remember_partial_request(&key.lookup, PartialRequest::Range, now);
                 }
                 return alone(engine, site, request, key, &ask).await;
             }
@@ -88,7 +88,7 @@ pub(crate) async fn one(engine: &Arc<Engine>, admitted: Admitted, request: &Requ
         }
         let method = if by_head && goes_as_head(engine, &key, &ask, now) { Method::HEAD } else { Method::GET };
         if method == Method::HEAD && ask.stored.is_none() {
-            engine.store.remember_partial_request(&key.lookup, PartialRequest::Head, now);
+            engine.store.negative().remember_partial_request(&key.lookup, PartialRequest::Head, now);
         }
         match together(engine, site, request, &key, &ask, method).await {
             Turn::Answer(answer) => return *answer,
@@ -416,7 +416,7 @@ pub(crate) fn prefetch(engine: &Arc<Engine>, admitted: Admitted, request: &Reque
     let now = engine.clock.now();
     let key = engine.key(site, request, now);
     let Found::Ask(ask) = lookup(engine, site, &key, request, now) else { return };
-    if engine.store.uncacheable(&key.lookup, now).is_some() {
+    if engine.store.negative().uncacheable(&key.lookup, now).is_some() {
         return;
     }
     if let Joined::Leader(fill) = join(engine, request, &key, &ask, &Method::GET) {
@@ -435,7 +435,7 @@ fn refresh(engine: &Arc<Engine>, site: SiteId, request: &Request, key: &CacheKey
         detail: None,
         vary: entry.vary.clone(),
     };
-    if engine.store.was_refreshed(&key.lookup, engine.clock.now()) {
+    if engine.store.negative().was_refreshed(&key.lookup, engine.clock.now()) {
         return;
     }
     if let Joined::Leader(fill) = join(engine, request, key, &ask, &Method::GET) {

@@ -177,10 +177,10 @@ impl Engine {
 
     /// The key under the rule that is known for an exact one's path, and that rule.
     pub(crate) fn varied_key(&self, exact: &[u8], now: Timestamp) -> Option<(Vec<u8>, Arc<SearchRule>)> {
-        if !self.store.has_search_rules() {
+        if !self.store.search_rules().is_used() {
             return None;
         }
-        let rule = self.store.search_rule(path(exact), now)?;
+        let rule = self.store.search_rules().get(path(exact), now)?;
         Some((varied(exact, &rule), rule))
     }
 
@@ -191,7 +191,7 @@ impl Engine {
         }
         match variance {
             Some(variance) => {
-                let rule = self.store.learn_search_rule(path(&asked.url), variance, self.clock.now());
+                let rule = self.store.search_rules().learn(path(&asked.url), variance, self.clock.now());
                 LookupKey::new(varied(&asked.url, &rule))
             }
             None => asked.url.to_lookup(),

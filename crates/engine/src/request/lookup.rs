@@ -100,7 +100,7 @@ fn under(
         return Found::Ask(Ask { because, stored: None, on_error: false, detail: None, vary });
     };
     let reuse = reuse(engine, site, freshness, request, now);
-    let needs_newer = || refreshes(engine, request) && !engine.store.was_refreshed(key, now);
+    let needs_newer = || refreshes(engine, request) && !engine.store.negative().was_refreshed(key, now);
     decide(entry, vary, reuse, || engine.lags(site), needs_newer)
 }
 

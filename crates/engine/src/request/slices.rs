@@ -98,7 +98,7 @@ fn begin(engine: &Arc<Engine>, admitted: Admitted, request: &Request) -> Option<
     }
     let url = Url::new(engine, admitted, request);
     let is_authorized = request.fields.contains_key(AUTHORIZATION);
-    if is_authorized && engine.store.sharing(&url.exact, engine.clock.now()) != Some(Sharing::Shared) {
+    if is_authorized && engine.store.negative().sharing(&url.exact, engine.clock.now()) != Some(Sharing::Shared) {
         // Its response may be for its client only, and a signature may cover the range.
         return None;
     }

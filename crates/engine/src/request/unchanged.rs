@@ -72,7 +72,7 @@ pub(crate) fn goes_alone(
         _ if !is_authorized => None,
         Some(entry) if engine.shares_authorized(site, &entry.head.fields) => Some(Sharing::Shared),
         Some(_) => Some(Sharing::Alone),
-        None => engine.store.sharing(&key.url, now),
+        None => engine.store.negative().sharing(&key.url, now),
     };
     let is_refused_if_altered = || is_authorized || is_signed(&request.fields, &request.target);
     decide(sharing, stored.is_none() && request.is_altered_by_fill(), is_refused_if_altered)
@@ -106,7 +106,7 @@ impl Engine {
             return;
         }
         let sharing = if self.shares_authorized(plan.site, response) { Sharing::Shared } else { Sharing::Alone };
-        self.store.remember_sharing(&plan.key.url, sharing, self.clock.now());
+        self.store.negative().remember_sharing(&plan.key.url, sharing, self.clock.now());
     }
 }
 

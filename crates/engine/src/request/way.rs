@@ -115,7 +115,7 @@ impl Circumstances for Looked<'_> {
     }
 
     fn is_uncacheable(&self) -> bool {
-        self.engine.store.uncacheable(&self.key.lookup, self.now).is_some()
+        self.engine.store.negative().uncacheable(&self.key.lookup, self.now).is_some()
     }
 
     fn lanes(&self) -> u64 {
@@ -139,21 +139,21 @@ const FAR_BYTES: u64 = 1 << 20;
 fn is_first_range(engine: &Engine, key: &CacheKey, ask: &Ask, request: &Request, now: Timestamp) -> bool {
     request.block.is_none()
         && begins_beyond(&request.fields, FAR_BYTES)
-        && !engine.store.had_partial_request(&key.lookup, PartialRequest::Range, now)
+        && !engine.store.negative().had_partial_request(&key.lookup, PartialRequest::Range, now)
         && !engine.fills.runs(&key.lookup, &fill_key(key, ask, request, &Method::GET))
 }
 
 /// Whether a HEAD goes forward as HEAD: to validate what is stored, and the first one for what is not stored. A fill would cost
 /// the origin a body that nobody gets. The next one shows that others want it too, and fills the cache.
 pub(crate) fn goes_as_head(engine: &Engine, key: &CacheKey, ask: &Ask, now: Timestamp) -> bool {
-    ask.stored.is_some() || !engine.store.had_partial_request(&key.lookup, PartialRequest::Head, now)
+    ask.stored.is_some() || !engine.store.negative().had_partial_request(&key.lookup, PartialRequest::Head, now)
 }
 
 /// How many may lead for a key at a time: one, or as many as were refused lately, one soon after the other. So clients that
 /// are refused on purpose cost those who wait a few round trips, and the origin about as many requests as they send
 /// themselves; and where everybody is refused, the number doubles with each round, and soon nobody waits for another.
 pub(super) fn lanes(engine: &Engine, key: &CacheKey, now: Timestamp) -> u64 {
-    lanes_after(engine.store.refused(&key.lookup, now))
+    lanes_after(engine.store.negative().refused(&key.lookup, now))
 }
 
 /// The same after so many refusals.

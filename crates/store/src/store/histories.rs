@@ -1,6 +1,7 @@
 //! Random histories of storing, evicting, purging and using, beside a plain model that remembers everything.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nearside_semantics::reuse::Freshness;

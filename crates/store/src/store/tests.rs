@@ -1,9 +1,13 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use nearside_semantics::query::SearchVariance;
 use nearside_semantics::reuse::Freshness;
 use nearside_semantics::vary::Vary;
 
 use super::*;
+use crate::PartialRequest;
 use crate::body::Body;
 use crate::entry::Head;
 
@@ -170,10 +174,10 @@ fn a_response_that_varies_otherwise_ends_the_older_variants() {
 fn an_uncacheable_key_is_forgotten_when_something_is_stored_or_purged() {
     let store = Store::new(Limits::for_memory(1 << 20));
     for forget in [|s: &Store| assert!(put(s, b"k", 10)), |s: &Store| assert_eq!(s.remove(b"k", NOW), 1)] {
-        store.remember_uncacheable(b"k", "private", NOW);
-        assert_eq!(store.uncacheable(b"k", NOW), Some("private"));
+        store.negative().remember_uncacheable(b"k", "private", NOW);
+        assert_eq!(store.negative().uncacheable(b"k", NOW), Some("private"));
         forget(&store);
-        assert_eq!(store.uncacheable(b"k", NOW), None);
+        assert_eq!(store.negative().uncacheable(b"k", NOW), None);
     }
 }
 
@@ -234,28 +238,29 @@ fn a_removed_variant_leaves_the_others_and_takes_its_bytes_with_it() {
 fn refused_requests_are_counted_until_something_is_stored_or_known_or_none_came_for_a_while() {
     let store = Store::new(Limits::for_memory(1 << 20));
     let after = |secs| NOW.after(Duration::from_secs(secs));
-    assert_eq!(store.refused(b"k", NOW), 0);
-    store.remember_refused(b"k", NOW);
-    store.remember_refused(b"k", after(9));
-    assert_eq!((store.refused(b"k", after(18)), store.refused(b"other", after(18))), (2, 0));
-    assert_eq!(store.uncacheable(b"k", after(18)), None, "that others are refused is not known");
-    assert_eq!(store.refused(b"k", after(19)), 0);
-    store.remember_refused(b"k", NOW);
+    assert_eq!(store.negative().refused(b"k", NOW), 0);
+    store.negative().remember_refused(b"k", NOW);
+    store.negative().remember_refused(b"k", after(9));
+    assert_eq!((store.negative().refused(b"k", after(18)), store.negative().refused(b"other", after(18))), (2, 0));
+    assert_eq!(store.negative().uncacheable(b"k", after(18)), None, "that others are refused is not known");
+    assert_eq!(store.negative().refused(b"k", after(19)), 0);
+    store.negative().remember_refused(b"k", NOW);
     assert!(put(&store, b"k", 10));
-    assert_eq!(store.refused(b"k", NOW), 0);
-    store.remember_uncacheable(b"k", "private", NOW);
-    store.remember_refused(b"k", NOW);
-    assert_eq!((store.uncacheable(b"k", NOW), store.refused(b"k", NOW)), (Some("private"), 0));
+    assert_eq!(store.negative().refused(b"k", NOW), 0);
+    store.negative().remember_uncacheable(b"k", "private", NOW);
+    store.negative().remember_refused(b"k", NOW);
+    assert_eq!((store.negative().uncacheable(b"k", NOW), store.negative().refused(b"k", NOW)), (Some("private"), 0));
 }
 
 #[test]
 fn requests_for_the_head_and_for_a_range_are_remembered_apart() {
     let store = Store::new(Limits::for_memory(1 << 20));
-    let had =
-        |now| [PartialRequest::Head, PartialRequest::Range].map(|part| store.had_partial_request(b"k", part, now));
-    store.remember_partial_request(b"k", PartialRequest::Head, NOW);
+    let had = |now| {
+        [PartialRequest::Head, PartialRequest::Range].map(|part| store.negative().had_partial_request(b"k", part, now))
+    };
+    store.negative().remember_partial_request(b"k", PartialRequest::Head, NOW);
     assert_eq!(had(NOW), [true, false]);
-    store.remember_partial_request(b"k", PartialRequest::Range, NOW);
+    store.negative().remember_partial_request(b"k", PartialRequest::Range, NOW);
     assert_eq!(had(NOW), [true, true]);
     assert_eq!(had(NOW.after(Duration::from_secs(120))), [false, false]);
 }
@@ -263,19 +268,19 @@ fn requests_for_the_head_and_for_a_range_are_remembered_apart() {
 #[test]
 fn an_uncacheable_key_is_forgotten_after_two_minutes_and_a_rule_after_a_day() {
     let store = Store::new(Limits::for_memory(1 << 20));
-    store.remember_uncacheable(b"k", "private", NOW);
-    assert_eq!(store.uncacheable(b"k", NOW.after(Duration::from_secs(119))), Some("private"));
-    assert_eq!(store.uncacheable(b"k", NOW.after(Duration::from_secs(120))), None);
+    store.negative().remember_uncacheable(b"k", "private", NOW);
+    assert_eq!(store.negative().uncacheable(b"k", NOW.after(Duration::from_secs(119))), Some("private"));
+    assert_eq!(store.negative().uncacheable(b"k", NOW.after(Duration::from_secs(120))), None);
     let mut fields = HeaderMap::new();
     fields.insert("no-vary-search", "params".parse().unwrap());
     let variance = SearchVariance::of(&fields).unwrap();
-    let first = store.learn_search_rule(b"path", &variance, NOW);
+    let first = store.search_rules().learn(b"path", &variance, NOW);
     let later = NOW.after(Duration::from_secs(24 * 3600 - 1));
-    assert_eq!(store.search_rule(b"path", later).unwrap().number, first.number);
-    assert_eq!(store.learn_search_rule(b"path", &variance, later).number, first.number);
+    assert_eq!(store.search_rules().get(b"path", later).unwrap().number, first.number);
+    assert_eq!(store.search_rules().learn(b"path", &variance, later).number, first.number);
     let next_day = NOW.after(Duration::from_secs(24 * 3600));
-    assert!(store.search_rule(b"path", next_day).is_none());
-    assert_ne!(store.learn_search_rule(b"path", &variance, next_day).number, first.number);
+    assert!(store.search_rules().get(b"path", next_day).is_none());
+    assert_ne!(store.search_rules().learn(b"path", &variance, next_day).number, first.number);
 }
 
 #[test]

@@ -1,15 +1,14 @@
-//! Facts about keys that are remembered for a while: why responses are not stored or not shared, and what was requested.
+//! The negative cache: keys whose responses are not stored or not shared, and requests for parts of what is not stored.
 
 use std::time::Duration;
 
 use nearside_semantics::Timestamp;
 
-use super::{Sharing, Store};
-use crate::table::{self, Op, Table, Value};
+use crate::table::{self, Op, SMALL_TABLE_SHARDS, Table, Value};
 
 /// Why responses for a key are not shared, or not by all who wait.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Unshared {
+enum Unshared {
     /// They may not be stored.
     Uncacheable(&'static str),
     /// So many requests were answered with an error that may be theirs alone.
@@ -29,7 +28,7 @@ pub enum PartialRequest {
 
 /// The parts of something that were requested while it was not stored.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PartialRequests {
+struct PartialRequests {
     head: bool,
     range: bool,
 }
@@ -63,7 +62,50 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// is asked once a second for it.
 const REFRESHED_FOR: Duration = Duration::from_secs(1);
 
-impl Store {
+/// What responses to requests with `Authorization` said of others (RFC 9111 §3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may be given to others.
+    Shared,
+    /// They belong to the client that sent the credentials.
+    Alone,
+}
+
+impl Value for Sharing {}
+
+impl Value for () {}
+
+/// Capacity of each table of the negative cache, in bytes of keys.
+const TABLE_BYTES: u64 = 4 << 20;
+
+/// Facts about keys, each remembered for a while.
+#[derive(Debug)]
+pub struct NegativeCache {
+    unshared: Table<Unshared>,
+    sharing: Table<Sharing>,
+    /// Keys that were refreshed in vain a moment ago.
+    refreshed: Table<()>,
+    /// Keys of which a part was requested lately, while nothing was stored.
+    partial_requests: Table<PartialRequests>,
+}
+
+impl Default for NegativeCache {
+    fn default() -> Self {
+        Self {
+            unshared: Table::new(TABLE_BYTES, SMALL_TABLE_SHARDS),
+            sharing: Table::new(TABLE_BYTES, SMALL_TABLE_SHARDS),
+            refreshed: Table::new(TABLE_BYTES, SMALL_TABLE_SHARDS),
+            partial_requests: Table::new(TABLE_BYTES, SMALL_TABLE_SHARDS),
+        }
+    }
+}
+
+impl NegativeCache {
+    /// Forgets that responses for a key are not stored or not shared, as one was stored.
+    pub(crate) fn forget(&self, key: &[u8], now: Timestamp) {
+        self.unshared.remove(key, now);
+    }
+
     /// Remembers for a while that the answers for a key may not be stored, and why.
     pub fn remember_uncacheable(&self, key: &[u8], why: &'static str, now: Timestamp) {
         remember(&self.unshared, key, Unshared::Uncacheable(why), now, UNCACHEABLE_FOR);
