@@ -12,12 +12,13 @@ use nearside_geo::Place;
 use nearside_protocol::order::beginning;
 use nearside_protocol::{NodeState, Object, Order, Problem, PurgeTarget, Receipt, Wait};
 use nearside_replication::Line;
+use nearside_semantics::key::host_of;
 use nearside_steering::Steering;
 use serde_json::{Value, json};
 
 use crate::admission::NodeDoor;
 use crate::engine::Engine;
-use crate::known::{Known, host_of, instant};
+use crate::known::{Known, instant};
 use crate::log::LogError;
 use crate::registry::What;
 

@@ -8,7 +8,6 @@ use nearside_api::Events;
 use nearside_config::Keep;
 use nearside_protocol::{NodeReceipt, NodeState, State};
 use nearside_replication::{At, Beat, Line, Record};
-use nearside_semantics::key::split_port;
 use nearside_steering::{EdgeState, Fleet};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -120,12 +119,6 @@ impl Fleet for Known {
         let left = registry.left().filter_map(|node| node.edge_state(now, true));
         members.chain(left).for_each(|edge| visit(&edge));
     }
-}
-
-/// The host of an authority, as patterns are written.
-pub(crate) fn host_of(authority: &str) -> String {
-    let (host, _) = split_port(authority.as_bytes());
-    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
 }
 
 #[expect(clippy::disallowed_methods, reason = "receipts tell real time")]

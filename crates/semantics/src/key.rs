@@ -79,6 +79,13 @@ pub fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The host of an authority as patterns are written: without a port or a trailing dot, in lower case.
+#[must_use]
+pub fn host_of(authority: &str) -> String {
+    let (host, _) = split_port(authority.as_bytes());
+    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
+}
+
 /// The bytes of a registered name that stand for themselves (RFC 3986 §3.2.2).
 const IN_NAME: [bool; 256] = {
     let mut table = [false; 256];
@@ -243,6 +250,15 @@ mod tests {
             "a\u{fc}",
         ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_an_authority_has_neither_port_nor_trailing_dot_nor_capitals() {
+        for (authority, host) in
+            [("WWW.A.org.:80", "www.a.org"), ("a.org", "a.org"), ("[::1]:8080", "[::1]"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(host_of(authority), host);
         }
     }
 }

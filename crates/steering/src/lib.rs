@@ -12,6 +12,8 @@ mod fleet;
 mod measured;
 mod proof;
 mod router;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::io;
@@ -24,7 +26,7 @@ use nearside_config::{Answer, Steering as Config, Upstream};
 use nearside_diagnostics::WatchedTasks;
 use nearside_geo::Place;
 use nearside_protocol::{Member, Reach};
-use nearside_semantics::key::split_port;
+use nearside_semantics::key::host_of;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -100,6 +102,12 @@ pub(crate) struct Choice {
 }
 
 impl Steering {
+    fn new(config: Config, fleet: Arc<dyn Fleet>) -> Result<Self, SteeringError> {
+        let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
+        let proofs = Proofs::new(config.secret.as_ref()).map_err(|_unspecified| SteeringError::NoRandomness)?;
+        Ok(Self { fleet, config, world, measurements: Measurements::default(), proofs })
+    }
+
     /// Starts to answer.
     ///
     /// # Errors
@@ -111,9 +119,7 @@ impl Steering {
         stopped: &watch::Receiver<bool>,
         tasks: &WatchedTasks,
     ) -> Result<(Arc<Self>, Listens, Vec<JoinHandle<()>>), SteeringError> {
-        let world = World::open(config.table.as_deref(), config.mmdb.as_deref())?;
-        let proofs = Proofs::new(config.secret.as_ref()).map_err(|_unspecified| SteeringError::NoRandomness)?;
-        let steering = Arc::new(Self { fleet, config, world, measurements: Measurements::default(), proofs });
+        let steering = Arc::new(Self::new(config, fleet)?);
         let (mut listens, mut running) = (Listens::default(), Vec::new());
         if let Some(address) = steering.config.listen {
             let (address, task) = router::start(address, Arc::clone(&steering), stopped.clone(), tasks).await?;
@@ -303,12 +309,6 @@ struct Edge {
 fn draw(client: IpAddr) -> u64 {
     let network: IpNet = network_of(client);
     ahash::RandomState::with_seeds(4, 5, 6, 7).hash_one(network)
-}
-
-/// The host of an authority, as patterns are written.
-fn host_of(authority: &str) -> String {
-    let (host, _) = split_port(authority.as_bytes());
-    String::from_utf8_lossy(host.strip_suffix(b".").unwrap_or(host)).to_ascii_lowercase()
 }
 
 #[expect(clippy::disallowed_methods, reason = "measurements are of real time")]
