@@ -1,6 +1,7 @@
 //! Dependencies point one way (docs/architecture.md, "Code map").
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
@@ -65,6 +66,9 @@ const ALLOWED: [(&str, &[&str]); 25] = [
     ("system-tests", &[]),
 ];
 
+/// Share of the code that a room may hold at most, in per cent: what is larger cannot be read, nor compiled, apart from the rest.
+const ROOM_MAX_PERCENT: usize = 20;
+
 /// Libraries that only one crate may name.
 const OWNED: [(&str, &str); 1] = [("pingora", "upstream")];
 
@@ -113,4 +117,39 @@ fn semantics_does_no_input_or_output() {
     let used = &dependencies()["semantics"];
     let pure = ["fluent-uri", "http", "httpdate", "itoa", "sfv"];
     assert!(used.iter().all(|used| pure.contains(&used.as_str())), "{used:?}");
+}
+
+/// Lines of code below a folder, without comments, empty lines, and tests.
+fn code_lines(folder: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let lines = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
+        let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+        code.lines().filter(is_code).count()
+    };
+    let count = |path: PathBuf| match path.extension() {
+        _ if path.is_dir() => code_lines(&path),
+        Some(extension) if extension == "rs" && !path.ends_with("tests.rs") => lines(&path),
+        _ => 0,
+    };
+    entries.map(|entry| count(entry.unwrap().path())).sum()
+}
+
+#[test]
+fn no_room_holds_more_than_a_fifth_of_the_code() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let rooms: Vec<(String, usize)> = metadata
+        .packages
+        .iter()
+        .map(|package| {
+            let folder = package.manifest_path.parent().unwrap().join("src");
+            (package.name.to_string(), code_lines(folder.as_std_path()))
+        })
+        .collect();
+    let all: usize = rooms.iter().map(|(_, lines)| lines).sum();
+    assert!(all > 10_000, "the code was not found: {rooms:?}");
+    for (name, lines) in &rooms {
+        assert!(lines * 100 <= all * ROOM_MAX_PERCENT, "{name} holds {lines} of {all} lines of code: split it");
+    }
 }
