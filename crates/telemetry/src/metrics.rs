@@ -115,7 +115,7 @@ impl Metrics {
         let site = record.outcome.site.map_or(self.sites.len() - 1, SiteId::index);
         let verdict = record.outcome.verdict as usize;
         let code = CODES.binary_search(&record.status.as_u16()).unwrap_or(CODES.len());
-        let proto = record.protocol as usize;
+        let proto = record.requested.protocol as usize;
         if let Some(cell) = cells.requests.get(place(site, verdict, code, proto)) {
             add(cell, 1);
         }

@@ -16,34 +16,20 @@ use crate::trace::Trace;
 /// Everything that is told of a request once it is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'r> {
-    /// Method.
-    pub method: &'r str,
-    /// Scheme of the connection.
-    pub scheme: Scheme,
-    /// Authority.
-    pub host: &'r [u8],
-    /// Request target; its query is never logged.
-    pub target: &'r [u8],
-    /// Protocol that the client speaks.
-    pub protocol: Protocol,
-    /// Other end of the connection.
-    pub client: Client,
+    /// The request.
+    pub requested: Requested<'r>,
     /// Status code of the response.
     pub status: StatusCode,
+    /// Value of `Age`, in seconds.
+    pub age: Option<u64>,
+    /// Outcome.
+    pub outcome: &'r Outcome,
     /// Bytes of the body that were sent.
     pub bytes: u64,
     /// Start, first byte and end.
     pub times: Times,
-    /// Value of `Age`, in seconds.
-    pub age: Option<u64>,
-    /// The answer did not reach the client whole.
+    /// Why the response did not reach its client whole.
     pub truncation: Option<Truncation>,
-    /// Outcome.
-    pub outcome: &'r Outcome,
-    /// Of what was not answered from the store at once.
-    pub trace: Option<&'r Trace>,
-    /// User agent and referrer, where the log has them.
-    pub said: Said<'r>,
 }
 
 /// The request that a record is about.
@@ -55,7 +41,7 @@ pub struct Requested<'r> {
     pub scheme: Scheme,
     /// Authority.
     pub host: &'r [u8],
-    /// Request target.
+    /// Request target; its query is never logged.
     pub target: &'r [u8],
     /// Protocol that the client speaks.
     pub protocol: Protocol,
@@ -107,25 +93,9 @@ impl<'r> Record<'r> {
     /// The record of a request.
     #[must_use]
     pub fn new(requested: Requested<'r>, responded: Responded<'r>, sent: &Sent, times: Times) -> Self {
-        let Requested { method, scheme, host, target, protocol, client, trace, said } = requested;
         let Responded { status, age, outcome } = responded;
         let Sent { bytes, truncation, .. } = *sent;
-        Self {
-            method,
-            scheme,
-            host,
-            target,
-            protocol,
-            client,
-            status,
-            bytes,
-            times,
-            age,
-            truncation,
-            outcome,
-            trace,
-            said,
-        }
+        Self { requested, status, age, outcome, bytes, times, truncation }
     }
 }
 

@@ -18,24 +18,24 @@ use crate::record::{Record, Said, Truncation};
 /// punctuation are written in as few pieces as possible.
 pub(super) fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut Vec<u8>) {
     let outcome = record.outcome;
-    let (path, query) = split_query(record.target);
+    let (path, query) = split_query(record.requested.target);
     out.reserve(LINE_BYTES / 2);
     out.extend_from_slice(stamp);
     out.extend_from_slice(prefix);
-    out.extend_from_slice(record.client.text());
+    out.extend_from_slice(record.requested.client.text());
     out.extend_from_slice(b"\",\"method\":\"");
     // A method is a token: nothing in it needs escaping.
-    out.extend_from_slice(record.method.as_bytes());
-    out.extend_from_slice(match record.scheme {
+    out.extend_from_slice(record.requested.method.as_bytes());
+    out.extend_from_slice(match record.requested.scheme {
         Scheme::Http => b"\",\"scheme\":\"http\",\"host\":\"",
         Scheme::Https => b"\",\"scheme\":\"https\",\"host\":\"",
     });
-    escape(record.host, out);
+    escape(record.requested.host, out);
     out.extend_from_slice(b"\",\"path\":\"");
     escape(path, out);
     // Queries carry tokens: it is told that there was one, not what it said.
     out.extend_from_slice(if query { b"\",\"query\":true,\"proto\":\"" } else { b"\",\"proto\":\"" });
-    out.extend_from_slice(record.protocol.log_name().as_bytes());
+    out.extend_from_slice(record.requested.protocol.log_name().as_bytes());
     out.extend_from_slice(b"\",\"status\":");
     out.extend_from_slice(record.status.as_str().as_bytes());
     out.extend_from_slice(b",\"bytes\":");
@@ -57,7 +57,7 @@ pub(super) fn json(prefix: &[u8], record: &Record<'_>, stamp: &[u8], out: &mut V
     }
     if outcome.verdict != Verdict::Hit
         || outcome.reason.is_some()
-        || record.trace.is_some()
+        || record.requested.trace.is_some()
         || record.truncation.is_some()
     {
         json_of_others(record, out);
@@ -80,7 +80,7 @@ fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
             text(name, value.as_bytes(), out);
         }
     }
-    if let Some(trace) = record.trace {
+    if let Some(trace) = record.requested.trace {
         text("trace_id", trace.id(), out);
     }
     if let Some(status) = outcome.forward_status {
@@ -95,7 +95,7 @@ fn json_of_others(record: &Record<'_>, out: &mut Vec<u8>) {
 
 /// What the client says of itself, where that is logged.
 fn json_of_client(record: &Record<'_>, out: &mut Vec<u8>) {
-    let Said { agent, referer } = record.said;
+    let Said { agent, referer } = record.requested.said;
     for (name, value) in [("ua", agent), ("referer", split_query(referer).0)] {
         if !value.is_empty() {
             text(name, value, out);
@@ -113,18 +113,24 @@ fn text(name: &str, value: &[u8], out: &mut Vec<u8>) {
 
 /// As Apache's `combined`: its readers know no reason and no cache.
 pub(super) fn combined(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
-    let (path, query) = split_query(record.target);
-    let Said { agent, referer } = record.said;
+    let (path, query) = split_query(record.requested.target);
+    let Said { agent, referer } = record.requested.said;
     // "Sun, 06 Nov 1994 08:49:37 GMT"
     let date = date::format(now);
     let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or_default();
-    out.extend_from_slice(record.client.text());
+    out.extend_from_slice(record.requested.client.text());
     let _ = write!(out, " - - [{}/{}/{}:{} +0000] \"", part(5..7), part(8..11), part(12..16), part(17..25));
-    out.extend_from_slice(record.method.as_bytes());
+    out.extend_from_slice(record.requested.method.as_bytes());
     out.push(b' ');
     quoted(path, out);
     let query = if query { "?\u{2026}" } else { "" };
-    let _ = write!(out, "{query} {}\" {} {} \"", record.protocol.log_name(), record.status.as_u16(), record.bytes);
+    let _ = write!(
+        out,
+        "{query} {}\" {} {} \"",
+        record.requested.protocol.log_name(),
+        record.status.as_u16(),
+        record.bytes
+    );
     quoted(if referer.is_empty() { b"-" } else { split_query(referer).0 }, out);
     out.extend_from_slice(b"\" \"");
     quoted(if agent.is_empty() { b"-" } else { agent }, out);
@@ -145,15 +151,15 @@ fn quoted(value: &[u8], out: &mut Vec<u8>) {
 
 /// For the eye.
 pub(super) fn pretty(record: &Record<'_>, now: Timestamp, out: &mut Vec<u8>) {
-    let (path, query) = split_query(record.target);
+    let (path, query) = split_query(record.requested.target);
     let _ = writeln!(
         out,
         "{} {:<11} {} {} {}{}{} {} B {:.1} ms{}",
         date::format(now),
         record.outcome.verdict.as_str(),
         record.status.as_u16(),
-        record.method,
-        visible_line(&String::from_utf8_lossy(record.host)),
+        record.requested.method,
+        visible_line(&String::from_utf8_lossy(record.requested.host)),
         visible_line(&String::from_utf8_lossy(path)),
         if query { "?…" } else { "" },
         record.bytes,
@@ -243,7 +249,7 @@ mod tests {
     use super::*;
     use crate::outcome::{Outcome, Verdict};
     use crate::protocol::Protocol;
-    use crate::record::{Client, Times};
+    use crate::record::{Client, Requested, Responded, Sent, Times};
     use crate::trace::Trace;
 
     /// A line with everything that one can have has just the fields that expressions may be about.
@@ -268,7 +274,8 @@ mod tests {
     /// Checks that a line for a terminal has no control characters of the client's.
     fn escapes_controls(record: &Record<'_>) {
         let mut line = Vec::new();
-        let lying = Record { target: "/a\u{9b}2J\u{202e}b".as_bytes(), host: b"x\ny", ..*record };
+        let requested = Requested { target: "/a\u{9b}2J\u{202e}b".as_bytes(), host: b"x\ny", ..record.requested };
+        let lying = Record { requested, ..*record };
         pretty(&lying, Timestamp::from_millis(0), &mut line);
         let line = String::from_utf8(line).unwrap();
         assert!(line.contains("x\\u000ay/a\\u009b2J\\u202eb") && line.lines().count() == 1, "{line}");
@@ -282,26 +289,20 @@ mod tests {
         outcome.forward_status = Some(200);
         outcome.wait = Some(Arc::new(crate::server_timing::Wait::new(Duration::from_micros(250), false, None)));
         let start = crate::clock::instant();
-        let record = Record {
+        let requested = Requested {
             method: "GET",
             scheme: Scheme::Https,
             host: b"ex\"ample",
             target: b"/a\\\x01\xff?token=secret",
             protocol: Protocol::Http11,
             client: Client::new("[::ffff:192.0.2.1]:5".parse().unwrap()),
-            status: StatusCode::OK,
-            bytes: 5,
-            times: Times {
-                start,
-                first_byte: start + Duration::from_micros(1500),
-                end: start + Duration::from_secs(2),
-            },
-            age: Some(7),
-            truncation: None,
-            outcome: &outcome,
             trace: Some(&Trace::of(&http::HeaderMap::new(), 1)),
             said: Said { agent: b"a \"browser\"", referer: b"https://elsewhere.example/p?token=secret" },
         };
+        let responded = Responded { status: StatusCode::OK, age: Some(7), outcome: &outcome };
+        let times =
+            Times { start, first_byte: start + Duration::from_micros(1500), end: start + Duration::from_secs(2) };
+        let record = Record::new(requested, responded, &Sent { bytes: 5, ..Sent::default() }, times);
         let mut line = Vec::new();
         let mut stamp = Stamp::default();
         json(&prefix("edge", "wüw\""), &record, stamp.at(Timestamp::from_millis(1_790_000_000_042)), &mut line);
@@ -338,7 +339,8 @@ mod tests {
         let mut hit = Outcome::new(Verdict::Hit, Some(nearside_config::SiteId::new(0)));
         let mut line_of = |outcome: &Outcome, has_trace: bool| -> serde_json::Value {
             let mut line = Vec::new();
-            let record = Record { outcome, trace: record.trace.filter(|_| has_trace), ..record };
+            let requested = Requested { trace: requested.trace.filter(|_| has_trace), ..requested };
+            let record = Record { outcome, requested, ..record };
             json(&prefix("edge", "w"), &record, stamp.at(Timestamp::from_millis(0)), &mut line);
             serde_json::from_slice(&line).unwrap()
         };

@@ -71,7 +71,7 @@ impl Exporter {
 
     /// Adds the spans of a request that has ended just now.
     pub fn add(&self, record: &Record<'_>) {
-        let Some(trace) = record.trace.filter(|trace| trace.is_sampled) else { return };
+        let Some(trace) = record.requested.trace.filter(|trace| trace.is_sampled) else { return };
         self.send(self.server(record, trace));
         if record.outcome.wait.is_some() {
             self.send(client(record, trace));
@@ -87,13 +87,13 @@ impl Exporter {
     /// What this node did.
     fn server(&self, record: &Record<'_>, trace: &Trace) -> Value {
         let outcome = record.outcome;
-        let (end, path) = (now(), record.target.split(|byte| *byte == b'?').next().unwrap_or_default());
+        let (end, path) = (now(), record.requested.target.split(|byte| *byte == b'?').next().unwrap_or_default());
         let site = outcome.site.and_then(|site| self.sites.get(site.index())).map_or("none", String::as_str);
         // Names as in OpenTelemetry's semantic conventions for HTTP; queries carry tokens.
         let mut attributes = vec![
-            text("http.request.method", record.method),
+            text("http.request.method", record.requested.method),
             text("url.path", &String::from_utf8_lossy(path)),
-            text("server.address", &String::from_utf8_lossy(record.host)),
+            text("server.address", &String::from_utf8_lossy(record.requested.host)),
             number("http.response.status_code", u64::from(record.status.as_u16())),
             number("http.response.body.size", record.bytes),
             text("nearside.site", site),
@@ -106,7 +106,7 @@ impl Exporter {
             trace,
             id: &trace.span,
             parent,
-            name: format!("{} {}", record.method, outcome.verdict.as_str()),
+            name: format!("{} {}", record.requested.method, outcome.verdict.as_str()),
             kind: 2,
             begin: end.saturating_sub(record.times.duration()),
             end,
@@ -132,14 +132,14 @@ fn client(record: &Record<'_>, trace: &Trace) -> Value {
     let begin = now().saturating_sub(record.times.duration());
     let waited = outcome.wait.as_ref().map_or(Duration::ZERO, |wait| wait.duration);
     let peer = outcome.upstream.as_deref().unwrap_or("none");
-    let mut attributes = vec![text("http.request.method", record.method), text("server.address", peer)];
+    let mut attributes = vec![text("http.request.method", record.requested.method), text("server.address", peer)];
     attributes.extend(outcome.forward_status.map(|status| number("http.response.status_code", u64::from(status))));
     attributes.extend(outcome.forward.map(|forward| text("nearside.forward", forward.token())));
     span(&Told {
         trace,
         id: &trace.forward,
         parent: Some(ascii(&trace.span)),
-        name: format!("{} {peer}", record.method),
+        name: format!("{} {peer}", record.requested.method),
         kind: 3,
         begin,
         end: begin + waited,
