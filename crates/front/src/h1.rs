@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use nearside_engine::pass::Passed;
 use nearside_semantics::fields::{lists, strip_nominated};
 use nearside_semantics::key::Scheme;
@@ -235,7 +235,7 @@ impl Connection<'_> {
             Err(refusal) => return self.refuse_request(refusal, &request).await,
         };
         // A GET with a length of 0 has no body to carry; of a POST the next hop is told the length.
-        let is_empty = framing == Framing::Length(0) && request.method.is_safe();
+        let is_empty = framing == Framing::Length(0) && [Method::GET, Method::HEAD].contains(&request.method);
         let (mut body, upload) = if is_empty { (Body::empty(), None) } else { Body::new(framing, limit) };
         let mut carrier =
             RequestCarrier { watch: Watch::before_head(request.protocol), body: &mut body, connection: self };

@@ -35,6 +35,25 @@ async fn bodies_reach_the_origin_whole_on_every_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_empty_body_that_is_announced_is_announced_to_the_origin_and_keeps_the_connection() {
+    let bed = Bed::new().await;
+    let mut wire = String::new();
+    for (method, connection) in [("GET", "keep-alive"), ("POST", "keep-alive"), ("OPTIONS", "close")] {
+        let fields = format!("Host: a\r\nContent-Length: 0\r\nConnection: {connection}");
+        wire.push_str(&format!("{method} /_echo HTTP/1.1\r\n{fields}\r\n\r\n"));
+    }
+    let answers = bed.raw(wire.as_bytes()).await;
+    // Each response is an echo of the request that the origin has got.
+    let announced = |method: &str| {
+        let end = answers.find(&format!("\"method\": \"{method}\"")).expect("the connection stays open for it");
+        let start = answers[..end].rfind("\"fields\"").unwrap();
+        answers[start..end].contains("content-length")
+    };
+    assert!(!announced("GET"), "what is fetched for all has no body");
+    assert!(announced("POST") && announced("OPTIONS"), "{answers}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn chunked_bodies_and_their_trailers_reach_the_origin() {
     let bed = Bed::new().await;
     let wire = "POST /_echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\nConnection: close\r\n\r\n\
