@@ -294,14 +294,18 @@ impl Bed {
 
     /// Waits until the metrics have a line, which other tasks bring about.
     pub(crate) async fn until_metric(&self, line: &str) {
+        let name = line.rsplit_once(' ').map_or(line, |(name, _)| name);
+        let mut found = String::new();
         for _ in 0..2000 {
             let text = self.admin(Method::GET, "/metrics", "").await.body;
-            if String::from_utf8_lossy(&text).lines().any(|other| other == line) {
+            let text = String::from_utf8_lossy(&text);
+            if text.lines().any(|other| other == line) {
                 return;
             }
+            text.lines().find(|other| other.starts_with(name)).unwrap_or_default().clone_into(&mut found);
             tokio::time::sleep(PAUSE).await;
         }
-        panic!("it never came about: {line}");
+        panic!("it never came about: {line}; it is: {found}");
     }
 
     /// Waits until nothing is being asked of the origin.
