@@ -173,7 +173,9 @@ async fn bomb(bed: &Bed, path: &str, fields: usize, streams: usize) -> Vec<Respo
         sender = sender.ready().await.unwrap();
         responses.push(sender.send_request(request.body(()).unwrap(), true).unwrap().0);
     }
-    // Without it the connection would be closed.
+    // Without it the connection would be closed. Until it is ready again it may hold the last stream, which then is not reset when
+    // its response is dropped.
+    let sender = sender.ready().await.unwrap();
     tokio::spawn(async move {
         let _sender = sender;
         std::future::pending::<()>().await;
