@@ -34,13 +34,11 @@ pub(crate) fn origin_sim(args: &OriginSimArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut signals = Signals::of_server()?;
         let started = match OriginSim::start(address).await {
-            Err(error) if nearside_listen::lacks_ipv6(address, &error) => {
-                match nearside_listen::ipv4_instead(address) {
-                    Some(address) => OriginSim::start(address).await,
-                    None => Err(error),
-                }
-            }
-            started => started,
+            Ok(sim) => Ok(sim),
+            Err(error) => match nearside_listen::ipv4_instead(address, &error) {
+                Some(address) => OriginSim::start(address).await,
+                None => Err(error),
+            },
         };
         let sim = started.map_err(|error| refused(address, &error))?;
         nearside_diagnostics::say(&format!("origin-sim serving http://{}  (what reached it: /_ledger)", sim.address()));

@@ -83,13 +83,11 @@ impl Listener {
         threads: usize,
     ) -> Result<Self, ListenError> {
         match Self::bind(address, tls.clone(), threads) {
-            Err(error) if nearside_listen::lacks_ipv6(address, &error.cause) => {
-                match nearside_listen::ipv4_instead(address) {
-                    Some(instead) => Self::bind(instead, tls, threads),
-                    None => Err(error),
-                }
-            }
-            bound => bound,
+            Ok(listener) => Ok(listener),
+            Err(error) => match nearside_listen::ipv4_instead(address, &error.cause) {
+                Some(instead) => Self::bind(instead, tls, threads),
+                None => Err(error),
+            },
         }
     }
 
@@ -97,7 +95,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// The socket cannot be duplicated.
+    /// The thread has taken its socket before, or the runtime refuses it.
     pub fn take(&self, thread: usize) -> io::Result<TcpListener> {
         let socket = self.sockets.lock().get_mut(thread).and_then(Option::take);
         TcpListener::from_std(socket.ok_or(io::ErrorKind::NotFound)?)
@@ -150,7 +148,7 @@ impl Drop for Accepting {
 ///
 /// # Errors
 ///
-/// The socket cannot be taken over by the runtime.
+/// The thread has no socket of this listener any more, or the runtime refuses it.
 pub async fn run(listener: Arc<Listener>, worker: Arc<Worker>, _accepting: Accepting) -> io::Result<()> {
     let socket = listener.take(worker.thread)?;
     let mut door = Door { acceptor: listener.tls.clone().map(TlsAcceptor::from), worker, told: None };

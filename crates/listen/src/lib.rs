@@ -13,28 +13,28 @@ use tokio::net::{TcpListener, TcpStream};
 /// The system refuses the address.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
-        Err(error) if lacks_ipv6(address, &error) => match ipv4_instead(address) {
+        Ok(listener) => Ok(listener),
+        Err(error) => match ipv4_instead(address, &error) {
             Some(instead) => TcpListener::bind(instead).await,
             None => Err(error),
         },
-        bound => bound,
     }
 }
 
 /// Whether the system refuses an IPv6 address because it has no IPv6 at all, or none on any interface.
-#[must_use]
-pub fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     let says_so = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     let is_own = matches!(address, SocketAddr::V6(v6) if v6.ip().is_unspecified() || *v6.ip() == Ipv6Addr::LOCALHOST);
     address.is_ipv6()
         && (says_so(Errno::AFNOSUPPORT) || says_so(Errno::PROTONOSUPPORT) || is_own && says_so(Errno::ADDRNOTAVAIL))
 }
 
-/// The address for IPv4 only that stands in for one that means every address of the machine; says so in the log.
+/// Address to listen on in place of one that the system has refused with `error`: all of IPv4, if it was to be every address of a
+/// machine that has no IPv6. Logs a warning.
 #[must_use]
-pub fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
+pub fn ipv4_instead(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
     let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-    let means_all = address.is_ipv6() && address.ip().is_unspecified();
+    let means_all = address.ip().is_unspecified() && lacks_ipv6(address, error);
     means_all.then(|| {
         tracing::warn!(%address, "this machine has no IPv6: listening on {instead} only");
         instead
@@ -95,12 +95,12 @@ mod tests {
             ("[::1]:80", Errno::ADDRNOTAVAIL, true, None),
             ("[2001:db8::1]:80", Errno::AFNOSUPPORT, true, None),
             ("[2001:db8::1]:80", Errno::ADDRNOTAVAIL, false, None),
-            ("[::]:80", Errno::ADDRINUSE, false, Some("0.0.0.0:80")),
+            ("[::]:80", Errno::ADDRINUSE, false, None),
             ("127.0.0.1:80", Errno::AFNOSUPPORT, false, None),
         ] {
             let (found, error) = (address(text), refused(errno));
             assert_eq!(lacks_ipv6(found, &error), lacks, "{text} {errno:?}");
-            assert_eq!(ipv4_instead(found), instead.map(address), "{text}");
+            assert_eq!(ipv4_instead(found, &error), instead.map(address), "{text}");
             assert_eq!(advice(found, &error).contains("no IPv6"), lacks, "{text} {errno:?}");
         }
     }
