@@ -196,12 +196,13 @@ impl Carrier for RequestCarrier<'_, '_> {
     }
 }
 
-/// Version of HTTP/1 in a start line.
-const fn version_of(protocol: Protocol) -> Version {
-    match protocol {
-        Protocol::Http10 => Version::HTTP_10,
-        Protocol::Http11 | Protocol::Http2 => Version::HTTP_11,
-    }
+/// A request whose head was understood.
+struct Parsed {
+    request: Request,
+    /// How its body is framed; such a fault is answered with the request's host and target in the log.
+    framing: Result<Framing, FramingError>,
+    /// End where interim responses come out.
+    interims: mpsc::Receiver<Arc<Interim>>,
 }
 
 impl Connection<'_> {
@@ -212,11 +213,11 @@ impl Connection<'_> {
         let _in_flight = worker.metrics.enter();
         let start = instant();
         let head = self.buffer.split_to(end).freeze();
-        let (mut request, interims) = match self.parse(&head) {
+        let Parsed { mut request, framing, interims } = match self.parse(&head) {
             Ok(parsed) => parsed,
             Err(refusal) => return self.refuse(refusal, b"", b"").await,
         };
-        let framing = match Framing::of_request(&request.fields, version_of(request.protocol)) {
+        let framing = match framing {
             Ok(framing) => framing,
             Err(FramingError::Ambiguous) => return self.refuse_request(Refusal::bad(Reason::Framing), &request).await,
             Err(FramingError::UnknownCoding) => {
@@ -258,7 +259,7 @@ impl Connection<'_> {
         }
     }
 
-    fn parse(&self, head: &Bytes) -> Result<(Request, mpsc::Receiver<Arc<Interim>>), Refusal> {
+    fn parse(&self, head: &Bytes) -> Result<Parsed, Refusal> {
         let mut lines = [const { MaybeUninit::uninit() }; FIELDS_MAX];
         let raw = request::parse(head, &mut lines, self.worker.engine.config.limits.fields)?;
         let target = request::target(raw.target, raw.method, self.scheme)?;
@@ -267,6 +268,7 @@ impl Connection<'_> {
         let authority = HeaderValue::from_bytes(target.authority.unwrap_or(host));
         let trace = Trace::of(&fields, self.worker.engine.config.traces.one_in);
         let protocol = if raw.version == Version::HTTP_10 { Protocol::Http10 } else { Protocol::Http11 };
+        let framing = Framing::of_request(&fields, raw.version);
         let (interims, receiver) = Interims::channel(protocol);
         let request = Request {
             block: None,
@@ -281,7 +283,7 @@ impl Connection<'_> {
             trace,
             interims,
         };
-        Ok((request, receiver))
+        Ok(Parsed { request, framing, interims: receiver })
     }
 
     /// Passes an interim answer on. Where it was not sent whole, nothing may follow it.
