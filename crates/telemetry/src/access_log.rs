@@ -89,7 +89,9 @@ impl Log {
             write_all(&receiver, sink, &reopen, &lost, &written);
         };
         std::thread::Builder::new().name("access-log".to_owned()).spawn(writer)?;
-        let buffers = (0..config.threads).map(|_| Mutex::default()).collect();
+        let bytes = if config.access_log.format == LogFormat::Off { 0 } else { BUFFER_BYTES + LINE_BYTES };
+        let buffer = || Buffer { lines: Vec::with_capacity(bytes), ..Buffer::default() };
+        let buffers = (0..config.threads).map(|_| Mutex::new(buffer())).collect();
         let sites = config.sites.iter().map(|site| site.name.as_str()).chain(["none"]);
         let prefixes = sites.map(|site| prefix(config.id.as_str(), site)).collect();
         Ok(Self { format: config.access_log.format, sender, buffers, empty, dropped, reopens, live, prefixes })
